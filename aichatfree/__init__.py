@@ -1,0 +1,99 @@
+"""Blocking, thread-based SDK for the signed streaming chat protocol of AIChatFree.
+
+>>> import aichatfree
+>>> client = aichatfree.Client("http://127.0.0.1:8000")
+>>> client
+Client('http://127.0.0.1:8000', dialect='gemini')
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .chat import Chat
+    from .client import Client
+    from .errors import (
+        AIChatFreeError,
+        APIConnectionError,
+        APIError,
+        APIStatusError,
+        APITimeoutError,
+        AuthenticationError,
+        BadRequestError,
+        EmptyReplyError,
+        NotFoundError,
+        OverloadedError,
+        PermissionDeniedError,
+        ProtocolError,
+        RateLimitError,
+        ServerError,
+        StreamInterruptedError,
+    )
+    from .health import Finding, Health
+    from .limits import Timeout
+    from .protocol import GEMINI, OPENAI, Dialect, Message, Site, generate_signature
+    from .retry import RetryPolicy
+    from .stream import Reply, Stream
+
+__all__ = [
+    "GEMINI",
+    "OPENAI",
+    "AIChatFreeError",
+    "APIConnectionError",
+    "APIError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AuthenticationError",
+    "BadRequestError",
+    "Chat",
+    "Client",
+    "Dialect",
+    "EmptyReplyError",
+    "Finding",
+    "Health",
+    "Message",
+    "NotFoundError",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "ProtocolError",
+    "RateLimitError",
+    "Reply",
+    "RetryPolicy",
+    "ServerError",
+    "Site",
+    "Stream",
+    "StreamInterruptedError",
+    "Timeout",
+    "__version__",
+    "generate_signature",
+]
+
+# Where each name lives. They are imported when they are first used, so that importing the package
+# does not import the network libraries.
+_HOME = {
+    **dict.fromkeys(("Chat",), "chat"),
+    **dict.fromkeys(("Client",), "client"),
+    **dict.fromkeys(("Finding", "Health"), "health"),
+    **dict.fromkeys(("Timeout",), "limits"),
+    **dict.fromkeys(
+        ("GEMINI", "OPENAI", "Dialect", "Message", "Site", "generate_signature"), "protocol"
+    ),
+    **dict.fromkeys(("RetryPolicy",), "retry"),
+    **dict.fromkeys(("Reply", "Stream"), "stream"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME.get(name, 'errors')}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,116 @@
+"""``Chat``: a conversation whose history is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeAlias, get_args
+
+from .protocol import Message, check_messages
+from .stream import Reply, Stream
+
+OnPartial: TypeAlias = Literal["drop", "keep"]
+
+
+class _Ask(Protocol):
+    def __call__(
+        self,
+        prompt: list[Message],
+        system: str | None,
+        temperature: float | None,
+        timeout: Any,
+        retry: Any,
+        **options: Any,
+    ) -> Stream: ...
+
+
+class _HasChat(Protocol):
+    def chat(
+        self, system: str | None = None, *, messages: Sequence[Message], on_partial: OnPartial
+    ) -> Chat: ...
+
+
+class Chat:
+    """A conversation. A turn, question and answer, enters ``messages`` once, when it is complete.
+
+    Attributes:
+        messages: the turns so far, as ``{"role": ..., "content": ...}``; yours to edit between
+            turns.
+    """
+
+    def __init__(
+        self,
+        ask: _Ask,
+        *,
+        system: str | None = None,
+        messages: Sequence[Message] = (),
+        on_partial: OnPartial = "drop",
+    ) -> None:
+        if on_partial not in get_args(OnPartial):
+            raise ValueError(f'on_partial takes "drop" or "keep", not {on_partial!r}')
+        self._ask = ask
+        self._on_partial = on_partial
+        self.messages = check_messages(messages)
+        if system is not None and not any(m["role"] == "system" for m in self.messages):
+            self.messages[:0] = check_messages([{"role": "system", "content": system}])
+
+    def send(self, text: str, **options: Any) -> Reply:
+        """Ask the next question, and wait for the whole answer.
+
+        Args:
+            text: the question.
+            options: ``temperature``, ``timeout`` and ``retry``, as in :meth:`Client.generate`.
+
+        Raises:
+            TypeError, ValueError: the question cannot be sent; nothing was.
+            APIError: no whole answer came; ``on_partial`` says what the history keeps of it.
+        """
+        return self._turn(text, whole=True, **options).reply()
+
+    def stream(self, text: str, **options: Any) -> Stream:
+        """Ask the next question, and get the answer as it arrives. Arguments as in ``send``."""
+        return self._turn(text, whole=False, **options)
+
+    def _turn(
+        self,
+        text: str,
+        *,
+        whole: bool,
+        temperature: float | None = None,
+        timeout: Any = None,
+        **options: Any,
+    ) -> Stream:
+        unknown = sorted(set(options) - {"retry"})
+        if unknown:
+            raise TypeError(f"unknown option {unknown[0]!r}: use temperature, timeout or retry")
+        if not isinstance(text, str):
+            raise TypeError(f"a question is a str, not {type(text).__name__}")
+        question: Message = {"role": "user", "content": text}
+
+        def keep(stream: Stream) -> None:
+            answer = stream.text
+            if stream.complete or (answer and self._on_partial == "keep"):
+                self.messages += [question, {"role": "assistant", "content": answer}]
+
+        asked = [*self.messages, question]
+        return self._ask(asked, None, temperature, timeout, whole=whole, on_end=keep, **options)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The conversation as plain data, for JSON; it holds no setting of the client."""
+        return {"messages": [dict(m) for m in self.messages], "on_partial": self._on_partial}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], client: _HasChat) -> Chat:
+        """Go on with a conversation that :meth:`to_dict` gave.
+
+        Raises:
+            TypeError, ValueError: the data are not such a conversation.
+        """
+        messages = data.get("messages") if isinstance(data, Mapping) else None
+        if not isinstance(messages, list):
+            raise ValueError('a conversation is {"messages": [...]}, as to_dict() gives it')
+        chat = client.chat(messages=messages, on_partial=data.get("on_partial", "drop"))
+        chat.messages = check_messages(messages)  # no system prompt that was not there before
+        return chat
+
+    def __repr__(self) -> str:
+        return f"<Chat, {len(self.messages)} messages>"

@@ -1,0 +1,325 @@
+"""``Client``: the face of the package."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from types import TracebackType
+from typing import Any, Final, Literal
+
+import requests
+
+from .chat import Chat, OnPartial
+from .health import Health, check_site
+from .limits import Call, Timeout
+from .protocol import DIALECTS, Dialect, Message, Prompt, Site, messages_from, request_body
+from .retry import Retry, RetryPolicy, check_retry, retrying_for
+from .stream import Reply, Stream, read_text
+from .transport import Transport
+
+
+class _Unset(Enum):
+    UNSET = "unset"
+
+
+UNSET: Final = _Unset.UNSET
+TimeLimit = Timeout | float
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What a client may change while it keeps its connections."""
+
+    site: Site
+    password: str | None = field(repr=False)
+    model: str | None
+    system: str | None
+    timeout: Timeout
+    retry: Retry
+
+
+class Client:
+    """Talks to one site that speaks the signed chat protocol. Threads may share it.
+
+    Each setting is taken from its argument, or else from the environment, or else the default.
+
+    Args:
+        base_url: the site, or a :class:`Site` (``AICHATFREE_BASE_URL``,
+            ``https://aichatfree.info``).
+        dialect: ``"gemini"``, ``"openai"`` or a :class:`Dialect` (``AICHATFREE_DIALECT``).
+        secret: the key of the signature (``AICHATFREE_SECRET``, empty).
+        password: the site's password (``AICHATFREE_PASSWORD``, none).
+        model: the model to name in requests; most sites ignore it (``AICHATFREE_MODEL``).
+        system: the system prompt of every conversation that brings none of its own.
+        timeout: a :class:`Timeout`, or seconds for its ``connect`` and ``read``.
+        retry: a :class:`RetryPolicy`, a ``tenacity.Retrying``, or ``None`` for one attempt.
+        max_connections: connections kept open for use again.
+        headers: sent with every request, over the default ones.
+        proxies: as in requests; the environment's where none are given.
+        verify: as in requests: ``False``, or the file of a certificate authority.
+        session: a ``requests.Session`` of your own, used as it is and never closed.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: an argument, or the environment, has a value that cannot be used.
+    """
+
+    def __init__(
+        self,
+        base_url: str | Site | None = None,
+        *,
+        dialect: str | Dialect | None = None,
+        secret: str | None = None,
+        password: str | None = None,
+        model: str | None = None,
+        system: str | None = None,
+        timeout: TimeLimit = Timeout(),  # noqa: B008  (frozen)
+        retry: Retry = RetryPolicy(),  # noqa: B008  (frozen)
+        max_connections: int = 32,
+        headers: Mapping[str, str] | None = None,
+        proxies: Mapping[str, str] | None = None,
+        verify: bool | str = True,
+        session: requests.Session | None = None,
+    ) -> None:
+        if isinstance(max_connections, bool) or not isinstance(max_connections, int):
+            raise TypeError("max_connections must be a whole number")
+        if max_connections < 1:
+            raise ValueError("max_connections must be at least 1")
+        if isinstance(base_url, Site):
+            site = base_url
+        else:
+            url = base_url if base_url is not None else _environment("BASE_URL")
+            site = Site() if url is None else Site(url)
+            dialect = dialect if dialect is not None else _environment("DIALECT")
+            secret = secret if secret is not None else _environment("SECRET")
+        self._settings = _Settings(
+            site=_site_with(site, dialect, secret),
+            password=_optional_str("password", password or _environment("PASSWORD")),
+            model=_optional_str("model", model or _environment("MODEL")),
+            system=_optional_str("system", system),
+            timeout=_timeout_from(timeout),
+            retry=check_retry(retry),
+        )
+        self._transport = Transport(
+            site.base_url,
+            origin=site.origin,
+            headers=headers,
+            proxies=proxies,
+            verify=verify,
+            session=session,
+            max_connections=max_connections,
+        )
+
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        system: str | None = None,
+        temperature: float | None = None,
+        timeout: TimeLimit | None = None,
+        retry: Retry | Literal[_Unset.UNSET] = UNSET,
+    ) -> Reply:
+        """Ask, and wait for the whole answer.
+
+        Whatever is safe to send again is sent again, an answer that broke off in the middle too.
+
+        Args:
+            prompt: the question, or a list of ``{"role": ..., "content": ...}`` messages with the
+                roles ``system``, ``user`` and ``assistant``.
+            system: a system prompt for this call.
+            temperature: the randomness of the answer, where the dialect knows it (openai).
+            timeout: for this call, as in the client.
+            retry: for this call, as in the client.
+
+        Raises:
+            TypeError, ValueError: the arguments cannot be sent; nothing was.
+            APIError: no whole answer came; ``partial_text`` has what did.
+        """
+        return self._stream(prompt, system, temperature, timeout, retry, whole=True).reply()
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        system: str | None = None,
+        temperature: float | None = None,
+        timeout: TimeLimit | None = None,
+        retry: Retry | Literal[_Unset.UNSET] = UNSET,
+    ) -> Stream:
+        """Ask, and get the answer as it arrives.
+
+        The request is sent when the first chunk is asked for, and sent again only before there is
+        one. Arguments are those of :meth:`generate`.
+
+        Raises:
+            TypeError, ValueError: the arguments cannot be sent; nothing will be.
+        """
+        return self._stream(prompt, system, temperature, timeout, retry)
+
+    def chat(
+        self,
+        system: str | None = None,
+        *,
+        messages: Sequence[Message] = (),
+        on_partial: OnPartial = "drop",
+    ) -> Chat:
+        """Begin a conversation, or go on with one.
+
+        Args:
+            system: its system prompt; the client's own if there is none.
+            messages: turns that came before.
+            on_partial: ``"drop"`` a turn whose answer broke off, or ``"keep"`` what arrived of it.
+        """
+        system = self._settings.system if system is None else system
+        return Chat(self._stream, system=system, messages=messages, on_partial=on_partial)
+
+    def check(self) -> Health:
+        """Reach the site with each of its settings in turn, and say what is right and wrong.
+
+        It asks one short question and takes a minute at most. Failures are in the result, not
+        raised.
+        """
+        timeout = dataclasses.replace(self._settings.timeout, total=60)
+        return check_site(
+            lambda path, body: self._transport.post(path, body, Call(timeout)),
+            self._settings.site,
+            self._settings.password,
+            lambda: self.generate("Hello", timeout=timeout, retry=None),
+        )
+
+    def with_options(self, **changes: Any) -> Client:
+        """A client with other settings that shares this one's connections.
+
+        Args:
+            changes: any of ``dialect``, ``secret``, ``password``, ``model``, ``system``,
+                ``timeout`` and ``retry``.
+
+        Raises:
+            TypeError: a setting is unknown, or belongs to the connections.
+        """
+        known = {"dialect", "secret", "password", "model", "system", "timeout", "retry"}
+        unknown = sorted(set(changes) - known)
+        if unknown:
+            raise TypeError(
+                f"with_options() cannot change {unknown[0]!r}, only {', '.join(sorted(known))}: "
+                "make a new Client for the rest"
+            )
+        if "timeout" in changes:
+            changes["timeout"] = _timeout_from(changes["timeout"])
+        if "retry" in changes:
+            check_retry(changes["retry"])
+        for name in ("password", "model", "system"):
+            _optional_str(name, changes.get(name))
+        site = _site_with(
+            self._settings.site, changes.pop("dialect", None), changes.pop("secret", None)
+        )
+        other = object.__new__(type(self))
+        other._settings = dataclasses.replace(self._settings, site=site, **changes)
+        other._transport = self._transport
+        return other
+
+    def close(self) -> None:
+        """Cancel what is under way and close the connections, also of clients that share them."""
+        self._transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        site = self._settings.site
+        return f"Client({site.base_url!r}, dialect={site.dialect.name!r})"
+
+    def _stream(
+        self,
+        prompt: Prompt,
+        system: str | None,
+        temperature: float | None,
+        timeout: TimeLimit | None,
+        retry: Retry | Literal[_Unset.UNSET],
+        **options: Any,
+    ) -> Stream:
+        settings = self._settings
+        messages = messages_from(prompt, self._system_for(prompt, system), settings.site.dialect)
+        _check_temperature(temperature, settings.site.dialect)
+        limits = settings.timeout if timeout is None else _timeout_from(timeout)
+        call = Call(limits)
+        policy = settings.retry if retry is UNSET else check_retry(retry)
+
+        def send() -> Iterator[str]:
+            body = request_body(
+                settings.site,
+                messages,
+                now=time.time(),
+                password=settings.password,
+                model=settings.model,
+                temperature=temperature,
+            )
+            exchange = self._transport.post("/api/generate", body, call)
+            return read_text(exchange, settings.site)
+
+        return Stream(send, call, retrying_for(policy, call), **options)
+
+    def _system_for(self, prompt: Prompt, system: str | None) -> str | None:
+        if system is not None or self._settings.system is None:
+            return system
+        brings_its_own = not isinstance(prompt, str) and any(
+            isinstance(message, Mapping) and message.get("role") == "system" for message in prompt
+        )
+        return None if brings_its_own else self._settings.system
+
+
+def _environment(name: str) -> str | None:
+    return os.environ.get(f"AICHATFREE_{name}") or None
+
+
+def _optional_str(name: str, value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    return value
+
+
+def _site_with(site: Site, dialect: str | Dialect | None, secret: str | None) -> Site:
+    if isinstance(dialect, str):
+        if dialect not in DIALECTS:
+            known = " or ".join(map(repr, DIALECTS))
+            raise ValueError(f"unknown dialect {dialect!r}: use {known} (AICHATFREE_DIALECT)")
+        dialect = DIALECTS[dialect]
+    if dialect is not None:
+        site = dataclasses.replace(site, dialect=dialect)
+    return site if secret is None else dataclasses.replace(site, secret=secret)
+
+
+def _timeout_from(timeout: object) -> Timeout:
+    if isinstance(timeout, Timeout):
+        return timeout
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(
+            f"timeout= takes a Timeout or a number of seconds, not {type(timeout).__name__}"
+        )
+    return Timeout(connect=timeout, read=timeout)
+
+
+def _check_temperature(temperature: float | None, dialect: Dialect) -> None:
+    if temperature is None:
+        return
+    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
+        raise TypeError(f"temperature must be a number, not {type(temperature).__name__}")
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature must not be negative, nor {temperature}")
+    if not dialect.temperature:
+        raise ValueError(
+            f"sites of the {dialect.name} dialect ignore the temperature: leave it out"
+        )

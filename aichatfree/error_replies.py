@@ -1,0 +1,209 @@
+"""What an error reply means: any status, headers and bytes become one of our errors. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from .errors import (
+    APIStatusError,
+    AuthenticationError,
+    BadRequestError,
+    NotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    ProtocolError,
+    RateLimitError,
+    ServerError,
+)
+from .protocol import Site
+
+MAX_ERROR_BODY: Final = 64 * 1024
+"""Bytes of an error reply's body that are read and kept."""
+
+_UPSTREAM_STATUS = re.compile(r"\[(\d{3}) [^\]\n]{0,80}\]")
+_RETRY_DELAY = re.compile(r'"?retryDelay\\?"?\s*:\s*\\?"(\d{1,9}(?:\.\d{1,9})?)s\\?"')
+_HTML = re.compile(r"\s*(<!doctype html|<html|<head|<body)", re.IGNORECASE)
+
+_MEANING: Final[Mapping[int, tuple[type[APIStatusError], str]]] = {
+    400: (BadRequestError, "Change the messages; sending them again does not help."),
+    401: (
+        AuthenticationError,
+        "Check password= (AICHATFREE_PASSWORD) and secret= (AICHATFREE_SECRET).",
+    ),
+    403: (
+        PermissionDeniedError,
+        "The site does not let this client in: try from another network, or ask its operator.",
+    ),
+    404: (NotFoundError, "Check base_url= (AICHATFREE_BASE_URL): no chat API is there."),
+    408: (APIStatusError, "The site waited too long for the request: try again."),
+    413: (BadRequestError, "The conversation is too long for the site: shorten it."),
+    422: (BadRequestError, "Change the messages; sending them again does not help."),
+    429: (RateLimitError, "Wait, or send less: max_requests_per_minute= keeps to a limit."),
+    503: (OverloadedError, "Try again in a while."),
+    529: (OverloadedError, "Try again in a while."),
+}
+_OTHER_4XX = (APIStatusError, "The site refuses such requests: check base_url= and dialect=.")
+_OTHER_5XX = (ServerError, "The fault is the site's: try again in a while.")
+_REDIRECT = (
+    ProtocolError,
+    "It was not followed, because the request holds the password: if you trust the new address, "
+    "make it base_url= (AICHATFREE_BASE_URL).",
+)
+
+_CLOSER_ADVICE: Final[Sequence[tuple[type[APIStatusError], str, str]]] = (
+    (
+        AuthenticationError,
+        "invalid_api_key",
+        "The site's own key for its model is wrong, not yours: only its operator can mend it.",
+    ),
+    (
+        AuthenticationError,
+        "password",
+        "Set the site's password with password= (AICHATFREE_PASSWORD).",
+    ),
+    (
+        AuthenticationError,
+        "signature",
+        "Set the site's secret with secret= (AICHATFREE_SECRET), and check this machine's clock.",
+    ),
+    (
+        RateLimitError,
+        "insufficient_quota",
+        "The site's quota is used up: try again later, or use another site.",
+    ),
+)
+
+
+def error_from_reply(
+    status: int, headers: Mapping[str, str], body: bytes, site: Site
+) -> APIStatusError | ProtocolError:
+    """What an error reply means, as the exception to raise; any bytes give one of ours.
+
+    Args:
+        status: the HTTP status, anything but a success.
+        headers: the reply's headers; looked up as ``Retry-After``, ``Date`` and ``Location``.
+        body: the body; its label is not trusted, since the servers call JSON ``text/plain``.
+        site: for the phrases that mean "quota used up".
+    """
+    text = body[:MAX_ERROR_BODY].decode("utf-8", "replace")
+    words, code = _server_words(text)
+    meant = _meant_status(status, words, site.quota_phrases)
+    cls, advice = _meaning(meant)
+    found = f"{code} {words}".lower()
+    for closer_cls, word, closer in _CLOSER_ADVICE:
+        if cls is closer_cls and word in found:
+            advice = closer
+            break
+    if status == 500 and not text.strip():
+        advice = (
+            "An empty 500 often means that the server could not read the request: check dialect= "
+            "(AICHATFREE_DIALECT), or try again in a while."
+        )
+    if 300 <= status < 400:
+        words = f"redirect to {one_line(headers.get('Location', '?'))}"
+    what = f"The site answered {status}" + (f" ({words})" if words else "")
+    return cls(
+        f"{what}. {advice}",
+        status_code=status,
+        body=text,
+        retry_after=retry_after(headers, text),
+    )
+
+
+def quota_error(sentence: str) -> RateLimitError:
+    """The error for a status 200 whose whole body says that the quota is used up."""
+    return RateLimitError(
+        f"The site says that its quota is used up ({one_line(sentence)}). Try again later, or use "
+        "another site.",
+        status_code=200,
+        body=sentence,
+    )
+
+
+def not_an_answer(status: int, headers: Mapping[str, str]) -> ProtocolError | None:
+    """The error for a success that is no answer of this protocol, judged by its headers.
+
+    An answer is labelled ``text/plain`` or not at all, and is never compressed beyond what
+    requests undoes; a wrong URL, or a login or challenge page, gives a web page or JSON.
+    """
+    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    encoding = headers.get("Content-Encoding", "identity").strip().lower()
+    if kind in ("text/html", "application/xhtml+xml", "application/json"):
+        what = "JSON" if kind.endswith("json") else "a web page"
+    elif encoding not in ("identity", "gzip", "x-gzip", "deflate"):
+        what = f"a body compressed with {one_line(encoding, 40)!r}"
+    else:
+        return None
+    return ProtocolError(
+        f"The site answered {status} with {what} where an answer should be. Check base_url= "
+        "(AICHATFREE_BASE_URL): it is the part before /api/generate.",
+        status_code=status,
+    )
+
+
+def _meaning(status: int) -> tuple[type[APIStatusError] | type[ProtocolError], str]:
+    if status < 400:
+        return _REDIRECT
+    return _MEANING.get(status, _OTHER_4XX if status < 500 else _OTHER_5XX)
+
+
+def _meant_status(status: int, words: str, quota_phrases: Iterable[str]) -> int:
+    # The gemini servers answer 500 for whatever their upstream says, and name its status inside.
+    if status != 500:
+        return status
+    if "quota exceeded" in words.lower() or any(phrase in words for phrase in quota_phrases):
+        return 429
+    upstream = _UPSTREAM_STATUS.search(words)
+    if upstream and 400 <= int(upstream[1]) < 600:
+        return int(upstream[1])
+    return 503 if "overloaded" in words.lower() else 500
+
+
+def _server_words(text: str) -> tuple[str, str]:
+    """The message and the code of an error body, whatever form it has."""
+    if _HTML.match(text):
+        return "a web page", ""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return one_line(text), ""
+    error = value.get("error", value) if isinstance(value, dict) else value
+    if not isinstance(error, dict):
+        return one_line(error if isinstance(error, str) else text), ""
+    message, code = error.get("message"), error.get("code")
+    return one_line(message if isinstance(message, str) else text), str(code or "")[:100]
+
+
+def retry_after(headers: Mapping[str, str], body: str = "") -> float | None:
+    """Seconds to wait that a reply names, in ``Retry-After`` or in Gemini's ``retryDelay``.
+
+    A date is read against the reply's own ``Date``, so that a wrong clock here does no harm.
+    """
+    value = headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value):
+        return float(value)
+    until = _http_date(value)
+    if until is not None:
+        now = _http_date(headers.get("Date", "")) or datetime.now(timezone.utc)
+        return max(0.0, (until - now).total_seconds())
+    delay = _RETRY_DELAY.search(body)
+    return float(delay[1]) if delay else None
+
+
+def _http_date(value: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """The text on one line, without control characters, cut to ``limit`` characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * limit]).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,0 +1,161 @@
+"""Is the site there, and does it take our settings? One finding for each, in plain words."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from .errors import (
+    AIChatFreeError,
+    APIConnectionError,
+    APIError,
+    AuthenticationError,
+    NotFoundError,
+    ProtocolError,
+)
+from .protocol import Site, replace_surrogates
+from .stream import Reply
+from .transport import Exchange
+
+CLOCK_TOLERANCE: Final = 60.0
+"""Seconds that this machine's clock may differ from the site's."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found out about one thing.
+
+    Attributes:
+        name: ``url``, ``clock``, ``password``, ``signature`` or ``answer``.
+        ok: ``None`` where it could not be found out.
+        detail: what was seen and, if it is wrong, what to do.
+    """
+
+    name: str
+    ok: bool | None
+    detail: str
+
+    def __str__(self) -> str:
+        mark = {True: "ok", False: "WRONG", None: "?"}[self.ok]
+        return f"{mark:<6}{self.name:<10}{self.detail}"
+
+
+@dataclass(frozen=True)
+class Health:
+    """The findings of :meth:`Client.check`; ``str(health)`` has one line for each."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong and the site answered."""
+        return all(finding.ok is not False for finding in self.findings)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.findings))
+
+
+def check_site(
+    post: Callable[[str, bytes], Exchange],
+    site: Site,
+    password: str | None,
+    ask: Callable[[], Reply],
+) -> Health:
+    """Try the site's password check, its clock and one short question.
+
+    Args:
+        post: sends a body to a path of the site.
+        site: its settings.
+        password: what to try.
+        ask: asks the question, once.
+    """
+    try:
+        found = _ask_for_password(post, password)
+    except APIConnectionError as error:
+        return Health((Finding("url", False, error.message),))
+    answered = _ask_question(ask, site)
+    # What the question found out is worth more than what was asked before it.
+    found.update(answered)
+    order = ("url", "clock", "password", "signature", "answer")
+    return Health(tuple(found[name] for name in order if name in found))
+
+
+def _ask_for_password(
+    post: Callable[[str, bytes], Exchange], password: str | None
+) -> dict[str, Finding]:
+    text = None if password is None else replace_surrogates(password)
+    exchange = post("/api/auth", json.dumps({"pass": text}).encode())
+    now = time.time()
+    body = exchange.read_up_to(1000)
+    found = [_clock(exchange.headers, now)]
+    code = _auth_code(body) if exchange.status == 200 else None
+    if code is None:
+        found.append(Finding("password", None, "the site does not say whether it is right"))
+    elif code == 0:
+        given = "is right" if password is not None else "is not needed"
+        found.append(Finding("password", True, f"the password {given}"))
+    else:
+        found.append(_wrong_password(password))
+    return {finding.name: finding for finding in found}
+
+
+def _auth_code(body: bytes) -> int | None:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    code = value.get("code") if isinstance(value, dict) else None
+    return code if isinstance(code, int) else None
+
+
+def _wrong_password(password: str | None) -> Finding:
+    what = "the site wants a password" if password is None else "the site refuses the password"
+    return Finding("password", False, f"{what}: set password= (AICHATFREE_PASSWORD)")
+
+
+def _clock(headers: Mapping[str, str], now: float) -> Finding:
+    try:
+        theirs = parsedate_to_datetime(headers.get("Date", "")).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return Finding("clock", None, "the site does not tell its time")
+    ahead = now - theirs
+    if abs(ahead) <= CLOCK_TOLERANCE:
+        return Finding("clock", True, "this machine's clock agrees with the site's")
+    way = "ahead of" if ahead > 0 else "behind"
+    return Finding(
+        "clock",
+        False,
+        f"this machine's clock is {abs(ahead):.0f} s {way} the site's: set it, or signatures may "
+        "be refused",
+    )
+
+
+def _ask_question(ask: Callable[[], Reply], site: Site) -> dict[str, Finding]:
+    reached = Finding("url", True, f"{site.base_url} has a chat API")
+    try:
+        reply = ask()
+    except AIChatFreeError as error:
+        found = _what_failed(error, reached)
+    else:
+        found = [
+            reached,
+            Finding("signature", True, "the site takes the signature"),
+            Finding("answer", True, f"the first text came after {reply.first_chunk:.2f} s"),
+        ]
+    return {finding.name: finding for finding in found}
+
+
+def _what_failed(error: AIChatFreeError, reached: Finding) -> list[Finding]:
+    message = error.message if isinstance(error, APIError) else str(error)
+    if isinstance(error, (NotFoundError, ProtocolError)):
+        return [Finding("url", False, message)]
+    if isinstance(error, AuthenticationError):
+        said = (error.body or "").lower()
+        for name in ("password", "clock", "signature"):
+            if name in said:
+                return [reached, Finding(name, False, message)]
+    return [reached, Finding("answer", False, message)]

@@ -1,0 +1,176 @@
+"""Time limits and cancellation: what one call allows itself, and the thread that enforces it."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from .errors import APIError, APITimeoutError, StreamInterruptedError
+
+
+@dataclass(frozen=True)
+class Timeout:
+    """Time limits in seconds; ``None`` is no limit.
+
+    Attributes:
+        connect: to reach the site: each address it has, and the TLS handshake.
+        read: the longest silence, before the answer begins and within it.
+        total: the whole call, with all its retries and the waits between them.
+    """
+
+    connect: float | None = 10
+    read: float | None = 60
+    total: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("connect", "read", "total"):
+            seconds = getattr(self, name)
+            if seconds is None:
+                continue
+            if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+                raise TypeError(f"Timeout({name}=...) takes seconds, not {type(seconds).__name__}")
+            if not seconds > 0:
+                raise ValueError(f"Timeout({name}={seconds}) must be more than 0 seconds")
+
+
+class Call:
+    """What one call of the user has left over all its attempts, and whether it is still wanted."""
+
+    def __init__(self, timeout: Timeout) -> None:
+        self.timeout = timeout
+        self.cancelled = threading.Event()
+        self._watched: Watched | None = None
+        self._lock = threading.Lock()
+        self.start()
+
+    def start(self) -> None:
+        """Let the total time limit begin now."""
+        self.started = time.monotonic()
+        self.deadline = self.started + (self.timeout.total or math.inf)
+
+    def cancel(self) -> None:
+        """Stop the call; from any thread, at once, as often as wanted."""
+        self.cancelled.set()
+        with self._lock:
+            watched = self._watched
+        if watched is not None:
+            watched.interrupt()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, unless the call is cancelled meanwhile.
+
+        Raises:
+            StreamInterruptedError: it is.
+        """
+        if self.cancelled.wait(seconds):
+            raise cancelled_error()
+
+    def hold(self, watched: Watched | None) -> None:
+        """Name what :meth:`cancel` has to interrupt from now on."""
+        with self._lock:
+            self._watched = watched
+        if watched is not None and self.cancelled.is_set():
+            watched.interrupt()
+
+    def check(self) -> None:
+        """Raise if the call was cancelled or its time is up."""
+        if self.cancelled.is_set():
+            raise cancelled_error()
+        if time.monotonic() >= self.deadline:
+            raise self.overdue_error()
+
+    def overdue_error(self) -> APITimeoutError:
+        """The error for a total time limit that ran out."""
+        return APITimeoutError(
+            f"The call was not finished within its total of {self.timeout.total:g} s. Allow more "
+            "with timeout=Timeout(total=...)."
+        )
+
+
+def cancelled_error() -> APIError:
+    """The error that a reader gets whose call was cancelled."""
+    return StreamInterruptedError("The answer was cancelled before its end.")
+
+
+class Watched(Protocol):
+    """Something with a deadline that can be interrupted from another thread."""
+
+    deadline: float
+
+    def interrupt(self) -> None:
+        """Make the thread that waits for it stop waiting; must not block."""
+
+
+W = TypeVar("W", bound=Watched)
+
+
+class Watchdog(Generic[W]):
+    """Interrupts whatever is past its deadline, where a socket's own timeout cannot.
+
+    A socket's timeout is for each read: a byte now and then passes it for ever. One daemon thread
+    serves all exchanges; it is there only while there are some, and for ``LINGER`` seconds more.
+    """
+
+    LINGER = 1.0
+
+    def __init__(self) -> None:
+        self._watched: set[W] = set()
+        self._wake_at = math.inf
+        self._thread: threading.Thread | None = None
+        self._changed = threading.Condition(threading.Lock())
+
+    def watch(self, watched: W) -> int:
+        """Interrupt it when its ``deadline``, which may move later meanwhile, has passed.
+
+        Returns:
+            How many are watched now.
+        """
+        with self._changed:
+            self._watched.add(watched)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="aichatfree-watchdog", daemon=True
+                )
+                self._thread.start()
+            elif watched.deadline < self._wake_at:
+                self._changed.notify()
+            return len(self._watched)
+
+    def unwatch(self, watched: W) -> None:
+        """Forget it."""
+        with self._changed:
+            self._watched.discard(watched)
+
+    def watched(self) -> list[W]:
+        """Whatever is watched now."""
+        with self._changed:
+            return list(self._watched)
+
+    def stop(self) -> None:
+        """End the thread; what is watched is not interrupted any more."""
+        with self._changed:
+            self._watched.clear()
+            thread, self._thread = self._thread, None
+            self._changed.notify()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=self.LINGER)
+
+    def _run(self) -> None:
+        idle_since = math.inf
+        with self._changed:
+            while self._thread is threading.current_thread():
+                now = time.monotonic()
+                for overdue in [w for w in self._watched if w.deadline <= now]:
+                    self._watched.discard(overdue)
+                    overdue.interrupt()
+                idle_since = math.inf if self._watched else min(idle_since, now)
+                if now >= idle_since + self.LINGER:
+                    self._thread = None
+                    return
+                soonest = min((w.deadline for w in self._watched), default=now + self.LINGER)
+                self._wake_at = soonest
+                # One month: a Condition cannot wait for ever and be asked to wait until infinity.
+                self._changed.wait(min(soonest - now, 2_600_000))

@@ -1,0 +1,150 @@
+"""When a failed request is sent again: what is safe, how long to wait, how often."""
+
+from __future__ import annotations
+
+import logging
+import random
+import ssl
+import time
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import tenacity
+
+from .connection_errors import causes_of
+from .errors import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    OverloadedError,
+    RateLimitError,
+    ServerError,
+    StreamInterruptedError,
+)
+from .limits import Call
+
+log = logging.getLogger("aichatfree")
+
+_RETRYABLE = (
+    APIConnectionError,
+    OverloadedError,
+    RateLimitError,
+    ServerError,
+    StreamInterruptedError,
+)
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether sending the same request again may help.
+
+    So it is after a failed connection, a timeout, 408, 429, any 5xx and a broken answer; not
+    after another 4xx, an empty answer, a web page, or a certificate that is not valid.
+    """
+    if isinstance(error, APIStatusError) and error.status_code == 408:
+        return True
+    return isinstance(error, _RETRYABLE) and not any(
+        isinstance(cause, ssl.SSLCertVerificationError) for cause in causes_of(error)
+    )
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often, how long and how patiently a request is sent again.
+
+    A wait that the site names (``Retry-After``, or Gemini's ``retryDelay``) is waited for in full,
+    plus jitter; if ``max_elapsed`` or ``Timeout.total`` has no room for it, the error is raised
+    at once, with ``retry_after``.
+
+    Attributes:
+        max_attempts: requests sent at most, the first included.
+        max_elapsed: seconds from the first request on, after which none is sent, or ``None``.
+        initial_wait: seconds before the second attempt, doubled for each further one.
+        max_wait: seconds that a wait grows to.
+        jitter: seconds, at most, that are added to each wait at random.
+    """
+
+    max_attempts: int = 5
+    max_elapsed: float | None = 300
+    initial_wait: float = 0.5
+    max_wait: float = 30
+    jitter: float = 0.5
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int):
+            raise TypeError("RetryPolicy(max_attempts=...) takes a whole number")
+        if self.max_attempts < 1:
+            raise ValueError("RetryPolicy(max_attempts=...) must be at least 1")
+        for name in ("max_elapsed", "initial_wait", "max_wait", "jitter"):
+            seconds = getattr(self, name)
+            if seconds is None and name == "max_elapsed":
+                continue
+            if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+                raise TypeError(f"RetryPolicy({name}=...) takes seconds")
+            if not seconds >= 0:
+                raise ValueError(f"RetryPolicy({name}={seconds}) must not be negative")
+
+    def retrying(self, call: Call) -> tenacity.Retrying:
+        """A tenacity object for one call, whose waits end when the call is cancelled."""
+        stop: tenacity.stop.stop_base = tenacity.stop_after_attempt(self.max_attempts)
+        if self.max_elapsed is not None:
+            stop = stop | tenacity.stop_before_delay(self.max_elapsed)
+        return tenacity.Retrying(
+            sleep=call.sleep,
+            retry=tenacity.retry_if_exception(is_retryable),
+            wait=self._wait,
+            stop=stop | _stop_before_deadline(call),
+            before_sleep=_log_retry,
+            reraise=True,
+        )
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        named = error.retry_after if isinstance(error, APIError) else None
+        if named is None:
+            named = min(self.max_wait, self.initial_wait * 2 ** min(state.attempt_number - 1, 60))
+        return named + random.uniform(0, self.jitter)
+
+
+Retry: TypeAlias = RetryPolicy | tenacity.Retrying | None
+
+
+def check_retry(retry: object) -> Retry:
+    """Pass on what can be a retry policy.
+
+    Raises:
+        TypeError: it cannot.
+    """
+    if retry is None or isinstance(retry, (RetryPolicy, tenacity.Retrying)):
+        return retry
+    raise TypeError(
+        "retry= takes a RetryPolicy, a tenacity.Retrying, or None for a single attempt, not "
+        f"{type(retry).__name__}"
+    )
+
+
+def retrying_for(retry: Retry, call: Call) -> tenacity.Retrying:
+    """The tenacity object that runs one call's attempts."""
+    if isinstance(retry, tenacity.Retrying):
+        # A copy, because a Retrying keeps the state of its last call. Its own way of sleeping is
+        # kept, unless it is tenacity's, which cannot be cancelled.
+        sleep = call.sleep if retry.sleep is tenacity.nap.sleep else retry.sleep
+        return retry.copy(sleep=sleep, reraise=True)
+    return (retry or RetryPolicy(max_attempts=1)).retrying(call)
+
+
+class _stop_before_deadline(tenacity.stop.stop_base):  # noqa: N801  (named as tenacity's own)
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        return time.monotonic() + retry_state.upcoming_sleep >= self._call.deadline
+
+
+def _log_retry(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    log.info(
+        "attempt %d failed (%s), next in %.1f s",
+        state.attempt_number,
+        type(error).__name__,
+        state.upcoming_sleep,
+    )

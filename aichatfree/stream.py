@@ -1,0 +1,245 @@
+"""One answer as it arrives: ``Stream``, and ``Reply`` when it is whole."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import tenacity
+
+from .decoding import ReplyDecoder
+from .error_replies import MAX_ERROR_BODY, error_from_reply, not_an_answer
+from .errors import APIError, StreamInterruptedError
+from .limits import Call
+from .protocol import Site
+from .transport import Exchange
+
+log = logging.getLogger("aichatfree")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole answer; ``str(reply)`` is its text.
+
+    Attributes:
+        text: the answer.
+        attempts: how often the request was sent.
+        elapsed: seconds from the call to the end of the answer, retries and waits included.
+        first_chunk: seconds from the call to the first text of the attempt that succeeded.
+    """
+
+    text: str = field(repr=False)
+    attempts: int
+    elapsed: float
+    first_chunk: float
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def read_text(exchange: Exchange, site: Site) -> Iterator[str]:
+    """The text of a reply, live and never empty.
+
+    Raises:
+        APIStatusError: the reply is an error, or says that the quota is used up.
+        ProtocolError: it is no answer of this protocol.
+        StreamInterruptedError: it broke off, or ended with the servers' failure tail.
+        APITimeoutError: it was silent for too long, or the call's time is up.
+        EmptyReplyError: it ended without any text.
+    """
+    if not 200 <= exchange.status < 300:
+        body = exchange.read_up_to(MAX_ERROR_BODY)
+        raise error_from_reply(exchange.status, exchange.headers, body, site)
+    misfit = not_an_answer(exchange.status, exchange.headers)
+    if misfit is not None:
+        misfit.body = exchange.read_up_to(MAX_ERROR_BODY).decode("utf-8", "replace")
+        raise misfit
+    decoder = ReplyDecoder(framed=exchange.framed, quota_phrases=site.quota_phrases)
+    for piece in exchange.pieces():
+        text = decoder.feed(piece)
+        if text:
+            yield text
+    text, failure = decoder.finish()
+    if text:
+        yield text
+    if failure is not None:
+        raise failure
+
+
+class Stream(Iterator[str]):
+    """An answer, chunk by chunk, as it arrives.
+
+    The request is sent when the first chunk is asked for, and sent again only as long as nothing
+    has been handed over. Iterating again replays what has arrived and goes on from there; it
+    never sends anything. An answer that does not come to its end raises, every time it is read.
+
+    Use it as a context manager, or read it to its end: otherwise its connection stays open.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[], Iterator[str]],
+        call: Call,
+        retrying: tenacity.Retrying,
+        *,
+        whole: bool = False,
+        on_end: Callable[[Stream], None] | None = None,
+    ) -> None:
+        self._send = send
+        self._call = call
+        self._retrying = retrying
+        self._whole = whole
+        self._on_end = on_end
+        self._lock = threading.Lock()
+        self._source: Iterator[str] | None = None
+        self._cursor: Iterator[str] | None = None
+        self._chunks: list[str] = []
+        self._longest_partial = ""
+        self._error: BaseException | None = None
+        self._complete = False
+        self._attempts = 0
+        self._first_chunk: float | None = None
+        self._elapsed: float | None = None
+
+    @property
+    def text(self) -> str:
+        """What has arrived so far."""
+        return "".join(self._chunks)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer came to a real end."""
+        return self._complete
+
+    @property
+    def attempts(self) -> int:
+        """How often the request was sent."""
+        return self._attempts
+
+    def __iter__(self) -> Iterator[str]:
+        index = 0
+        while index < len(self._chunks) or self._pull(index):
+            yield self._chunks[index]
+            index += 1
+
+    def __next__(self) -> str:
+        if self._cursor is None:
+            self._cursor = iter(self)
+        return next(self._cursor)
+
+    def read(self) -> str:
+        """Wait for the end of the answer, and return all of it.
+
+        Raises:
+            APIError: the answer did not come to its end; ``partial_text`` has what did.
+        """
+        for _ in self:
+            pass
+        return self.text
+
+    def reply(self) -> Reply:
+        """Wait for the end of the answer, and return it with its figures.
+
+        Raises:
+            APIError: as :meth:`read` does.
+        """
+        text = self.read()
+        return Reply(text, self._attempts, self._elapsed or 0.0, self._first_chunk or 0.0)
+
+    def cancel(self) -> None:
+        """Stop the answer at once, from any thread; who reads it gets StreamInterruptedError."""
+        self._call.cancel()
+
+    def close(self) -> None:
+        """Stop reading and close the connection; what has arrived stays readable."""
+        if self._complete or not self._lock.acquire(blocking=False):
+            # Another thread is reading: it closes what it reads when it is told to stop.
+            if not self._complete:
+                self.cancel()
+            return
+        try:
+            if self._error is None and not self._complete:
+                self._call.cancelled.set()
+                self._finish(
+                    StreamInterruptedError("The answer was closed before its end."),
+                )
+        finally:
+            self._lock.release()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "complete" if self._complete else "failed" if self._error else "open"
+        return f"<Stream {state}, {len(self._chunks)} chunks>"
+
+    def _pull(self, index: int) -> bool:
+        """Get one more chunk; whether there is one at this index now."""
+        with self._lock:
+            if index < len(self._chunks):
+                return True
+            if self._error is not None:
+                raise self._error
+            if self._complete:
+                return False
+            try:
+                self._read_on()
+            except APIError as error:
+                self._finish(error)
+                raise
+            except BaseException:
+                self._finish(StreamInterruptedError("The reading of the answer was interrupted."))
+                raise
+            if self._complete:
+                self._finish(None)
+            return index < len(self._chunks)
+
+    def _read_on(self) -> None:
+        if self._source is None:
+            self._call.start()
+            self._retrying(self._attempt)
+        elif (chunk := next(self._source, None)) is None:
+            self._complete = True
+        else:
+            self._chunks.append(chunk)
+
+    def _attempt(self) -> None:
+        """Send the request, and read what the retries are responsible for."""
+        self._chunks.clear()
+        self._attempts += 1
+        try:
+            self._source = self._send()
+            for chunk in self._source:
+                if not self._chunks:
+                    self._first_chunk = time.monotonic() - self._call.started
+                self._chunks.append(chunk)
+                if not self._whole:
+                    return
+            self._complete = True
+        except APIError as error:
+            self._longest_partial = max(self._longest_partial, self.text, key=len)
+            error.attempts = self._attempts
+            raise
+
+    def _finish(self, error: APIError | None) -> None:
+        """The answer is over: well if there is no error, and for good in any case."""
+        self._elapsed = time.monotonic() - self._call.started
+        self._source = iter(())
+        if error is not None:
+            error.attempts = max(1, self._attempts)
+            error.partial_text = max(self._longest_partial, self.text, key=len)
+        self._error = error
+        if self._on_end is not None:
+            self._on_end(self)

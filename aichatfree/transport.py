@@ -1,0 +1,413 @@
+"""Requests on the wire: one Session, its pool, time limits, and replies as pieces of bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from ._version import __version__
+from .connection_errors import (
+    TRANSPORT_ERRORS,
+    error_before_reply,
+    error_in_reply,
+    silence_error,
+)
+from .errors import AIChatFreeError, APIError
+from .limits import Call, Timeout, Watchdog, cancelled_error
+
+READ_SIZE: Final = 65536
+
+# The exchange that the current thread is sending, for the connection that urllib3 picks for it.
+_sending = threading.local()
+
+
+class Exchange:
+    """One request and its reply. Only the thread that sent it reads it; any may interrupt it.
+
+    Attributes:
+        status: the HTTP status.
+        headers: the reply's headers; names in any case.
+        framed: whether each piece is one HTTP chunk as the server sent it.
+        deadline: when it has been silent for too long, or the call's time is up (monotonic).
+    """
+
+    def __init__(self, call: Call, host: str, watchdog: Watchdog[Exchange]) -> None:
+        self._call = call
+        self._host = host
+        self._watchdog = watchdog
+        self._silence = call.timeout.read or math.inf
+        self._connection: _Interruptible | None = None
+        self._response: requests.Response | None = None
+        self._fate: APIError | None = None
+        connecting = call.timeout.connect or math.inf
+        self.deadline = min(call.deadline, time.monotonic() + connecting + self._silence)
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+        self.framed = False
+
+    def begin(self, response: requests.Response) -> None:
+        """The headers have arrived."""
+        self._response = response
+        self.status = response.status_code
+        self.headers = response.headers
+        self.framed = bool(getattr(response.raw, "chunked", False)) and not response.headers.get(
+            "Content-Encoding"
+        )
+        self._alive()
+
+    def use(self, connection: _Interruptible) -> None:
+        """The connection that carries this exchange is known."""
+        self._connection = connection
+        if self._fate is not None:
+            connection.interrupt(self)
+
+    def interrupt(self) -> None:
+        """Make a thread that waits for this exchange fail at once."""
+        self._fate = self._fate or self._reason_to_end()
+        if self._connection is not None:
+            self._connection.interrupt(self)
+        elif self._response is not None:
+            # A session of the user's own, whose connections do not know about exchanges.
+            with contextlib.suppress(ValueError, RuntimeError, OSError):
+                self._response.raw.shutdown()
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body, live: HTTP chunks as they are, or whatever each read of the socket gives.
+
+        Raises:
+            StreamInterruptedError: it broke off, or the call was cancelled.
+            APITimeoutError: it was silent for too long, or the call's time is up.
+        """
+        try:
+            for piece in self._raw_pieces():
+                if self._fate is not None:
+                    break
+                self._alive()
+                yield piece
+            if self._fate is not None:
+                raise self._fate
+        except TRANSPORT_ERRORS as error:
+            raise self.error(error, begun=True) from error
+        finally:
+            self.close()
+
+    def _raw_pieces(self) -> Iterator[bytes]:
+        assert self._response is not None
+        raw = self._response.raw
+        if getattr(raw, "chunked", False):
+            yield from raw.stream(None, decode_content=True)
+            return
+        # read1 is the one call that neither waits for a full buffer nor loses the end.
+        while piece := raw.read1(READ_SIZE, decode_content=True):
+            yield piece
+
+    def read_up_to(self, limit: int) -> bytes:
+        """The first ``limit`` bytes of the body, or what arrives before it breaks off."""
+        body = b""
+        try:
+            for piece in self.pieces():
+                body += piece
+                if len(body) >= limit:
+                    break
+        except APIError:
+            self._call.check()  # An error reply cut short is still one, unless nobody waits for it.
+        finally:
+            self.close()
+        return body[:limit]
+
+    def close(self) -> None:
+        """Give the connection back if the reply was read to its end, or close it; idempotent."""
+        self._watchdog.unwatch(self)
+        self._call.hold(None)
+        if self._response is not None:
+            with contextlib.suppress(*TRANSPORT_ERRORS):
+                self._response.close()
+
+    def error(self, error: Exception, *, begun: bool) -> APIError:
+        """What a failure of the connection means for this exchange."""
+        if self._fate is not None:
+            return self._fate
+        if time.monotonic() >= self._call.deadline:
+            return self._call.overdue_error()
+        meaning = error_in_reply if begun else error_before_reply
+        return meaning(error, host=self._host, timeout=self._call.timeout)
+
+    def _reason_to_end(self) -> APIError:
+        now = time.monotonic()
+        if not self._call.cancelled.is_set() and now >= self._call.deadline:
+            return self._call.overdue_error()
+        if not self._call.cancelled.is_set() and now >= self.deadline:
+            return silence_error(self._host, self._call.timeout)
+        return cancelled_error()
+
+    def cancel(self) -> None:
+        """End the whole call that this exchange belongs to."""
+        self._call.cancel()
+
+    def _alive(self) -> None:
+        self.deadline = min(self._call.deadline, time.monotonic() + self._silence)
+
+
+class _Interruptible:
+    """A connection that another thread can interrupt, in whichever phase its exchange is.
+
+    Sockets cannot be waited for and closed by different threads; shutting one down is what ends a
+    read at once. The guard keeps a late interrupt away from the next exchange on the connection.
+    """
+
+    sock: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._guard = threading.Lock()
+        self._exchange: Exchange | None = None
+        self._reading: Any = None
+
+    def connect(self) -> None:
+        self._attach()
+        super().connect()  # type: ignore[misc]
+        self._attach()
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        self._attach()
+        super().request(*args, **kwargs)  # type: ignore[misc]
+
+    def getresponse(self) -> Any:
+        # http.client forgets the socket here when the body will be ended by closing it.
+        self._reading = self.sock
+        return super().getresponse()  # type: ignore[misc]
+
+    def _attach(self) -> None:
+        exchange: Exchange | None = getattr(_sending, "exchange", None)
+        with self._guard:
+            self._exchange = exchange
+            self._reading = None
+        if exchange is not None:
+            exchange.use(self)
+
+    def interrupt(self, exchange: Exchange) -> None:
+        with self._guard:
+            sock = self.sock or self._reading
+            if self._exchange is exchange and isinstance(sock, socket.socket):
+                with contextlib.suppress(OSError):
+                    # Not the TLS socket's own method, which would leave a half-unwrapped one.
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+class _HTTPConnection(_Interruptible, HTTPConnection):
+    pass
+
+
+class _HTTPSConnection(_Interruptible, HTTPSConnection):
+    pass
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+_POOLS: Final = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if not proxy.lower().startswith("socks"):
+            manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        # The body holds the password: it goes to no other address, nor is one worked out.
+        return None
+
+
+class Transport:
+    """Sends signed bodies to one site, from any thread; works on after a fork and a pickle.
+
+    Args:
+        base_url: the site.
+        headers: added to every request, over the default ones.
+        proxies: as in requests; ``None`` takes them from the environment, once.
+        verify: as in requests; ``True`` honours ``REQUESTS_CA_BUNDLE``, read once.
+        session: a session of the user's own, used as it is and never closed.
+        max_connections: connections kept open for use again; more threads make it grow.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        origin: str,
+        headers: Mapping[str, str] | None = None,
+        proxies: Mapping[str, str] | None = None,
+        verify: bool | str = True,
+        session: requests.Session | None = None,
+        max_connections: int = 32,
+    ) -> None:
+        self._base_url = base_url
+        self._host = origin.partition("://")[2]
+        self._headers = {
+            "User-Agent": f"aichatfree/{__version__}",
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+            # Newer releases of the servers' web framework refuse posts from other origins.
+            "Origin": origin,
+            **(headers or {}),
+        }
+        self._proxies = dict(proxies or {})
+        self._verify = verify
+        self._own_session = session is None
+        self._session = session
+        self._max_connections = max_connections
+        self._closed = False
+        self._renew()
+        _transports.add(self)
+
+    def _renew(self) -> None:
+        """Make everything that threads and processes must not inherit."""
+        self._lock = threading.Lock()
+        self._watchdog: Watchdog[Exchange] = Watchdog()
+        self._pool_size = self._max_connections
+        self._prepared: dict[str, requests.PreparedRequest] = {}
+        if self._own_session:
+            self._session = _Session()
+            self._mount()
+        else:
+            assert self._session is not None
+        environment = self._session.merge_environment_settings(
+            self._base_url, dict(self._proxies), True, self._verify, None
+        )
+        if self._own_session:
+            # What the environment says is in the settings now; a netrc file is never looked at.
+            self._session.trust_env = False
+        self._settings = {**environment, "stream": True, "allow_redirects": False}
+
+    def _after_fork(self) -> None:
+        if self._session is not None and not self._own_session:
+            for adapter in self._session.adapters.values():
+                adapter.close()
+        self._renew()
+
+    def _mount(self) -> None:
+        assert self._session is not None
+        adapter = _Adapter(pool_connections=4, pool_maxsize=self._pool_size)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    def __getstate__(self) -> dict[str, Any]:
+        unshared = ("_lock", "_watchdog", "_prepared", "_settings", "_pool_size")
+        state = {key: value for key, value in self.__dict__.items() if key not in unshared}
+        if self._own_session:
+            state["_session"] = None
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._renew()
+        _transports.add(self)
+
+    def post(self, path: str, body: bytes, call: Call) -> Exchange:
+        """Send one request and wait for the headers of its reply.
+
+        The caller reads the exchange's pieces to their end or closes it.
+
+        Raises:
+            APIConnectionError: no reply came.
+            APITimeoutError: not in time.
+            StreamInterruptedError: the call was cancelled.
+        """
+        if self._closed:
+            raise AIChatFreeError("This client is closed: make a new one.")
+        call.check()
+        exchange = Exchange(call, self._host, self._watchdog)
+        left = call.deadline - time.monotonic()
+        _sending.exchange = exchange
+        try:
+            self._fit_pool(self._watchdog.watch(exchange))
+            call.hold(exchange)
+            response = self._send(path, body, call.timeout, left)
+        except TRANSPORT_ERRORS as error:
+            exchange.close()
+            raise exchange.error(error, begun=False) from error
+        except BaseException:
+            exchange.close()
+            raise
+        finally:
+            _sending.exchange = None
+        exchange.begin(response)
+        return exchange
+
+    def _send(self, path: str, body: bytes, timeout: Timeout, left: float) -> requests.Response:
+        assert self._session is not None
+        request = self._request(path)
+        request.body = body
+        request.headers["Content-Length"] = str(len(body))
+        limits = tuple(
+            None if limit is None and left == math.inf else max(0.001, min(limit or left, left))
+            for limit in (timeout.connect, timeout.read)
+        )
+        return self._session.send(request, timeout=limits, **self._settings)
+
+    def _request(self, path: str) -> requests.PreparedRequest:
+        # Preparing a request costs as much as sending it, and nothing but the body changes.
+        prepared = self._prepared.get(path)
+        if prepared is None:
+            assert self._session is not None
+            prepared = self._session.prepare_request(
+                requests.Request("POST", self._base_url + path, headers=self._headers)
+            )
+            self._prepared[path] = prepared
+        return prepared.copy()
+
+    def _fit_pool(self, in_flight: int) -> None:
+        # A pool smaller than its users throws connections away at every request.
+        if not self._own_session or in_flight <= self._pool_size:
+            return
+        with self._lock:
+            while in_flight > self._pool_size:
+                self._pool_size *= 2
+            self._mount()
+
+    def close(self) -> None:
+        """Cancel what is under way and close the connections, for good."""
+        self._closed = True
+        for exchange in self._watchdog.watched():
+            exchange.cancel()
+        self._watchdog.stop()
+        if self._own_session and self._session is not None:
+            self._session.close()
+
+
+_transports: weakref.WeakSet[Transport] = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    for transport in list(_transports):
+        transport._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)
