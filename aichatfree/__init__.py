@@ -8,6 +8,7 @@ Client('http://127.0.0.1:8000', dialect='gemini')
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,9 @@ _HOME = {
     **dict.fromkeys(("RetryPolicy",), "retry"),
     **dict.fromkeys(("Reply", "Stream"), "stream"),
 }
+
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless asked
 
 
 def __getattr__(name: str) -> object:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
+from .limits import TimeLimit
 from .protocol import Message, check_messages
+from .retry import UNSET, RetryOption
 from .stream import Reply, Stream
 
 OnPartial: TypeAlias = Literal["drop", "keep"]
@@ -17,9 +19,11 @@ class _Ask(Protocol):
         prompt: list[Message],
         system: str | None,
         temperature: float | None,
-        timeout: Any,
-        retry: Any,
-        **options: Any,
+        timeout: TimeLimit | None,
+        retry: RetryOption,
+        *,
+        whole: bool,
+        on_end: Callable[[Stream], None],
     ) -> Stream: ...
 
 
@@ -53,35 +57,48 @@ class Chat:
         if system is not None and not any(m["role"] == "system" for m in self.messages):
             self.messages[:0] = check_messages([{"role": "system", "content": system}])
 
-    def send(self, text: str, **options: Any) -> Reply:
+    def send(
+        self,
+        text: str,
+        *,
+        temperature: float | None = None,
+        timeout: TimeLimit | None = None,
+        retry: RetryOption = UNSET,
+    ) -> Reply:
         """Ask the next question, and wait for the whole answer.
 
         Args:
             text: the question.
-            options: ``temperature``, ``timeout`` and ``retry``, as in :meth:`Client.generate`.
+            temperature: as in :meth:`Client.generate`, and so are the others.
+            timeout: for this turn.
+            retry: for this turn.
 
         Raises:
             TypeError, ValueError: the question cannot be sent; nothing was.
             APIError: no whole answer came; ``on_partial`` says what the history keeps of it.
         """
-        return self._turn(text, whole=True, **options).reply()
+        return self._turn(text, temperature, timeout, retry, whole=True).reply()
 
-    def stream(self, text: str, **options: Any) -> Stream:
+    def stream(
+        self,
+        text: str,
+        *,
+        temperature: float | None = None,
+        timeout: TimeLimit | None = None,
+        retry: RetryOption = UNSET,
+    ) -> Stream:
         """Ask the next question, and get the answer as it arrives. Arguments as in ``send``."""
-        return self._turn(text, whole=False, **options)
+        return self._turn(text, temperature, timeout, retry, whole=False)
 
     def _turn(
         self,
         text: str,
+        temperature: float | None,
+        timeout: TimeLimit | None,
+        retry: RetryOption,
         *,
         whole: bool,
-        temperature: float | None = None,
-        timeout: Any = None,
-        **options: Any,
     ) -> Stream:
-        unknown = sorted(set(options) - {"retry"})
-        if unknown:
-            raise TypeError(f"unknown option {unknown[0]!r}: use temperature, timeout or retry")
         if not isinstance(text, str):
             raise TypeError(f"a question is a str, not {type(text).__name__}")
         question: Message = {"role": "user", "content": text}
@@ -92,7 +109,7 @@ class Chat:
                 self.messages += [question, {"role": "assistant", "content": answer}]
 
         asked = [*self.messages, question]
-        return self._ask(asked, None, temperature, timeout, whole=whole, on_end=keep, **options)
+        return self._ask(asked, None, temperature, timeout, retry, whole=whole, on_end=keep)
 
     def to_dict(self) -> dict[str, Any]:
         """The conversation as plain data, for JSON; it holds no setting of the client."""

@@ -6,29 +6,20 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any
 
 import requests
 
 from .chat import Chat, OnPartial
 from .health import Health, check_site
-from .limits import Call, Timeout
+from .limits import Call, TimeLimit, Timeout
 from .protocol import DIALECTS, Dialect, Message, Prompt, Site, messages_from, request_body
-from .retry import Retry, RetryPolicy, check_retry, retrying_for
+from .retry import UNSET, Retry, RetryOption, RetryPolicy, check_retry, retrying_for
 from .stream import Reply, Stream, read_text
 from .transport import Transport
-
-
-class _Unset(Enum):
-    UNSET = "unset"
-
-
-UNSET: Final = _Unset.UNSET
-TimeLimit = Timeout | float
 
 
 @dataclass(frozen=True)
@@ -108,7 +99,7 @@ class Client:
         self._transport = Transport(
             site.base_url,
             origin=site.origin,
-            headers=headers,
+            headers=_checked_headers(headers),
             proxies=proxies,
             verify=verify,
             session=session,
@@ -122,7 +113,7 @@ class Client:
         system: str | None = None,
         temperature: float | None = None,
         timeout: TimeLimit | None = None,
-        retry: Retry | Literal[_Unset.UNSET] = UNSET,
+        retry: RetryOption = UNSET,
     ) -> Reply:
         """Ask, and wait for the whole answer.
 
@@ -149,7 +140,7 @@ class Client:
         system: str | None = None,
         temperature: float | None = None,
         timeout: TimeLimit | None = None,
-        retry: Retry | Literal[_Unset.UNSET] = UNSET,
+        retry: RetryOption = UNSET,
     ) -> Stream:
         """Ask, and get the answer as it arrives.
 
@@ -248,8 +239,10 @@ class Client:
         system: str | None,
         temperature: float | None,
         timeout: TimeLimit | None,
-        retry: Retry | Literal[_Unset.UNSET],
-        **options: Any,
+        retry: RetryOption,
+        *,
+        whole: bool = False,
+        on_end: Callable[[Stream], None] | None = None,
     ) -> Stream:
         settings = self._settings
         messages = messages_from(prompt, self._system_for(prompt, system), settings.site.dialect)
@@ -270,7 +263,7 @@ class Client:
             exchange = self._transport.post("/api/generate", body, call)
             return read_text(exchange, settings.site)
 
-        return Stream(send, call, retrying_for(policy, call), **options)
+        return Stream(send, call, retrying_for(policy, call), whole=whole, on_end=on_end)
 
     def _system_for(self, prompt: Prompt, system: str | None) -> str | None:
         if system is not None or self._settings.system is None:
@@ -289,6 +282,13 @@ def _optional_str(name: str, value: object) -> str | None:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {type(value).__name__}")
     return value
+
+
+def _checked_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    for name, value in (headers or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"headers must be str, and {name!r} or its value is not")
+    return headers
 
 
 def _site_with(site: Site, dialect: str | Dialect | None, secret: str | None) -> Site:

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from .errors import APIError, APITimeoutError, StreamInterruptedError
 
@@ -34,6 +34,9 @@ class Timeout:
                 raise TypeError(f"Timeout({name}=...) takes seconds, not {type(seconds).__name__}")
             if not seconds > 0:
                 raise ValueError(f"Timeout({name}={seconds}) must be more than 0 seconds")
+
+
+TimeLimit: TypeAlias = Timeout | float
 
 
 class Call:
@@ -114,7 +117,7 @@ class Watchdog(Generic[W]):
     serves all exchanges; it is there only while there are some, and for ``LINGER`` seconds more.
     """
 
-    LINGER = 1.0
+    LINGER = 1.0  # seconds
 
     def __init__(self) -> None:
         self._watched: set[W] = set()
@@ -170,7 +173,7 @@ class Watchdog(Generic[W]):
                 if now >= idle_since + self.LINGER:
                     self._thread = None
                     return
-                soonest = min((w.deadline for w in self._watched), default=now + self.LINGER)
-                self._wake_at = soonest
-                # One month: a Condition cannot wait for ever and be asked to wait until infinity.
-                self._changed.wait(min(soonest - now, 2_600_000))
+                # Looking again each LINGER is what notices that nothing is left to watch.
+                soonest = min((w.deadline for w in self._watched), default=math.inf)
+                self._wake_at = min(soonest, now + self.LINGER)
+                self._changed.wait(self._wake_at - now)

@@ -7,7 +7,8 @@ import random
 import ssl
 import time
 from dataclasses import dataclass
-from typing import TypeAlias
+from enum import Enum
+from typing import Final, Literal, TypeAlias
 
 import tenacity
 
@@ -23,7 +24,7 @@ from .errors import (
 )
 from .limits import Call
 
-log = logging.getLogger("aichatfree")
+log = logging.getLogger("aichatfree.retry")
 
 _RETRYABLE = (
     APIConnectionError,
@@ -105,7 +106,15 @@ class RetryPolicy:
         return named + random.uniform(0, self.jitter)
 
 
+class _Unset(Enum):
+    UNSET = "the client's own"
+
+
+UNSET: Final = _Unset.UNSET
+"""No choice was made: ``None`` is one, a single attempt."""
+
 Retry: TypeAlias = RetryPolicy | tenacity.Retrying | None
+RetryOption: TypeAlias = Retry | Literal[_Unset.UNSET]
 
 
 def check_retry(retry: object) -> Retry:
@@ -143,7 +152,7 @@ class _stop_before_deadline(tenacity.stop.stop_base):  # noqa: N801  (named as t
 def _log_retry(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     log.info(
-        "attempt %d failed (%s), next in %.1f s",
+        "attempt %d failed (%s); the next one in %.1f s",
         state.attempt_number,
         type(error).__name__,
         state.upcoming_sleep,

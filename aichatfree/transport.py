@@ -304,6 +304,7 @@ class Transport:
             # What the environment says is in the settings now; a netrc file is never looked at.
             self._session.trust_env = False
         self._settings = {**environment, "stream": True, "allow_redirects": False}
+        self._request("/api/generate")  # shows at once whether the headers can be sent
 
     def _after_fork(self) -> None:
         if self._session is not None and not self._own_session:

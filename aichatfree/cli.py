@@ -1,0 +1,325 @@
+"""The command line: ``ask``, ``chat``, ``serve`` and ``check``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from . import (
+    AIChatFreeError,
+    Chat,
+    Client,
+    RetryPolicy,
+    Stream,
+    Timeout,
+    __version__,
+)
+from .terminal import without_control, write_answer
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, package_name="aichatfree")
+def cli() -> None:
+    """Talk to a chat site that speaks the AIChatFree protocol, or to a model on this machine.
+
+    The site and its keys come from AICHATFREE_BASE_URL, AICHATFREE_DIALECT, AICHATFREE_SECRET,
+    AICHATFREE_PASSWORD and AICHATFREE_MODEL. Secrets have no options, because other users of a
+    machine can see a command line.
+    """
+
+
+def site_options(command: F) -> F:
+    """The options that say whom to talk to."""
+    for option in (
+        click.option("--model", help="The model to name; most sites ignore it."),
+        click.option("--dialect", help='"gemini" (default) or "openai".'),
+        click.option("--base-url", metavar="URL", help="The site; AICHATFREE_BASE_URL."),
+        click.option("--local", is_flag=True, help="Answer from the small model on this machine."),
+    ):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def open_client(
+    local: bool, base_url: str | None, dialect: str | None, model: str | None, **settings: Any
+) -> Iterator[Client]:
+    """A client for these options, with a gateway of its own if they say so."""
+    if local and base_url:
+        raise click.UsageError("--local and --base-url exclude each other.")
+    with ExitStack() as stack:
+        with bad_input():
+            if local:
+                from .gateway import Gateway
+
+                secret = secrets.token_hex(16)
+                gateway = stack.enter_context(Gateway(secret=secret))
+                base_url, settings = gateway.url, {**settings, "secret": secret}
+            client = Client(base_url, dialect=dialect, model=model, **settings)
+        yield stack.enter_context(client)
+
+
+@contextmanager
+def bad_input() -> Iterator[None]:
+    """Turn what the package says of wrong arguments into wrong usage (exit code 2)."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+    except ImportError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@cli.command()
+@click.argument("prompt", required=False)
+@click.option("--system", help="A system prompt.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object when it is whole.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="The longest it may take in all.")
+@site_options
+def ask(
+    prompt: str | None, system: str | None, as_json: bool, timeout: float | None, **site: Any
+) -> int:
+    """Ask once and print the answer as it arrives.
+
+    PROMPT is read from standard input if it is left out or "-".
+
+    \b
+    Examples:
+      aichatfree ask --local "Hello, how are you?"
+      aichatfree ask --system "Answer in French." < question.txt > answer.txt
+    """
+    question = read_prompt() if prompt in (None, "-") else prompt
+    with open_client(**site) as client:
+        with bad_input():
+            limits = None if timeout is None else Timeout(total=timeout)
+            stream = client.stream(question or "", system=system, timeout=limits)
+        return print_json(stream) if as_json else print_stream(stream)
+
+
+def read_prompt() -> str:
+    """The whole of standard input, which must be UTF-8 text."""
+    if sys.stdin.isatty():
+        raise click.UsageError('Give a prompt, or pipe one in: echo "Hello" | aichatfree ask')
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise click.UsageError(
+            f"Standard input is not UTF-8 text (byte {error.start}): convert it first, for "
+            "example with iconv."
+        ) from error
+
+
+def print_stream(stream: Stream) -> int:
+    with stream:
+        try:
+            for chunk in stream:
+                write_answer(chunk)
+        except AIChatFreeError as error:
+            end_line(stream.text)
+            return report(error)
+    end_line(stream.text)
+    return 0
+
+
+def end_line(text: str) -> None:
+    if text and not text.endswith("\n"):
+        write_answer("\n")
+
+
+def print_json(stream: Stream) -> int:
+    error: AIChatFreeError | None = None
+    try:
+        stream.read()
+    except AIChatFreeError as failure:
+        error = failure
+    result: dict[str, Any] = {"text": stream.text, "complete": stream.complete}
+    if error is None:
+        reply = stream.reply()
+        figures = {"elapsed": reply.elapsed, "first_chunk": reply.first_chunk}
+        result |= {"attempts": reply.attempts}
+        result |= {name: round(seconds, 3) for name, seconds in figures.items()}
+    else:
+        result |= {"attempts": stream.attempts}
+        result["error"] = {"type": type(error).__name__, "message": str(error)}
+    click.echo(json.dumps(result, ensure_ascii=not is_utf8(sys.stdout)))
+    return 0 if error is None else report(error)
+
+
+def is_utf8(stream: Any) -> bool:
+    return (stream.encoding or "").lower().replace("-", "") == "utf8"
+
+
+def report(error: BaseException) -> int:
+    click.echo(f"aichatfree: {without_control(str(error))}", err=True)
+    return 1
+
+
+@cli.command()
+@click.option("--system", help="A system prompt.")
+@site_options
+def chat(system: str | None, **site: Any) -> int:
+    """Talk in turns. Ctrl-C stops an answer, Ctrl-D ends the conversation.
+
+    Lines piped in are asked one after the other.
+
+    \b
+    Example:
+      aichatfree chat --local --system "Answer in one sentence."
+    """
+    interactive = sys.stdin.isatty()
+    if interactive:
+        with suppress(ImportError):
+            import readline  # noqa: F401  (gives input() its line editing)
+        click.echo("Ctrl-C stops an answer, Ctrl-D ends the conversation.", err=True)
+    with open_client(**site) as client:
+        talk = client.chat(system=system, on_partial="keep")
+        codes = [turn(talk, line, interactive) for line in read_turns(interactive)]
+    return 0 if interactive else max(codes, default=0)
+
+
+def read_turns(interactive: bool) -> Iterator[str]:
+    while True:
+        try:
+            line = input("> ") if interactive else read_line()
+        except EOFError:
+            if interactive:
+                click.echo()
+            return
+        except KeyboardInterrupt:
+            if not interactive:
+                raise
+            click.echo()  # as a shell does: Ctrl-C drops the line
+            continue
+        if line.strip():
+            yield line
+
+
+def read_line() -> str:
+    line = sys.stdin.buffer.readline()
+    if not line:
+        raise EOFError
+    try:
+        return line.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise click.UsageError("Standard input is not UTF-8 text: convert it first.") from error
+
+
+def turn(talk: Chat, line: str, interactive: bool) -> int:
+    try:
+        return print_stream(talk.stream(line))
+    except KeyboardInterrupt:
+        if not interactive:
+            raise
+        click.echo()
+        return INTERRUPTED
+
+
+@cli.command()
+@site_options
+def check(**site: Any) -> int:
+    """Try the site with each setting in turn, and say what is right and what to change.
+
+    \b
+    Example:
+      aichatfree check --base-url https://aichatfree.info
+    """
+    with open_client(**site, retry=RetryPolicy(max_attempts=1)) as client:
+        health = client.check()
+    click.echo(without_control(str(health)))
+    return 0 if health.ok else 1
+
+
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
+@click.option(
+    "--upstream", metavar="URL", help="An OpenAI-compatible API to answer from, up to /v1."
+)
+@click.option("--model", help="The upstream's model.")
+def serve(host: str, port: int, upstream: str | None, model: str | None) -> NoReturn:
+    """Serve a model on this machine in the chat sites' protocol, until Ctrl-C.
+
+    It answers from a small built-in model, or from --upstream (its key in AICHATFREE_API_KEY).
+    AICHATFREE_SECRET and AICHATFREE_PASSWORD are what clients must know; without both it serves
+    this machine only.
+
+    \b
+    Examples:
+      aichatfree serve --port 8000
+      aichatfree serve --upstream http://127.0.0.1:11434/v1 --model llama3.2
+    """
+    if bool(upstream) != bool(model):
+        raise click.UsageError("--upstream and --model go together.")
+    secret = os.environ.get("AICHATFREE_SECRET", "")
+    password = os.environ.get("AICHATFREE_PASSWORD") or None
+    show_log("aichatfree.gateway", "%(asctime)s %(message)s")
+    with bad_input():
+        from .gateway import Gateway, OpenAIUpstream, SmolLM2
+
+        engine = (
+            OpenAIUpstream(upstream, model, os.environ.get("AICHATFREE_API_KEY") or None)
+            if upstream and model
+            else SmolLM2()
+        )
+        gateway = Gateway(engine, host, port, secret=secret, password=password)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with gateway:
+            click.echo(settings_for(gateway.url, bool(secret), password is not None), err=True)
+            threading.Event().wait()
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
+    raise AssertionError("unreachable: only a signal ends the wait")
+
+
+def settings_for(url: str, secret: bool, password: bool) -> str:
+    lines = [f"Serving at {url} (Ctrl-C stops it). Clients use:", f"  AICHATFREE_BASE_URL={url}"]
+    lines += ["  AICHATFREE_SECRET as it is set here"] * secret
+    lines += ["  AICHATFREE_PASSWORD as it is set here"] * password
+    return "\n".join(lines)
+
+
+def show_log(name: str, form: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(form, "%H:%M:%S"))
+    logger = logging.getLogger(name)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+def main() -> NoReturn:
+    """Run the command line; exit codes: 0 answered, 1 failed, 2 wrong usage, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    if sys.stderr.isatty():
+        show_log("aichatfree.retry", "%(message)s")
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except AIChatFreeError as error:
+        code = report(error)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo(err=True)
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # Nobody reads any more; Python would complain once more at exit when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code or 0)

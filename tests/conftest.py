@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from aichatfree import Client, RetryPolicy
+
+#: Retries as usual, but without the waits.
+FAST = RetryPolicy(initial_wait=0.01, max_wait=0.01, jitter=0)
+
+ClientFor = Callable[..., Client]
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BASE_URL", "DIALECT", "SECRET", "PASSWORD", "MODEL"):
+        monkeypatch.delenv(f"AICHATFREE_{name}", raising=False)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def client_for() -> Iterator[ClientFor]:
+    """Makes clients that are closed when the test is over; quick retries unless told otherwise."""
+    clients: list[Client] = []
+
+    def make(url: Any = None, **settings: Any) -> Client:
+        clients.append(Client(url, **{"retry": FAST, **settings}))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from aichatfree import Client
+from aichatfree.testing import FakeSite, Request
+from conftest import ClientFor
+
+
+def echo(request: Request) -> str:
+    return f"echo {request.text}"
+
+
+def ask_many(client: Client, name: str, count: int = 20) -> list[str]:
+    return [client.generate(f"{name} {number}").text for number in range(count)]
+
+
+def test_64_threads_on_one_client_get_64_right_answers(client_for: ClientFor) -> None:
+    """Everybody gets the answer to the own question."""
+    with FakeSite([echo]) as site:
+        client = client_for(site.url)
+        with ThreadPoolExecutor(64) as threads:
+            replies = list(threads.map(client.generate, [f"question {n}" for n in range(640)]))
+        assert [reply.text for reply in replies] == [f"echo question {n}" for n in range(640)]
+
+
+def test_the_pool_grows_with_its_users(client_for: ClientFor) -> None:
+    """More threads than max_connections do not throw connections away at every request."""
+    with FakeSite([echo]) as site:
+        client = client_for(site.url, max_connections=2)
+        with ThreadPoolExecutor(16) as threads:
+            list(threads.map(client.generate, ["Hi"] * 400))
+        assert len({request.connection for request in site.requests}) < 100
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_forked_children_get_right_answers_from_a_used_client(client_for: ClientFor) -> None:
+    """A child does not share the parent's connections, and both work on."""
+    fork = multiprocessing.get_context("fork")
+    with FakeSite([echo]) as site:
+        client = client_for(site.url)
+        ask_many(client, "parent", 2)
+        results = fork.SimpleQueue()
+
+        def child(name: str) -> None:
+            results.put((name, ask_many(client, name)))
+
+        children = [fork.Process(target=child, args=(f"child {n}",)) for n in range(3)]
+        for process in children:
+            process.start()
+        assert ask_many(client, "parent") == [f"echo parent {n}" for n in range(20)]
+        answers = dict(results.get() for _ in children)
+        for process in children:
+            process.join(10)
+            assert process.exitcode == 0
+        for name, texts in answers.items():
+            assert texts == [f"echo {name} {n}" for n in range(20)]
+
+
+def test_a_pickled_client_works(client_for: ClientFor) -> None:
+    """A used client can travel to another process, with all its settings."""
+    with FakeSite([echo], verify=True, secret="s", password="p") as site:
+        client = client_for(site.url, secret="s", password="p", headers={"X-Mine": "1"})
+        client.generate("Hi")
+        again: Client = pickle.loads(pickle.dumps(client))
+        with again:
+            assert again.generate("there").text == "echo there"
+        assert site.requests[-1].headers["X-Mine"] == "1"
+        assert repr(again) == repr(client)
+        assert client.generate("still").text == "echo still"

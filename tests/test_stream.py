@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from aichatfree import AIChatFreeError, APITimeoutError, Stream, StreamInterruptedError
+from aichatfree.testing import Answer, FakeSite, Request
+from conftest import ClientFor
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length", "close"])
+def test_a_chunk_is_handed_over_while_the_site_is_still_writing(
+    client_for: ClientFor, framing: Any
+) -> None:
+    """The site sends its second chunk only after the reader has got the first one."""
+    got_first = threading.Event()
+
+    def chunks() -> Iterator[str]:
+        yield "first"
+        yield " second" if got_first.wait(5) else " too late"
+
+    headers = {"Content-Length": str(len("first second"))} if framing == "length" else {}
+    answer = Answer(
+        stream=chunks(), framing="close" if framing != "chunked" else framing, headers=headers
+    )
+    with FakeSite([answer]) as site, client_for(site.url).stream("Hi") as stream:
+        assert next(stream) == "first"
+        got_first.set()
+        assert list(stream) == ["first", " second"]
+        assert stream.complete
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length", "close"])
+def test_characters_split_over_reads_arrive_whole(client_for: ClientFor, framing: Any) -> None:
+    """Text is the same however the network cuts it into bytes."""
+    text = "Привет 你好 👋🏽 e\u0301 \u2028 end"
+    with FakeSite([Answer(text, framing=framing, split=1)]) as site:
+        assert client_for(site.url).generate("Hi").text == text
+
+
+def test_nothing_is_sent_before_the_first_chunk_is_asked_for(client_for: ClientFor) -> None:
+    """A stream that nobody reads costs the site nothing."""
+    with FakeSite("Hello") as site:
+        stream = client_for(site.url).stream("Hi")
+        time.sleep(0.05)
+        assert site.requests == []
+        assert stream.read() == "Hello"
+
+
+def test_iterating_again_replays_and_sends_nothing(client_for: ClientFor) -> None:
+    """The second reader gets the same chunks from memory."""
+    with FakeSite([Answer("a", "b", "c")]) as site:
+        stream = client_for(site.url).stream("Hi")
+        assert list(stream) == list(stream) == ["a", "b", "c"]
+        assert stream.read() == stream.text == "abc"
+        assert len(site.requests) == 1
+
+
+def test_two_iterators_share_one_answer(client_for: ClientFor) -> None:
+    """Whoever comes first pulls a chunk; both see all of them in order."""
+    with FakeSite([Answer("a", "b", "c")]) as site:
+        stream = client_for(site.url).stream("Hi")
+        pairs = list(zip(stream, iter(stream), strict=True))
+        assert pairs == [("a", "a"), ("b", "b"), ("c", "c")]
+        assert len(site.requests) == 1
+
+
+@pytest.mark.parametrize("end", ["cut", "reset", "tail"])
+def test_a_broken_answer_raises_each_time_it_is_read(client_for: ClientFor, end: Any) -> None:
+    """Half an answer is never taken for a whole one, and what arrived of it is kept."""
+    with FakeSite([Answer("half", " an answer", gap=0.05, end=end)]) as site:
+        stream = client_for(site.url).stream("Hi")
+        for _ in range(2):
+            with pytest.raises(StreamInterruptedError) as caught:
+                stream.read()
+            assert caught.value.partial_text == stream.text == "half an answer"
+            assert not stream.complete
+        assert len(site.requests) == 1
+
+
+def test_a_stream_is_not_sent_again_once_a_chunk_was_handed_over(client_for: ClientFor) -> None:
+    """What the reader has seen cannot be taken back, so the failure is told instead."""
+    with FakeSite([Answer("half", end="cut"), "whole"]) as site:
+        stream = client_for(site.url).stream("Hi")
+        assert next(stream) == "half"
+        with pytest.raises(StreamInterruptedError):
+            next(stream)
+        assert len(site.requests) == 1
+
+
+def test_a_stream_is_sent_again_before_its_first_chunk(client_for: ClientFor) -> None:
+    """A failure that the reader has seen nothing of is mended in silence."""
+    with FakeSite([Answer(end="tail"), Answer(status=500), "whole"]) as site:
+        stream = client_for(site.url).stream("Hi")
+        assert stream.read() == "whole"
+        assert stream.attempts == 3
+
+
+def test_leaving_the_context_closes_the_connection(client_for: ClientFor) -> None:
+    """The site sees at once that nobody listens any more."""
+    with FakeSite([Answer("a", "b", "c", gap=30)]) as site:
+        with client_for(site.url).stream("Hi") as stream:
+            assert next(stream) == "a"
+        assert site.requests[0].disconnected.wait(2)
+        with pytest.raises(StreamInterruptedError, match="closed"):
+            stream.read()
+        assert stream.text == "a"
+
+
+def test_closing_a_finished_stream_changes_nothing(client_for: ClientFor) -> None:
+    """A complete answer stays complete."""
+    with FakeSite("Hello") as site:
+        stream = client_for(site.url).stream("Hi")
+        stream.read()
+        stream.close()
+        assert stream.complete
+        assert stream.read() == "Hello"
+
+
+def silent_before_headers() -> Answer:
+    return Answer("never", delay=30)
+
+
+def silent_in_the_middle() -> Answer:
+    return Answer("a", "b", gap=30)
+
+
+@pytest.mark.parametrize("answer", [silent_before_headers, silent_in_the_middle])
+def test_cancel_ends_a_waiting_reader_at_once(client_for: ClientFor, answer: Any) -> None:
+    """Another thread stops the answer in whichever phase it is."""
+    with FakeSite([answer()]) as site:
+        stream = client_for(site.url).stream("Hi")
+        threading.Timer(0.2, stream.cancel).start()
+        began = time.monotonic()
+        with pytest.raises(StreamInterruptedError, match="cancelled"):
+            stream.read()
+        assert time.monotonic() - began < 2
+        assert site.requests[0].disconnected.wait(2)
+        assert len(site.requests) == 1
+
+
+def test_cancel_ends_the_wait_before_a_retry(client_for: ClientFor) -> None:
+    """A call that waits for the site's Retry-After can be stopped too."""
+    with FakeSite([Answer(status=429, body="", headers={"Retry-After": "60"})]) as site:
+        stream = client_for(site.url).stream("Hi")
+        threading.Timer(0.2, stream.cancel).start()
+        began = time.monotonic()
+        with pytest.raises(StreamInterruptedError, match="cancelled"):
+            stream.read()
+        assert time.monotonic() - began < 2
+
+
+def test_close_from_another_thread_stops_the_reader(client_for: ClientFor) -> None:
+    """Closing does not block on the thread that reads, it ends its wait."""
+    with FakeSite([silent_in_the_middle()]) as site:
+        stream = client_for(site.url).stream("Hi")
+        threading.Timer(0.2, stream.close).start()
+        with pytest.raises(StreamInterruptedError):
+            stream.read()
+
+
+def test_cancel_before_the_start_sends_nothing(client_for: ClientFor) -> None:
+    """A call that is not wanted any more does not reach the site."""
+    with FakeSite("Hello") as site:
+        stream = client_for(site.url).stream("Hi")
+        stream.cancel()
+        with pytest.raises(StreamInterruptedError):
+            stream.read()
+        assert site.requests == []
+
+
+def test_a_stall_after_the_first_chunk_has_the_partial_text(client_for: ClientFor) -> None:
+    """Silence in the middle is a time-out that keeps what arrived before it."""
+    with FakeSite([Answer("half", end="stall")]) as site:
+        with pytest.raises(APITimeoutError) as caught:
+            client_for(site.url).stream("Hi", timeout=0.3).read()
+        assert caught.value.partial_text == "half"
+
+
+def test_an_interrupted_reader_leaves_no_connection_behind(client_for: ClientFor) -> None:
+    """An exception in the reading thread, as Ctrl-C raises it, closes the exchange."""
+
+    class Stop(BaseException):
+        pass
+
+    def chunks() -> Iterator[str]:
+        yield "a"
+        time.sleep(0.3)
+        yield "b"
+
+    def read(stream: Stream) -> None:
+        with stream:
+            for _ in stream:
+                raise Stop
+
+    with FakeSite([lambda request: Answer(stream=chunks())]) as site:
+        with pytest.raises(Stop):
+            read(client_for(site.url).stream("Hi"))
+        assert site.requests[0].disconnected.wait(2)
+
+
+def test_reading_on_after_a_finished_answer_reuses_the_connection(client_for: ClientFor) -> None:
+    """Answers that were read to their end share one connection."""
+    with FakeSite(["a", "b", "c"]) as site:
+        client = client_for(site.url)
+        for _ in range(3):
+            client.stream("Hi").read()
+        assert {request.connection for request in site.requests} == {1}
+
+
+def test_a_closed_client_refuses_to_go_on(client_for: ClientFor) -> None:
+    """After close() nothing is sent, and what was under way is broken off visibly."""
+
+    def hold(request: Request) -> Answer:
+        return Answer("a", "b", gap=30)
+
+    with FakeSite([hold]) as site:
+        client = client_for(site.url)
+        stream = client.stream("Hi")
+        assert next(stream) == "a"
+        threading.Timer(0.2, client.close).start()
+        with pytest.raises(StreamInterruptedError):
+            stream.read()
+        with pytest.raises(AIChatFreeError, match="closed"):
+            client.generate("Hi")
+        assert len(site.requests) == 1
