@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from aichatfree.terminal import without_control
+from aichatfree.testing import Answer, FakeSite, Request
+
+COMMAND = [sys.executable, "-m", "aichatfree"]
+
+
+def run(
+    *arguments: str, url: str | None = None, stdin: bytes = b"", **environment: str
+) -> subprocess.CompletedProcess[bytes]:
+    settings = {f"AICHATFREE_{name}": value for name, value in environment.items()}
+    if url is not None:
+        settings["AICHATFREE_BASE_URL"] = url
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, **settings},
+    )
+
+
+class Terminal:
+    """A command in a terminal of its own."""
+
+    def __init__(self, *arguments: str, url: str) -> None:
+        main, side = pty.openpty()
+        self._fd = main
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdin=side,
+            stdout=side,
+            stderr=side,
+            start_new_session=True,
+            env={**os.environ, "AICHATFREE_BASE_URL": url, "TERM": "dumb"},
+            preexec_fn=lambda: os.set_inheritable(side, True),
+        )
+        os.close(side)
+        self.seen = ""
+
+    def wait_for(self, text: str, seconds: float = 20) -> str:
+        """What was written up to the text, which is taken away."""
+        end = time.monotonic() + seconds
+        while text not in self.seen:
+            assert time.monotonic() < end, f"{text!r} did not come; there is {self.seen!r}"
+            if select.select([self._fd], [], [], 0.1)[0]:
+                try:
+                    self.seen += os.read(self._fd, 4096).decode()
+                except OSError:  # Linux's way to say that the other side is closed
+                    assert text in self.seen, self.seen
+        before, _, self.seen = self.seen.partition(text)
+        return before
+
+    def type(self, text: str) -> None:
+        os.write(self._fd, text.encode())
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    def finish(self) -> int:
+        return self.process.wait(20)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._fd)
+
+
+@contextmanager
+def terminal(*arguments: str, url: str) -> Iterator[Terminal]:
+    session = Terminal(*arguments, url=url)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def echo(request: Request) -> str:
+    return f"echo {request.text}"
+
+
+def test_ask_prints_the_answer_and_nothing_else() -> None:
+    """The answer goes to standard output, with a newline at its end, and the exit code is 0."""
+    with FakeSite([Answer("Hi", " there")]) as site:
+        done = run("ask", "Hello", url=site.url)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"Hi there\n", b"")
+
+
+@pytest.mark.parametrize("arguments", [["ask"], ["ask", "-"]])
+def test_ask_reads_standard_input(arguments: list[str]) -> None:
+    """A prompt can be piped in, as UTF-8."""
+    with FakeSite([echo]) as site:
+        done = run(*arguments, url=site.url, stdin="Привет\n".encode())
+    assert done.stdout.decode() == "echo Привет\n"
+
+
+def test_ask_streams_into_a_pipe() -> None:
+    """The first chunk is in the pipe while the site is still writing."""
+    with FakeSite([Answer("first", " second", gap=2)]) as site:
+        process = subprocess.Popen(
+            [*COMMAND, "ask", "Hi", "--base-url", site.url], stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        assert os.read(process.stdout.fileno(), 100) == b"first"
+        assert process.poll() is None
+        assert process.stdout.read() == b" second\n"
+        assert process.wait(10) == 0
+        process.stdout.close()
+
+
+def test_ask_gives_json() -> None:
+    """--json prints one object with the text and the figures."""
+    with FakeSite(["Привет"]) as site:
+        done = run("ask", "--json", "Hi", url=site.url)
+    result = json.loads(done.stdout)
+    assert (result["text"], result["complete"], result["attempts"]) == ("Привет", True, 1)
+    assert 0 <= result["first_chunk"] <= result["elapsed"]
+
+
+def test_ask_passes_the_system_prompt() -> None:
+    """--system goes out with the question."""
+    with FakeSite([echo]) as site:
+        done = run("ask", "--system", "Be brief.", "Hi", url=site.url)
+    assert done.stdout == b"echo Be brief.\n\nHi\n"
+
+
+@pytest.mark.parametrize("arguments", [["ask", "Hi"], ["ask", "--json", "Hi"]])
+def test_a_broken_answer_is_a_failure(arguments: list[str]) -> None:
+    """What arrived is printed, what happened goes to standard error, and the exit code is 1."""
+    with FakeSite([Answer("half", end="cut")]) as site:
+        done = run(*arguments, url=site.url)
+    assert done.returncode == 1
+    assert b"half" in done.stdout
+    assert b"not whole" in done.stderr
+    assert b"Traceback" not in done.stderr
+    if "--json" in arguments:
+        result = json.loads(done.stdout)
+        assert (result["complete"], result["error"]["type"]) == (False, "StreamInterruptedError")
+
+
+BAD_USAGE = {
+    "empty prompt": (["ask", ""], b"", b"empty"),
+    "empty input": (["ask"], b"\n", b"empty"),
+    "not UTF-8": (["ask"], b"caf\xe9", b"UTF-8"),
+    "no scheme": (["ask", "--base-url", "x", "Hi"], b"", b"https://"),
+    "unknown dialect": (["ask", "--dialect", "x", "Hi"], b"", b"gemini"),
+    "negative time": (["ask", "--timeout", "-1", "Hi"], b"", b"total"),
+    "two sites": (["ask", "--local", "--base-url", "http://x", "Hi"], b"", b"exclude"),
+    "unknown command": (["aks"], b"", b"aks"),
+    "model without upstream": (["serve", "--model", "x"], b"", b"--upstream"),
+    "open to the network": (["serve", "--host", "0.0.0.0"], b"", b"secret"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_USAGE)
+def test_wrong_usage_is_exit_code_2(kind: str) -> None:
+    """A mistake is named, without a traceback, before anything is sent."""
+    arguments, stdin, words = BAD_USAGE[kind]
+    with FakeSite("Hello") as site:
+        url = None if "--base-url" in arguments else site.url
+        done = run(*arguments, url=url, stdin=stdin)
+        assert site.requests == []
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_ctrl_c_is_exit_code_130() -> None:
+    """An interrupted command keeps what was printed and says nothing more."""
+    with FakeSite([Answer("half", " whole", gap=30)]) as site:
+        with terminal("ask", "Hi", url=site.url) as session:
+            session.wait_for("half")
+            session.interrupt()
+            assert session.finish() == 130
+        assert site.requests[0].disconnected.wait(2)
+
+
+def test_a_reader_that_leaves_is_no_traceback() -> None:
+    """`aichatfree ask | head -1` ends quietly."""
+    with FakeSite([Answer(*["line\n"] * 50, gap=0.02)]) as site:
+        done = subprocess.run(
+            f"{sys.executable} -m aichatfree ask Hi --base-url {site.url} | head -1",
+            shell=True,
+            capture_output=True,
+            timeout=60,
+        )
+    assert done.stdout == b"line\n"
+    assert done.stderr == b""
+
+
+EVIL = "\x1b]0;owned\x07\x1b[2Jred\r\x9b31m\u202etxt"
+
+
+def test_control_characters_do_not_reach_a_terminal() -> None:
+    """What steers a terminal is made visible there, and left as it is in a pipe."""
+    with FakeSite([Answer(EVIL)]) as site:
+        with terminal("ask", "Hi", url=site.url) as session:
+            session.wait_for("txt")
+            session.finish()
+            session.wait_for("\n")
+        assert run("ask", "Hi", url=site.url).stdout.decode() == EVIL + "\n"
+    shown = without_control(EVIL)
+    assert not any(c in shown for c in "\x1b\x07\r\x9b\u202e")
+    assert without_control("a\tb\nПривет 👋🏽 שלום") == "a\tb\nПривет 👋🏽 שלום"
+
+
+def test_an_error_of_a_site_cannot_steer_a_terminal() -> None:
+    """Words of an error reply are cleaned like an answer."""
+    with FakeSite([Answer(status=400, body=EVIL)]) as site:
+        done = run("ask", "Hi", url=site.url)
+    assert done.returncode == 1
+    assert b"\x1b" not in done.stderr
+
+
+def test_chat_keeps_the_conversation() -> None:
+    """Lines piped in are turns of one conversation."""
+    with FakeSite([echo]) as site:
+        done = run("chat", url=site.url, stdin=b"one\n\ntwo\n")
+        assert done.stdout == b"echo one\necho two\n"
+        assert [len(r.json["messages"]) for r in site.requests] == [1, 3]
+    assert done.returncode == 0
+
+
+def test_ctrl_c_in_chat_stops_the_answer_only() -> None:
+    """The conversation goes on after it, with what had arrived in its history."""
+    slow = Answer("half of it", " and the rest", gap=30)
+    with FakeSite([slow, "second answer", "third answer"]) as site:
+        with terminal("chat", url=site.url) as session:
+            session.wait_for("> ")
+            session.type("one\n")
+            session.wait_for("half of it")
+            session.interrupt()
+            session.wait_for("> ")
+            session.type("two\n")
+            session.wait_for("second answer")
+            session.wait_for("> ")
+            session.interrupt()
+            session.wait_for("> ")
+            session.type("three\n")
+            session.wait_for("third answer")
+            session.wait_for("> ")
+            session.type("\x04")
+            assert session.finish() == 0
+        texts = [m["parts"][0]["text"] for m in site.requests[1].json["messages"]]
+        assert texts == ["one", "half of it", "two"]
+
+
+def test_an_error_in_chat_does_not_end_it() -> None:
+    """A failed turn is told, and the next one is asked."""
+    with (
+        FakeSite([Answer(status=400, body="no"), "second answer"]) as site,
+        terminal("chat", url=site.url) as session,
+    ):
+        session.wait_for("> ")
+        session.type("one\n")
+        session.wait_for("400")
+        session.wait_for("> ")
+        session.type("two\n")
+        session.wait_for("second answer")
+
+
+def test_check_lists_what_is_right_and_what_to_change() -> None:
+    """One line for each thing, exit code 0 or 1."""
+    with FakeSite("Hello", verify=True, secret="s") as site:
+        right = run("check", url=site.url, SECRET="s")
+        wrong = run("check", "--base-url", site.url, SECRET="x")
+    assert right.returncode == 0
+    assert right.stdout.count(b"\n") == 5
+    assert wrong.returncode == 1
+    assert b"WRONG signature" in wrong.stdout
+    assert b"AICHATFREE_SECRET" in wrong.stdout
+
+
+def test_retries_are_told_on_a_terminal_only() -> None:
+    """Who waits sees why; a pipe stays clean."""
+    with FakeSite([Answer(status=503, body=""), Answer("fine")] * 2) as site:
+        with terminal("ask", "Hi", url=site.url) as session:
+            session.wait_for("OverloadedError")
+            session.wait_for("fine")
+        assert run("ask", "Hi", url=site.url).stderr == b""
+
+
+@pytest.mark.parametrize("command", [[], ["ask"], ["chat"], ["check"], ["serve"]])
+def test_help_has_an_example(command: list[str]) -> None:
+    """--help works for each command, and shows how to call it."""
+    done = run(*command, "--help")
+    assert done.returncode == 0
+    assert b"Usage:" in done.stdout
+    assert not command or b"  aichatfree " in done.stdout
+
+
+def test_the_version_is_the_packages() -> None:
+    """--version tells which one is installed."""
+    import aichatfree
+
+    assert aichatfree.__version__ in run("--version").stdout.decode()

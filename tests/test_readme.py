@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aichatfree.gateway import Gateway
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Gateway]:
+    with Gateway() as gateway:
+        yield gateway
+
+
+def test_every_python_snippet_runs(
+    site: Gateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From top to bottom, as one script, against the local model."""
+    monkeypatch.setenv("AICHATFREE_BASE_URL", site.url)
+    names: dict[str, object] = {}
+    for number, snippet in enumerate(blocks("python"), 1):
+        exec(compile(snippet, f"README.md, snippet {number}", "exec"), names)
+        print()
+    printed = capsys.readouterr().out
+    assert "True" in printed  # stream.complete
+    assert "half of it" in printed
+
+
+@pytest.mark.parametrize(
+    "line", [line[2:] for block in blocks("console") for line in block.splitlines()]
+)
+def test_every_command_runs(line: str, site: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line is a command that works as pasted; servers are only asked whether they start."""
+    monkeypatch.setenv("AICHATFREE_BASE_URL", site.url)
+    command = line.replace("aichatfree", f"{sys.executable} -m aichatfree", 1)
+    serving = " serve " in line
+    if serving:
+        command = "exec " + command.replace("--port 8000", "--port 0")
+    with subprocess.Popen(
+        command,
+        shell=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        if serving:
+            assert process.stderr is not None
+            assert "Serving at http://127.0.0.1:" in process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == (130 if serving else 0), (out, err)
+
+
+def test_ci_sets_up_as_the_readme_says() -> None:
+    """The commands for a fresh machine are those that CI runs, to the letter."""
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    commands = [block.strip() for block in blocks("sh")]
+    assert len(commands) == 2
+    for command in commands:
+        for part in command.split(" && "):
+            assert part in script
