@@ -1,4 +1,4 @@
-"""The command line: ``ask``, ``chat``, ``serve`` and ``check``."""
+"""The command line: ``ask``, ``chat``, ``batch``, ``serve`` and ``check``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from importlib import import_module
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -24,6 +25,9 @@ from . import (
     Timeout,
     __version__,
 )
+from .batch import Batch
+from .batch.journal import row_of
+from .batch.records import prompts_from_lines
 from .terminal import without_control, write_answer
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -64,21 +68,29 @@ def open_client(
     with ExitStack() as stack:
         with bad_input():
             if local:
-                from .gateway import Gateway
+                from .gateway import Gateway, SmolLM2
 
                 secret = secrets.token_hex(16)
-                gateway = stack.enter_context(Gateway(secret=secret))
+                gateway = stack.enter_context(Gateway(loaded(SmolLM2(), stack), secret=secret))
                 base_url, settings = gateway.url, {**settings, "secret": secret}
             client = Client(base_url, dialect=dialect, model=model, **settings)
         yield stack.enter_context(client)
 
 
+def loaded(model: Any, stack: ExitStack) -> Any:
+    """The model, ready: fetching and loading it takes longer than a request may."""
+    stack.callback(model.close)
+    model.load()
+    return model
+
+
 @contextmanager
-def bad_input() -> Iterator[None]:
+def bad_input(*more: type[Exception]) -> Iterator[None]:
     """Turn what the package says of wrong arguments into wrong usage (exit code 2)."""
+    kinds: tuple[type[Exception], ...] = (TypeError, ValueError, *more)
     try:
         yield
-    except (TypeError, ValueError) as error:
+    except kinds as error:
         raise click.UsageError(str(error)) from error
     except ImportError as error:
         raise click.ClickException(str(error)) from error
@@ -102,6 +114,7 @@ def ask(
       aichatfree ask --local "Hello, how are you?"
       aichatfree ask --system "Answer in French." < question.txt > answer.txt
     """
+    show_retries()
     question = read_prompt() if prompt in (None, "-") else prompt
     with open_client(**site) as client:
         with bad_input():
@@ -180,6 +193,7 @@ def chat(system: str | None, **site: Any) -> int:
     Example:
       aichatfree chat --local --system "Answer in one sentence."
     """
+    show_retries()
     interactive = sys.stdin.isatty()
     if interactive:
         with suppress(ImportError):
@@ -229,6 +243,93 @@ def turn(talk: Chat, line: str, interactive: bool) -> int:
 
 
 @cli.command()
+@click.argument("prompts", default="-")
+@click.option("-o", "--output", metavar="FILE", help="A .jsonl file for the answers; else stdout.")
+@click.option("--workers", default=16, show_default=True, help="Threads that ask at once.")
+@click.option("--rpm", type=float, metavar="N", help="The site's limit, in requests a minute.")
+@click.option("--system", help="A system prompt for all of them.")
+@click.option("--column", help="The column of a .csv file that has the prompts.")
+@click.option("--unordered", is_flag=True, help="Answers as they come, not in order.")
+@click.option("--dedupe", is_flag=True, help="Send identical prompts once.")
+@click.option("--max-errors", type=int, metavar="N", help="Stop after more failures than this.")
+@click.option("--dask", metavar="ADDRESS", help="Ask from the workers of this Dask scheduler.")
+@site_options
+def batch(
+    prompts: str,
+    output: str | None,
+    workers: int,
+    rpm: float | None,
+    system: str | None,
+    column: str | None,
+    unordered: bool,
+    dedupe: bool,
+    max_errors: int | None,
+    dask: str | None,
+    **site: Any,
+) -> int:
+    """Ask many prompts: a .jsonl, .txt or .csv file, or lines on standard input.
+
+    Run the same command again to go on where it stopped, and to try failures again.
+
+    \b
+    Examples:
+      aichatfree batch prompts.jsonl -o answers.jsonl --workers 32
+      echo "Name a river." | aichatfree batch --local
+    """
+    if dask and site["local"]:
+        raise click.UsageError("--local answers on this machine, --dask does not.")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    source = prompts_from_lines(sys.stdin.buffer) if prompts == "-" else prompts
+    with ExitStack() as stack:
+        client = stack.enter_context(
+            open_client(**site, system=system, max_requests_per_minute=rpm)
+        )
+        with bad_input(OSError):
+            results = client.batch(
+                source,
+                max_workers=workers,
+                ordered=not unordered,
+                output=output,
+                executor=stack.enter_context(dask_executor(dask)) if dask else None,
+                max_errors=max_errors,
+                dedupe=dedupe,
+                column=column,
+            )
+        return run_batch(stack.enter_context(results), output)
+
+
+def run_batch(results: Batch, output: str | None) -> int:
+    try:
+        for result in results:
+            if output is None:
+                row = json.dumps(row_of(result), ensure_ascii=not is_utf8(sys.stdout))
+                click.echo(row)
+    except AIChatFreeError as error:
+        report(error)
+    finally:
+        results.close()
+        click.echo(str(results.summary), err=True)
+        if output is not None and sys.exc_info()[0] is KeyboardInterrupt:
+            click.echo(f"Run it again to go on; {output} has what is finished.", err=True)
+    summary = results.summary
+    return 0 if summary.complete and not summary.failed else 1
+
+
+@contextmanager
+def dask_executor(address: str) -> Iterator[Any]:
+    try:
+        distributed: Any = import_module("dask.distributed")
+    except ImportError as error:
+        raise click.ClickException('--dask needs: pip install "aichatfree[dask]"') from error
+    try:
+        dask = distributed.Client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"no Dask scheduler answers at {address}: {error}") from error
+    with dask:
+        yield dask.get_executor(pure=False)
+
+
+@cli.command()
 @site_options
 def check(**site: Any) -> int:
     """Try the site with each setting in turn, and say what is right and what to change.
@@ -267,22 +368,24 @@ def serve(host: str, port: int, upstream: str | None, model: str | None) -> NoRe
     secret = os.environ.get("AICHATFREE_SECRET", "")
     password = os.environ.get("AICHATFREE_PASSWORD") or None
     show_log("aichatfree.gateway", "%(asctime)s %(message)s")
-    with bad_input():
-        from .gateway import Gateway, OpenAIUpstream, SmolLM2
-
-        engine = (
-            OpenAIUpstream(upstream, model, os.environ.get("AICHATFREE_API_KEY") or None)
-            if upstream and model
-            else SmolLM2()
-        )
-        gateway = Gateway(engine, host, port, secret=secret, password=password)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with gateway:
-            click.echo(settings_for(gateway.url, bool(secret), password is not None), err=True)
-            threading.Event().wait()
-    except OSError as error:
-        raise click.ClickException(str(error)) from error
+    with ExitStack() as stack:
+        with bad_input(OSError):
+            from .gateway import Gateway, OpenAIUpstream, SmolLM2
+
+            if upstream and model:
+                key = os.environ.get("AICHATFREE_API_KEY") or None
+                engine: Any = OpenAIUpstream(upstream, model, key)
+            else:
+                engine = SmolLM2()
+            # Made first, because its arguments are checked before the model is fetched.
+            gateway = stack.enter_context(
+                Gateway(engine, host, port, secret=secret, password=password)
+            )
+            if not upstream:
+                loaded(engine, stack)
+        click.echo(settings_for(gateway.url, bool(secret), password is not None), err=True)
+        threading.Event().wait()
     raise AssertionError("unreachable: only a signal ends the wait")
 
 
@@ -291,6 +394,11 @@ def settings_for(url: str, secret: bool, password: bool) -> str:
     lines += ["  AICHATFREE_SECRET as it is set here"] * secret
     lines += ["  AICHATFREE_PASSWORD as it is set here"] * password
     return "\n".join(lines)
+
+
+def show_retries() -> None:
+    if sys.stderr.isatty():
+        show_log("aichatfree.retry", "%(message)s")
 
 
 def show_log(name: str, form: str) -> None:
@@ -306,8 +414,6 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    if sys.stderr.isatty():
-        show_log("aichatfree.retry", "%(message)s")
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:

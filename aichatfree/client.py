@@ -9,17 +9,25 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 
 from .chat import Chat, OnPartial
+from .errors import OverloadedError, RateLimitError
 from .health import Health, check_site
 from .limits import Call, TimeLimit, Timeout
 from .protocol import DIALECTS, Dialect, Message, Prompt, Site, messages_from, request_body
 from .retry import UNSET, Retry, RetryOption, RetryPolicy, check_retry, retrying_for
 from .stream import Reply, Stream, read_text
 from .transport import Transport
+from .turns import Turns
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from .batch import Batch
+    from .batch.records import PromptSource
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,8 @@ class Client:
         system: the system prompt of every conversation that brings none of its own.
         timeout: a :class:`Timeout`, or seconds for its ``connect`` and ``read``.
         retry: a :class:`RetryPolicy`, a ``tenacity.Retrying``, or ``None`` for one attempt.
+        max_requests_per_minute: the site's limit, if you know it; otherwise it is learnt from
+            the requests that it turns away.
         max_connections: connections kept open for use again.
         headers: sent with every request, over the default ones.
         proxies: as in requests; the environment's where none are given.
@@ -71,6 +81,7 @@ class Client:
         system: str | None = None,
         timeout: TimeLimit = Timeout(),  # noqa: B008  (frozen)
         retry: Retry = RetryPolicy(),  # noqa: B008  (frozen)
+        max_requests_per_minute: float | None = None,
         max_connections: int = 32,
         headers: Mapping[str, str] | None = None,
         proxies: Mapping[str, str] | None = None,
@@ -84,18 +95,20 @@ class Client:
         if isinstance(base_url, Site):
             site = base_url
         else:
-            url = base_url if base_url is not None else _environment("BASE_URL")
+            url = base_url if base_url is not None else environment("BASE_URL")
             site = Site() if url is None else Site(url)
-            dialect = dialect if dialect is not None else _environment("DIALECT")
-            secret = secret if secret is not None else _environment("SECRET")
+            dialect = dialect if dialect is not None else environment("DIALECT")
+            secret = secret if secret is not None else environment("SECRET")
         self._settings = _Settings(
             site=_site_with(site, dialect, secret),
-            password=_optional_str("password", password or _environment("PASSWORD")),
-            model=_optional_str("model", model or _environment("MODEL")),
+            password=_optional_str("password", password or environment("PASSWORD")),
+            model=_optional_str("model", model or environment("MODEL")),
             system=_optional_str("system", system),
             timeout=_timeout_from(timeout),
             retry=check_retry(retry),
         )
+        self._turns = Turns(max_requests_per_minute)
+        self._travels = headers is None and proxies is None and verify is True and session is None
         self._transport = Transport(
             site.base_url,
             origin=site.origin,
@@ -169,6 +182,73 @@ class Client:
         system = self._settings.system if system is None else system
         return Chat(self._stream, system=system, messages=messages, on_partial=on_partial)
 
+    def batch(
+        self,
+        prompts: PromptSource,
+        *,
+        max_workers: int = 16,
+        ordered: bool = True,
+        output: str | os.PathLike[str] | None = None,
+        resume: bool = True,
+        executor: Executor | None = None,
+        shard_size: int = 64,
+        progress: bool | None = None,
+        max_errors: int | None = None,
+        dedupe: bool = False,
+        column: str | None = None,
+        client_factory: Callable[[], Client] | None = None,
+    ) -> Batch:
+        """Ask many prompts, and get their results one by one.
+
+        An error belongs to its prompt. The run as a whole stops where every prompt would fail (a
+        wrong password or secret, no such host), and where the site's quota is used up for good.
+        Requests that the site turns away as too many are sent again until it takes them.
+
+        Args:
+            prompts: an iterable, lazy and endless ones included, of strings, message lists and
+                dicts (``prompt`` or ``messages``, ``custom_id``, ``temperature``; lines of an
+                OpenAI batch file as they are), or the path of a ``.jsonl`` file of such, a
+                ``.txt`` file with a prompt a line, or a ``.csv`` file.
+            max_workers: threads that ask at the same time, in each worker of an executor.
+            ordered: results in the order of the prompts, or as they are completed.
+            output: a ``.jsonl`` file that each answer is written to as soon as it is whole.
+                Failures go to ``<output>.errors.jsonl`` beside it.
+            resume: go on where an earlier run with the same ``output`` stopped: its answers are
+                reused and its failures tried again. Otherwise an output with answers is refused.
+            executor: a ``concurrent.futures.Executor`` whose workers do the asking. Secret and
+                password do not travel: workers read their own environment, or ``client_factory``
+                makes their client. It is never shut down.
+            shard_size: prompts that travel together to a worker.
+            progress: show a progress bar; ``None`` shows it on a terminal and in a notebook.
+            max_errors: stop when more prompts than this have failed.
+            dedupe: send identical prompts once.
+            column: the column of a ``.csv`` file that has the prompts.
+            client_factory: makes the client of a worker of the executor.
+
+        Raises:
+            TypeError, ValueError: an argument, or a prompt of a list or a file, cannot be used;
+                nothing was sent.
+            AIChatFreeError: another run is writing to ``output``.
+            OSError: a file cannot be read or written.
+        """
+        from .batch.start import start_batch
+
+        return start_batch(
+            self,
+            prompts,
+            max_workers=max_workers,
+            ordered=ordered,
+            output=output,
+            resume=resume,
+            executor=executor,
+            shard_size=shard_size,
+            progress=progress,
+            max_errors=max_errors,
+            dedupe=dedupe,
+            column=column,
+            client_factory=client_factory,
+        )
+
     def check(self) -> Health:
         """Reach the site with each of its settings in turn, and say what is right and wrong.
 
@@ -184,7 +264,7 @@ class Client:
         )
 
     def with_options(self, **changes: Any) -> Client:
-        """A client with other settings that shares this one's connections.
+        """A client with other settings that shares this one's connections and limit.
 
         Args:
             changes: any of ``dialect``, ``secret``, ``password``, ``model``, ``system``,
@@ -211,7 +291,8 @@ class Client:
         )
         other = object.__new__(type(self))
         other._settings = dataclasses.replace(self._settings, site=site, **changes)
-        other._transport = self._transport
+        other._transport, other._turns = self._transport, self._turns
+        other._travels = self._travels
         return other
 
     def close(self) -> None:
@@ -244,14 +325,30 @@ class Client:
         whole: bool = False,
         on_end: Callable[[Stream], None] | None = None,
     ) -> Stream:
+        messages = self._messages(prompt, system)
+        _check_temperature(temperature, self._settings.site.dialect)
+        call = Call(self._settings.timeout if timeout is None else _timeout_from(timeout))
+        policy = self._settings.retry if retry is UNSET else check_retry(retry)
+        send = self._sender(messages, temperature, call)
+        return Stream(send, call, retrying_for(policy, call), whole=whole, on_end=on_end)
+
+    def _generate_patiently(self, prompt: Prompt, temperature: float | None, call: Call) -> Reply:
+        """An answer for a batch: rejections are the pacer's affair, and never used up."""
         settings = self._settings
-        messages = messages_from(prompt, self._system_for(prompt, system), settings.site.dialect)
-        _check_temperature(temperature, settings.site.dialect)
-        limits = settings.timeout if timeout is None else _timeout_from(timeout)
-        call = Call(limits)
-        policy = settings.retry if retry is UNSET else check_retry(retry)
+        if not settings.site.dialect.temperature:
+            temperature = None
+        send = self._sender(self._messages(prompt, None), temperature, call)
+        retrying = retrying_for(settings.retry, call, patient=settings.retry is not None)
+        return Stream(send, call, retrying, whole=True).reply()
+
+    def _sender(
+        self, messages: list[Message], temperature: float | None, call: Call
+    ) -> Callable[[], Iterator[str]]:
+        """What sends one attempt, signed when its turn has come."""
+        settings = self._settings
 
         def send() -> Iterator[str]:
+            turn = self._turns.take(call)
             body = request_body(
                 settings.site,
                 messages,
@@ -261,9 +358,17 @@ class Client:
                 temperature=temperature,
             )
             exchange = self._transport.post("/api/generate", body, call)
-            return read_text(exchange, settings.site)
+            try:
+                yield from read_text(exchange, settings.site)
+            except (RateLimitError, OverloadedError) as error:
+                self._turns.turned_away(turn, error)
+                raise
 
-        return Stream(send, call, retrying_for(policy, call), whole=whole, on_end=on_end)
+        return send
+
+    def _messages(self, prompt: Prompt, system: str | None) -> list[Message]:
+        system = self._system_for(prompt, system)
+        return messages_from(prompt, system, self._settings.site.dialect)
 
     def _system_for(self, prompt: Prompt, system: str | None) -> str | None:
         if system is not None or self._settings.system is None:
@@ -274,7 +379,8 @@ class Client:
         return None if brings_its_own else self._settings.system
 
 
-def _environment(name: str) -> str | None:
+def environment(name: str) -> str | None:
+    """The setting ``AICHATFREE_<name>``; an empty one is none."""
     return os.environ.get(f"AICHATFREE_{name}") or None
 
 

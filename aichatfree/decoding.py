@@ -12,6 +12,8 @@ from .errors import APIError, EmptyReplyError, StreamInterruptedError
 FAILURE_TAIL: Final = b"Internal server error"
 """What the servers append, as a last HTTP chunk of its own, when they fail in mid answer."""
 
+_MOST_SPACES: Final = 8  # bytes of white space around a quota sentence
+
 
 class ReplyDecoder:
     """Turns the pieces of one reply's body into text, and tells at its end what it was.
@@ -72,6 +74,11 @@ class ReplyDecoder:
         return next((n for n in range(longest, 0, -1) if FAILURE_TAIL.startswith(data[-n:])), 0)
 
     def _may_be_quota_phrase(self, data: bytes) -> bool:
-        body = data.strip()
-        spaces = len(data) - len(body)
-        return spaces <= 8 and any(phrase.startswith(body) for phrase in self._quota_phrases)
+        body = data.lstrip()
+        if len(data) - len(body) > _MOST_SPACES:
+            return False
+        return any(
+            phrase.startswith(body)
+            or (body.rstrip() == phrase and len(body) - len(phrase) <= _MOST_SPACES)
+            for phrase in self._quota_phrases
+        )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Final
+from urllib.parse import urlsplit
 
 from .errors import (
     APIStatusError,
@@ -46,6 +47,15 @@ _MEANING: Final[Mapping[int, tuple[type[APIStatusError], str]]] = {
     429: (RateLimitError, "Wait, or send less: max_requests_per_minute= keeps to a limit."),
     503: (OverloadedError, "Try again in a while."),
     529: (OverloadedError, "Try again in a while."),
+}
+_OPERATOR = "The model service behind the site refuses the site, not you: its operator can mend it."
+
+#: Where the site's upstream said it, inside a 500.
+_UPSTREAM_ADVICE: Final[Mapping[int, str]] = {
+    400: "Change the messages; if it is about a key or a model, only the site's operator can help.",
+    401: _OPERATOR,
+    403: _OPERATOR,
+    404: _OPERATOR,
 }
 _OTHER_4XX = (APIStatusError, "The site refuses such requests: check base_url= and dialect=.")
 _OTHER_5XX = (ServerError, "The fault is the site's: try again in a while.")
@@ -91,21 +101,24 @@ def error_from_reply(
         site: for the phrases that mean "quota used up".
     """
     text = body[:MAX_ERROR_BODY].decode("utf-8", "replace")
-    words, code = _server_words(text)
-    meant = _meant_status(status, words, site.quota_phrases)
+    said, code = _server_words(text)
+    words = "a web page" if _HTML.match(text) else one_line(said)
+    meant = _meant_status(status, said, site.quota_phrases)
     cls, advice = _meaning(meant)
-    found = f"{code} {words}".lower()
+    found = f"{code} {said}".lower()
     for closer_cls, word, closer in _CLOSER_ADVICE:
         if cls is closer_cls and word in found:
             advice = closer
             break
+    if meant != status and meant in _UPSTREAM_ADVICE:
+        advice = _UPSTREAM_ADVICE[meant]
     if status == 500 and not text.strip():
         advice = (
             "An empty 500 often means that the server could not read the request: check dialect= "
             "(AICHATFREE_DIALECT), or try again in a while."
         )
     if 300 <= status < 400:
-        words = f"redirect to {one_line(headers.get('Location', '?'))}"
+        words = f"redirect to {_address(headers.get('Location', ''))}"
     what = f"The site answered {status}" + (f" ({words})" if words else "")
     return cls(
         f"{what}. {advice}",
@@ -152,31 +165,40 @@ def _meaning(status: int) -> tuple[type[APIStatusError] | type[ProtocolError], s
     return _MEANING.get(status, _OTHER_4XX if status < 500 else _OTHER_5XX)
 
 
-def _meant_status(status: int, words: str, quota_phrases: Iterable[str]) -> int:
+def _meant_status(status: int, said: str, quota_phrases: Iterable[str]) -> int:
     # The gemini servers answer 500 for whatever their upstream says, and name its status inside.
     if status != 500:
         return status
-    if "quota exceeded" in words.lower() or any(phrase in words for phrase in quota_phrases):
+    phrases = [phrase for phrase in quota_phrases if phrase]
+    if "quota exceeded" in said.lower() or any(phrase in said for phrase in phrases):
         return 429
-    upstream = _UPSTREAM_STATUS.search(words)
+    upstream = _UPSTREAM_STATUS.search(said)
     if upstream and 400 <= int(upstream[1]) < 600:
         return int(upstream[1])
-    return 503 if "overloaded" in words.lower() else 500
+    return 503 if "overloaded" in said.lower() else 500
 
 
 def _server_words(text: str) -> tuple[str, str]:
     """The message and the code of an error body, whatever form it has."""
-    if _HTML.match(text):
-        return "a web page", ""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        return one_line(text), ""
+        return text, ""
     error = value.get("error", value) if isinstance(value, dict) else value
     if not isinstance(error, dict):
-        return one_line(error if isinstance(error, str) else text), ""
+        return error if isinstance(error, str) else text, ""
     message, code = error.get("message"), error.get("code")
-    return one_line(message if isinstance(message, str) else text), str(code or "")[:100]
+    return message if isinstance(message, str) else text, str(code or "")[:100]
+
+
+def _address(location: str) -> str:
+    """Where a redirect leads, without a password or a token that may be in it."""
+    try:
+        parts = urlsplit(location)
+    except ValueError:
+        return "an address that is none"
+    host = parts.netloc.rpartition("@")[2]
+    return one_line(f"{parts.scheme}://{host}{parts.path}" if host else parts.path) or "?"
 
 
 def retry_after(headers: Mapping[str, str], body: str = "") -> float | None:

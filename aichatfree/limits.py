@@ -42,9 +42,11 @@ TimeLimit: TypeAlias = Timeout | float
 class Call:
     """What one call of the user has left over all its attempts, and whether it is still wanted."""
 
-    def __init__(self, timeout: Timeout) -> None:
+    def __init__(self, timeout: Timeout, stop: threading.Event | None = None) -> None:
+        """``stop`` ends the waits of many calls, and lets those that are under way go on."""
         self.timeout = timeout
         self.cancelled = threading.Event()
+        self.stop = self.cancelled if stop is None else stop
         self._watched: Watched | None = None
         self._lock = threading.Lock()
         self.start()
@@ -63,12 +65,12 @@ class Call:
             watched.interrupt()
 
     def sleep(self, seconds: float) -> None:
-        """Wait, unless the call is cancelled meanwhile.
+        """Wait, unless the call is stopped or cancelled meanwhile.
 
         Raises:
             StreamInterruptedError: it is.
         """
-        if self.cancelled.wait(seconds):
+        if self.stop.wait(seconds):
             raise cancelled_error()
 
     def hold(self, watched: Watched | None) -> None:
@@ -79,8 +81,8 @@ class Call:
             watched.interrupt()
 
     def check(self) -> None:
-        """Raise if the call was cancelled or its time is up."""
-        if self.cancelled.is_set():
+        """Raise if nothing more is to be sent: it was cancelled, or its time is up."""
+        if self.cancelled.is_set() or self.stop.is_set():
             raise cancelled_error()
         if time.monotonic() >= self.deadline:
             raise self.overdue_error()

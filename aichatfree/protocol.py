@@ -72,6 +72,8 @@ class Dialect:
                 pending = []
             else:
                 folded.append(message)
+        if pending:
+            folded.append({"role": "user", "content": "\n\n".join(pending)})
         return folded
 
 
@@ -118,7 +120,11 @@ class Site:
     def origin(self) -> str:
         """Scheme and host, as a browser would name them in ``Origin``."""
         parts = urlsplit(self.base_url)
-        return f"{parts.scheme}://{parts.netloc}"
+        host = (parts.hostname or "").encode("idna").decode()
+        host = f"[{host}]" if ":" in host else host
+        usual = {"http": 80, "https": 443}[parts.scheme]
+        port = "" if parts.port in (None, usual) else f":{parts.port}"
+        return f"{parts.scheme}://{host}{port}"
 
 
 def check_base_url(url: str) -> str:
@@ -133,20 +139,21 @@ def check_base_url(url: str) -> str:
     example = "write it like https://aichatfree.info"
     if any(c.isspace() or not c.isprintable() for c in url):
         raise ValueError(f"base_url has a space or control character in it: {example}")
+    if "?" in url or "#" in url:
+        raise ValueError(f"base_url must not have a ? or # part: {example}")
+    if "@" in url and not re.match(r"https?://[^/@]+/", url):
+        # None of these messages shows a URL with a password in it.
+        raise ValueError("base_url must not hold a user name or password: send them in headers=")
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise ValueError(f"base_url is not a URL ({error}): {example}") from None
-    if parts.username is not None or parts.password is not None:
-        # Shown before the URL is: it has a password in it.
-        raise ValueError("base_url must not hold a user name or password: send them in headers=")
+        (parts.hostname or "").encode("idna")
+    except ValueError:
+        raise ValueError(f"base_url is not a URL: {example}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"base_url {url!r} needs http:// or https:// and a host: {example}")
     if port == 0:
         raise ValueError(f"base_url {url!r} has port 0: {example}")
-    if parts.query or parts.fragment:
-        raise ValueError(f"base_url {url!r} must not have a ? or # part: {example}")
     if parts.path.rstrip("/").endswith("/api/generate"):
         raise ValueError(f"base_url {url!r} must end before /api/generate, which is added to it")
     return url.rstrip("/")
@@ -183,7 +190,7 @@ def messages_from(prompt: Prompt, system: str | None, dialect: Dialect) -> list[
         )
     if not messages:
         raise ValueError('there are no messages: write at least {"role": "user", "content": ...}')
-    if system is not None:
+    if system:
         messages.insert(0, _message("system", system, "system"))
     last = messages[-1]
     if last["role"] == "system" or (dialect.user_last and last["role"] != "user"):

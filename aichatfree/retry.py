@@ -11,13 +11,17 @@ from enum import Enum
 from typing import Final, Literal, TypeAlias
 
 import tenacity
+from urllib3.exceptions import NameResolutionError
 
 from .connection_errors import causes_of
 from .errors import (
     APIConnectionError,
     APIError,
     APIStatusError,
+    AuthenticationError,
+    NotFoundError,
     OverloadedError,
+    ProtocolError,
     RateLimitError,
     ServerError,
     StreamInterruptedError,
@@ -45,6 +49,21 @@ def is_retryable(error: BaseException) -> bool:
         return True
     return isinstance(error, _RETRYABLE) and not any(
         isinstance(cause, ssl.SSLCertVerificationError) for cause in causes_of(error)
+    )
+
+
+def is_rejection(error: BaseException | None) -> bool:
+    """Whether the site turned a request away because there are too many."""
+    return isinstance(error, (RateLimitError, OverloadedError))
+
+
+def is_fatal(error: BaseException) -> bool:
+    """Whether every other request would fail in the same way: nothing but a new setting helps."""
+    if isinstance(error, (AuthenticationError, NotFoundError, ProtocolError)):
+        return True
+    return isinstance(error, APIConnectionError) and any(
+        isinstance(cause, (ssl.SSLCertVerificationError, NameResolutionError))
+        for cause in causes_of(error)
     )
 
 
@@ -84,16 +103,23 @@ class RetryPolicy:
             if not seconds >= 0:
                 raise ValueError(f"RetryPolicy({name}={seconds}) must not be negative")
 
-    def retrying(self, call: Call) -> tenacity.Retrying:
-        """A tenacity object for one call, whose waits end when the call is cancelled."""
+    def retrying(self, call: Call, *, patient: bool = False) -> tenacity.Retrying:
+        """A tenacity object for one call, whose waits end when the call is cancelled.
+
+        Args:
+            call: whose attempts it runs.
+            patient: whether rejections do not count, because a pacer sees to them.
+        """
         stop: tenacity.stop.stop_base = tenacity.stop_after_attempt(self.max_attempts)
         if self.max_elapsed is not None:
             stop = stop | tenacity.stop_before_delay(self.max_elapsed)
+        if patient:
+            stop = _stop_after_failures(self.max_attempts)
         return tenacity.Retrying(
             sleep=call.sleep,
             retry=tenacity.retry_if_exception(is_retryable),
-            wait=self._wait,
-            stop=stop | _stop_before_deadline(call),
+            wait=self._wait_patiently if patient else self._wait,
+            stop=stop | _stop_with_call(call),
             before_sleep=_log_retry,
             reraise=True,
         )
@@ -104,6 +130,12 @@ class RetryPolicy:
         if named is None:
             named = min(self.max_wait, self.initial_wait * 2 ** min(state.attempt_number - 1, 60))
         return named + random.uniform(0, self.jitter)
+
+    def _wait_patiently(self, state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, APIError) and is_rejection(error) and error.retry_after is None:
+            return 0.0  # the pacer's turn is the wait
+        return self._wait(state)
 
 
 class _Unset(Enum):
@@ -131,22 +163,35 @@ def check_retry(retry: object) -> Retry:
     )
 
 
-def retrying_for(retry: Retry, call: Call) -> tenacity.Retrying:
-    """The tenacity object that runs one call's attempts."""
+def retrying_for(retry: Retry, call: Call, *, patient: bool = False) -> tenacity.Retrying:
+    """The tenacity object that runs one call's attempts; ``patient`` as for a policy."""
     if isinstance(retry, tenacity.Retrying):
         # A copy, because a Retrying keeps the state of its last call. Its own way of sleeping is
         # kept, unless it is tenacity's, which cannot be cancelled.
         sleep = call.sleep if retry.sleep is tenacity.nap.sleep else retry.sleep
         return retry.copy(sleep=sleep, reraise=True)
-    return (retry or RetryPolicy(max_attempts=1)).retrying(call)
+    return (retry or RetryPolicy(max_attempts=1)).retrying(call, patient=patient)
 
 
-class _stop_before_deadline(tenacity.stop.stop_base):  # noqa: N801  (named as tenacity's own)
+class _stop_with_call(tenacity.stop.stop_base):  # noqa: N801  (named as tenacity's own)
     def __init__(self, call: Call) -> None:
         self._call = call
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
-        return time.monotonic() + retry_state.upcoming_sleep >= self._call.deadline
+        too_late = time.monotonic() + retry_state.upcoming_sleep >= self._call.deadline
+        return too_late or self._call.stop.is_set()
+
+
+class _stop_after_failures(tenacity.stop.stop_base):  # noqa: N801  (named as tenacity's own)
+    """Stop when so many attempts have failed, not counting those that the site turned away."""
+
+    def __init__(self, failures: int) -> None:
+        self._left = failures
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        self._left -= not is_rejection(error)
+        return self._left <= 0
 
 
 def _log_retry(state: tenacity.RetryCallState) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import socket
 import threading
 import time
-import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -25,6 +23,7 @@ from .connection_errors import (
     silence_error,
 )
 from .errors import AIChatFreeError, APIError
+from .forks import renew_after_fork
 from .limits import Call, Timeout, Watchdog, cancelled_error
 
 READ_SIZE: Final = 65536
@@ -122,7 +121,9 @@ class Exchange:
                 if len(body) >= limit:
                     break
         except APIError:
-            self._call.check()  # An error reply cut short is still one, unless nobody waits for it.
+            # An error reply cut short is still one, unless nobody waits for it.
+            if self._call.cancelled.is_set():
+                raise
         finally:
             self.close()
         return body[:limit]
@@ -284,7 +285,7 @@ class Transport:
         self._max_connections = max_connections
         self._closed = False
         self._renew()
-        _transports.add(self)
+        renew_after_fork(self)
 
     def _renew(self) -> None:
         """Make everything that threads and processes must not inherit."""
@@ -306,7 +307,7 @@ class Transport:
         self._settings = {**environment, "stream": True, "allow_redirects": False}
         self._request("/api/generate")  # shows at once whether the headers can be sent
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
         if self._session is not None and not self._own_session:
             for adapter in self._session.adapters.values():
                 adapter.close()
@@ -328,7 +329,7 @@ class Transport:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._renew()
-        _transports.add(self)
+        renew_after_fork(self)
 
     def post(self, path: str, body: bytes, call: Call) -> Exchange:
         """Send one request and wait for the headers of its reply.
@@ -400,15 +401,3 @@ class Transport:
         self._watchdog.stop()
         if self._own_session and self._session is not None:
             self._session.close()
-
-
-_transports: weakref.WeakSet[Transport] = weakref.WeakSet()
-
-
-def _renew_all() -> None:
-    for transport in list(_transports):
-        transport._after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)

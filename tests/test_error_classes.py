@@ -89,7 +89,7 @@ def test_an_unreachable_site_is_told_in_plain_words(client_for: ClientFor, kind:
 
 def test_https_to_a_site_without_tls_is_told(client_for: ClientFor) -> None:
     """A wrong scheme is a connection error that says so."""
-    with FakeSite("Hello") as site:
+    with FakeSite("Hello", idle_timeout=0.5) as site:
         client = client_for(site.url.replace("http:", "https:"), retry=None)
         with pytest.raises(aichatfree.APIConnectionError, match="secure connection"):
             client.generate("Hi")

@@ -1,0 +1,118 @@
+"""The threads that answer the items of a batch."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from .records import BatchResult, Item
+
+Outcome = tuple[Item, BatchResult | BaseException | None]
+"""An item, and its result, or ``None`` if it was not done, or what broke the whole run."""
+
+
+class Pool(Protocol):
+    """Where items are answered: threads of this process, or an executor's workers."""
+
+    @property
+    def capacity(self) -> int:
+        """How many items it can have in hand at once."""
+        ...
+
+    def submit(self, item: Item) -> None:
+        """Have one item answered; does not block."""
+        ...
+
+    def flush(self) -> None:
+        """Nothing more is coming for now: begin what was put by."""
+        ...
+
+    def get(self, timeout: float) -> list[Outcome]:
+        """Wait for outcomes; none if there were none in time (seconds)."""
+        ...
+
+    def stop(self) -> None:
+        """Send nothing more; what is under way goes on."""
+        ...
+
+    def cancel(self) -> None:
+        """Break off what is under way."""
+        ...
+
+    def close(self) -> None:
+        """End its threads; call ``stop`` or ``cancel`` first unless everything is done."""
+        ...
+
+
+class Threads:
+    """Answers items in threads of this process, which are started as they are needed.
+
+    Args:
+        answer: answers one item; ``None`` if the run was stopped before it could.
+        max_workers: threads at most.
+        stopping: set when nothing more is to be sent.
+        cancel_all: breaks off what is under way.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Item], BatchResult | None],
+        max_workers: int,
+        stopping: threading.Event,
+        cancel_all: Callable[[], None],
+    ) -> None:
+        self._answer = answer
+        self._max_workers = max_workers
+        self._stopping = stopping
+        self._cancel_all = cancel_all
+        self._items: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        # Enough that one slow item at the head of ordered results does not idle the others.
+        self.capacity = 16 * max_workers
+
+    def submit(self, item: Item) -> None:
+        self._items.put(item)
+        if len(self._threads) < self._max_workers:
+            name = f"aichatfree-batch-{len(self._threads)}"
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def flush(self) -> None:
+        """Threads put nothing by."""
+
+    def get(self, timeout: float) -> list[Outcome]:
+        try:
+            outcomes = [self._outcomes.get(timeout=timeout)]
+            while not self._outcomes.empty():
+                outcomes.append(self._outcomes.get_nowait())
+        except queue.Empty:
+            return []
+        return outcomes
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def cancel(self) -> None:
+        self._stopping.set()
+        self._cancel_all()
+
+    def close(self) -> None:
+        for _ in self._threads:
+            self._items.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+
+    def _work(self) -> None:
+        while (item := self._items.get()) is not None:
+            outcome: BatchResult | BaseException | None = None
+            if not self._stopping.is_set():
+                try:
+                    outcome = self._answer(item)
+                except BaseException as error:
+                    outcome = error
+            self._outcomes.put((item, outcome))

@@ -1,0 +1,1 @@
+"""How much of a rate limit the pacer uses, and what that costs in rejections."""

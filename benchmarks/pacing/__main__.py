@@ -1,0 +1,34 @@
+"""python -m benchmarks.pacing [--quick] [--hold-items] [--live]"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from benchmarks.pacing import grid, live
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pacing", description=grid.__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="a small grid, or 10 s for each live cell"
+    )
+    parser.add_argument(
+        "--hold-items",
+        action="store_true",
+        help="a request that waits for its Retry-After does not occupy a thread meanwhile",
+    )
+    parser.add_argument(
+        "--live", action="store_true", help="threads and a real socket, 60 s a cell"
+    )
+    options = parser.parse_args()
+    started = time.perf_counter()
+    if options.live:
+        live.report(seconds=10.0 if options.quick else 60.0)
+    else:
+        grid.report(options.quick, hold_threads=not options.hold_items)
+    print(f"\n{time.perf_counter() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
