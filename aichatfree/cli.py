@@ -279,6 +279,7 @@ def batch(
     if dask and site["local"]:
         raise click.UsageError("--local answers on this machine, --dask does not.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    show_log("aichatfree.batch", "%(message)s")
     source = prompts_from_lines(sys.stdin.buffer) if prompts == "-" else prompts
     with ExitStack() as stack:
         client = stack.enter_context(

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from .chat import Chat, OnPartial
-from .errors import OverloadedError, RateLimitError
+from .errors import APIError
 from .health import Health, check_site
 from .limits import Call, TimeLimit, Timeout
 from .protocol import DIALECTS, Dialect, Message, Prompt, Site, messages_from, request_body
-from .retry import UNSET, Retry, RetryOption, RetryPolicy, check_retry, retrying_for
+from .retry import UNSET, Retry, RetryOption, RetryPolicy, check_retry, is_rejection, retrying_for
 from .stream import Reply, Stream, read_text
 from .transport import Transport
 from .turns import Turns
@@ -217,7 +217,8 @@ class Client:
                 reused and its failures tried again. Otherwise an output with answers is refused.
             executor: a ``concurrent.futures.Executor`` whose workers do the asking. Secret and
                 password do not travel: workers read their own environment, or ``client_factory``
-                makes their client. It is never shut down.
+                makes their client. ``max_requests_per_minute`` is divided among the shards at
+                work. The executor is never shut down.
             shard_size: prompts that travel together to a worker.
             progress: show a progress bar; ``None`` shows it on a terminal and in a notebook.
             max_errors: stop when more prompts than this have failed.
@@ -360,8 +361,9 @@ class Client:
             exchange = self._transport.post("/api/generate", body, call)
             try:
                 yield from read_text(exchange, settings.site)
-            except (RateLimitError, OverloadedError) as error:
-                self._turns.turned_away(turn, error)
+            except APIError as error:
+                if is_rejection(error):
+                    self._turns.turned_away(turn, error)
                 raise
 
         return send

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import statistics
 import time
+from itertools import pairwise
 from multiprocessing.connection import Connection
 
 from aichatfree import Client
@@ -36,10 +37,7 @@ def main() -> None:
     with Client(here.recv()) as client:
         for framing in ("chunked", "length", "close"):
             times = [time.perf_counter() for _ in client.stream("Hi")]
-            off = sorted(
-                abs(later - earlier - GAP) * 1000
-                for earlier, later in zip(times, times[1:], strict=False)
-            )
+            off = sorted(abs(later - earlier - GAP) * 1000 for earlier, later in pairwise(times))
             p99 = off[int(len(off) * 0.99) - 1]
             median = statistics.median(off)
             print(f"{framing:<10}{len(times):>7}{median:>9.2f}{p99:>9.2f}{off[-1]:>9.2f}")

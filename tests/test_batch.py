@@ -365,3 +365,31 @@ def test_results_are_plain_data(client_for: ClientFor) -> None:
         (result,) = client_for(site.url).batch(["prompt-words"])
     assert json.dumps([result.custom_id, result.index, result.text, result.ok])
     assert "prompt-words" not in repr(result)
+
+
+def test_a_long_wait_holds_the_prompt_and_no_thread(client_for: ClientFor) -> None:
+    """While one prompt waits for its Retry-After, the only worker answers the others."""
+    seen: list[str] = []
+
+    def answer(request: Request) -> Answer:
+        seen.append(request.text)
+        if request.text == "q0" and seen.count("q0") == 1:
+            return Answer(status=429, body="", headers={"Retry-After": "2"})
+        return Answer(echo(request))
+
+    with FakeSite([answer]) as site:
+        batch = client_for(site.url, retry=RetryPolicy(jitter=0)).batch(
+            ["q0", "q1", "q2"], max_workers=1
+        )
+        results = list(batch)
+    assert seen == ["q0", "q1", "q2", "q0"]
+    assert [r.text for r in results] == ["echo q0", "echo q1", "echo q2"]
+    assert results[0].attempts == 2
+
+
+def test_a_stray_503_is_a_failure_like_any_other(client_for: ClientFor) -> None:
+    """Without a word about a wait it does not make the pacer slow down."""
+    with FakeSite([Answer(status=503, body="")] + [Answer("a")] * 200) as site:
+        batch = client_for(site.url).batch(["q"] * 100)
+        assert all(r.ok for r in batch)
+        assert batch.summary.waited == 0

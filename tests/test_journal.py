@@ -105,7 +105,7 @@ def test_any_prefix_of_a_journal_resumes_right(
 def test_a_run_goes_on_where_it_stopped(client_for: ClientFor, tmp_path: Path) -> None:
     """The second run sends only what is missing, and yields all results in order."""
     path = tmp_path / "a.jsonl"
-    prompts = [f"q{n}" for n in range(40)]
+    prompts = [f"q{n}" for n in range(400)]
     with FakeSite([echo]) as site:
         client = client_for(site.url)
         with client.batch(prompts, output=path, max_workers=4) as first:
@@ -113,13 +113,13 @@ def test_a_run_goes_on_where_it_stopped(client_for: ClientFor, tmp_path: Path) -
                 next(first)
         done = len(rows(path))
         sent = len(site.requests)
-        assert 10 <= done < 40
+        assert 10 <= done < 400
         second = client.batch(prompts, output=path)
         results = list(second)
         assert [r.text for r in results] == [f"echo {p}" for p in prompts]
         assert second.summary.reused == done == sum(r.reused for r in results)
-        assert len(site.requests) - sent == 40 - done
-    assert sorted(row["index"] for row in rows(path)) == list(range(40))
+        assert len(site.requests) - sent == 400 - done
+    assert sorted(row["index"] for row in rows(path)) == list(range(400))
 
 
 def test_failures_are_tried_again(client_for: ClientFor, tmp_path: Path) -> None:

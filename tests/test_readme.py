@@ -26,29 +26,38 @@ def site() -> Iterator[Gateway]:
 
 
 def test_every_python_snippet_runs(
-    site: Gateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    site: Gateway,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     """From top to bottom, as one script, against the local model."""
     monkeypatch.setenv("AICHATFREE_BASE_URL", site.url)
-    names: dict[str, object] = {}
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "__main__"}
     for number, snippet in enumerate(blocks("python"), 1):
         exec(compile(snippet, f"README.md, snippet {number}", "exec"), names)
         print()
     printed = capsys.readouterr().out
     assert "True" in printed  # stream.complete
     assert "half of it" in printed
+    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize(
     "line", [line[2:] for block in blocks("console") for line in block.splitlines()]
 )
-def test_every_command_runs(line: str, site: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_runs(
+    line: str, site: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Each line is a command that works as pasted; servers are only asked whether they start."""
     monkeypatch.setenv("AICHATFREE_BASE_URL", site.url)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Name a colour."}\n')
     command = line.replace("aichatfree", f"{sys.executable} -m aichatfree", 1)
     serving = " serve " in line
     if serving:
-        command = "exec " + command.replace("--port 8000", "--port 0")
+        command = f"exec {command.replace('--port 8000', '')} --port 0"  # whichever is free
     with subprocess.Popen(
         command,
         shell=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -13,7 +14,9 @@ from typing import Any, BinaryIO, Final
 from ..errors import AIChatFreeError
 from .records import BatchResult, Item
 
-_ID_FIRST: Final = b'{"custom_id":"'
+# An id without an escape in it, at the start of a line.
+_ID_FIRST: Final = re.compile(rb'^\{"custom_id":"([^"\\\n]*)"', re.MULTILINE)
+_BLOCK: Final = 1 << 22  # bytes
 _SYNC_EVERY: Final = 1.0  # seconds
 
 
@@ -212,16 +215,23 @@ def _cut_torn_line(file: BinaryIO) -> int:
 def _read_ids(file: BinaryIO, path: Path) -> dict[str, int]:
     """Where in the file the answer to each id begins."""
     offsets: dict[str, int] = {}
-    offset = 0
-    start = len(_ID_FIRST)
-    for line in file:
-        quote = line.find(b'"', start)
-        name = line[start:quote]
-        if line.startswith(_ID_FIRST) and quote > 0 and b"\\" not in name:
-            offsets[name.decode()] = offset
-        else:
-            offsets[_parse_id(line, len(offsets) + 1, path)] = offset
-        offset += len(line)
+    base = 0
+    file.seek(0)
+    while block := file.read(_BLOCK):
+        block += file.readline()
+        found = {match[1].decode(): base + match.start() for match in _ID_FIRST.finditer(block)}
+        if len(found) != block.count(b"\n"):  # an id has an escape in it, or a line is not ours
+            found = _parse_ids(block, base, len(offsets), path)
+        offsets.update(found)
+        base += len(block)
+    return offsets
+
+
+def _parse_ids(block: bytes, base: int, lines_before: int, path: Path) -> dict[str, int]:
+    offsets: dict[str, int] = {}
+    for number, line in enumerate(block.splitlines(keepends=True), lines_before + 1):
+        offsets[_parse_id(line, number, path)] = base
+        base += len(line)
     return offsets
 
 

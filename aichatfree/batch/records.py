@@ -28,6 +28,7 @@ class Item:
     prompt: Prompt
     temperature: float | None = None
     error: Exception | None = None
+    attempts: int = 0  # made before it was put by
 
     def digest(self) -> str:
         """A short name for what is asked, the same in every run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import threading
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 from ..errors import APIError
 from ..limits import Call
 from ..protocol import Prompt
-from ..retry import is_fatal
+from ..retry import is_fatal, is_put_by
 from .journal import Journal
 from .records import (
     BatchResult,
@@ -35,12 +36,14 @@ from .shards import (
     parallelism,
     settings_of,
 )
-from .workers import Pool, Threads
+from .workers import Pool, PutBy, Threads
 
 if TYPE_CHECKING:
     from ..client import Client
 
 MAX_WORKERS = 1024
+
+log = logging.getLogger("aichatfree.batch")
 
 
 def start_batch(
@@ -149,26 +152,31 @@ class _Answering:
         self.stopping = threading.Event()
         self._calls: set[Call] = set()
 
-    def answer(self, item: Item) -> BatchResult | None:
+    def answer(self, item: Item) -> BatchResult | PutBy | None:
         began = time.monotonic()
         call = Call(self._client._settings.timeout, stop=self.stopping)
         self._calls.add(call)
+        text, failure = "", None
         try:
             reply = self._client._generate_patiently(item.prompt, item.temperature, call)
+            text, attempts = reply.text, reply.attempts
         except APIError as error:
             if self.stopping.is_set():
                 return None  # broken off by us, or not worth a note: the next run asks it again
+            if is_put_by(error) and self._client._settings.retry is not None:
+                item.attempts += error.attempts
+                return PutBy(error.retry_after or 0.0)
             text, failure, attempts = error.partial_text, error, error.attempts
-            result = BatchResult(
-                item.custom_id, item.index, text, failure, attempts, time.monotonic() - began
-            )
-        else:
-            latency = time.monotonic() - began
-            result = BatchResult(
-                item.custom_id, item.index, reply.text, None, reply.attempts, latency
-            )
         finally:
             self._calls.discard(call)
+        result = BatchResult(
+            item.custom_id,
+            item.index,
+            text,
+            failure,
+            item.attempts + attempts,
+            time.monotonic() - began,
+        )
         self.keep(item, result)
         return result
 
@@ -213,6 +221,9 @@ def _shards(
 ) -> Shards:
     parallel = parallelism(executor)
     settings = {} if client_factory is not None else settings_of(client, 1 / parallel)
+    limit = settings.get("max_requests_per_minute")
+    if limit is not None:
+        log.info("each of %d shards at work keeps to %.1f requests a minute", parallel, limit)
     return Shards(
         executor,
         lambda items: make_shard(settings, items, max_workers),

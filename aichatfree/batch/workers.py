@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .records import BatchResult, Item
+
+
+class PutBy(NamedTuple):
+    """The site wants an item again, but not before so many seconds have passed."""
+
+    seconds: float
+
 
 Outcome = tuple[Item, BatchResult | BaseException | None]
 """An item, and its result, or ``None`` if it was not done, or what broke the whole run."""
@@ -50,7 +60,8 @@ class Threads:
     """Answers items in threads of this process, which are started as they are needed.
 
     Args:
-        answer: answers one item; ``None`` if the run was stopped before it could.
+        answer: answers one item; ``None`` if the run was stopped before it could. An item that
+            is put by comes up again in time, and holds no thread until then.
         max_workers: threads at most.
         stopping: set when nothing more is to be sent.
         cancel_all: breaks off what is under way.
@@ -58,7 +69,7 @@ class Threads:
 
     def __init__(
         self,
-        answer: Callable[[Item], BatchResult | None],
+        answer: Callable[[Item], BatchResult | PutBy | None],
         max_workers: int,
         stopping: threading.Event,
         cancel_all: Callable[[], None],
@@ -70,6 +81,8 @@ class Threads:
         self._items: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._put_by: list[tuple[float, int, Item]] = []  # a heap: when, index, item
+        self._put_by_lock = threading.Lock()
         # Enough that one slow item at the head of ordered results does not idle the others.
         self.capacity = 16 * max_workers
 
@@ -85,6 +98,7 @@ class Threads:
         """Threads put nothing by."""
 
     def get(self, timeout: float) -> list[Outcome]:
+        self._bring_back()
         try:
             outcomes = [self._outcomes.get(timeout=timeout)]
             while not self._outcomes.empty():
@@ -92,6 +106,15 @@ class Threads:
         except queue.Empty:
             return []
         return outcomes
+
+    def _bring_back(self) -> None:
+        """Queue again what was put by, when its time has come or nothing will be sent any more."""
+        if not self._put_by:
+            return
+        now = math.inf if self._stopping.is_set() else time.monotonic()
+        with self._put_by_lock:
+            while self._put_by and self._put_by[0][0] <= now:
+                self._items.put(heapq.heappop(self._put_by)[2])
 
     def stop(self) -> None:
         self._stopping.set()
@@ -109,10 +132,15 @@ class Threads:
 
     def _work(self) -> None:
         while (item := self._items.get()) is not None:
-            outcome: BatchResult | BaseException | None = None
+            outcome: BatchResult | PutBy | BaseException | None = None
             if not self._stopping.is_set():
                 try:
                     outcome = self._answer(item)
                 except BaseException as error:
                     outcome = error
-            self._outcomes.put((item, outcome))
+            if isinstance(outcome, PutBy):
+                with self._put_by_lock:
+                    due = time.monotonic() + outcome.seconds
+                    heapq.heappush(self._put_by, (due, item.index, item))
+            else:
+                self._outcomes.put((item, outcome))

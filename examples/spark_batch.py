@@ -1,0 +1,29 @@
+"""A batch on Spark: ``pip install aichatfree pyspark && python examples/spark_batch.py``.
+
+Spark has no Executor, so the shards are its rows. The workers read AICHATFREE_SECRET and
+AICHATFREE_PASSWORD from their own environment.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from pyspark.sql import SparkSession
+
+import aichatfree
+from aichatfree.batch import make_shards, read_results, run_shard
+
+
+def answer(shards: Iterable[bytes]) -> Iterator[bytes]:
+    return (run_shard(bytes(shard)) for shard in shards)
+
+
+if __name__ == "__main__":
+    client = aichatfree.Client()
+    prompts = [f"Name a river that begins with {letter}." for letter in "ABCDEFGHIJ"]
+    shards = list(make_shards(client, prompts, shard_size=5, parallel=2))
+
+    spark = SparkSession.builder.master("local[2]").getOrCreate()
+    rows = spark.sparkContext.parallelize(shards, numSlices=2).mapPartitions(answer)
+    for part in rows.collect():
+        for result in read_results(part):
+            print(result.custom_id, result.text if result.ok else result.error)
+    spark.stop()
