@@ -340,7 +340,8 @@ class Client:
             temperature = None
         send = self._sender(self._messages(prompt, None), temperature, call)
         retrying = retrying_for(settings.retry, call, patient=settings.retry is not None)
-        return Stream(send, call, retrying, whole=True).reply()
+        later = call.start_with_first_turn
+        return Stream(send, call, retrying, whole=True, on_start=later).reply()
 
     def _sender(
         self, messages: list[Message], temperature: float | None, call: Call

@@ -18,7 +18,8 @@ class Timeout:
     Attributes:
         connect: to reach the site: each address it has, and the TLS handshake.
         read: the longest silence, before the answer begins and within it.
-        total: the whole call, with all its retries and the waits between them.
+        total: the whole call, with all its retries and the waits between them; in a batch, from
+            the moment on when the prompt's first request may leave.
     """
 
     connect: float | None = 10
@@ -49,12 +50,27 @@ class Call:
         self.stop = self.cancelled if stop is None else stop
         self._watched: Watched | None = None
         self._lock = threading.Lock()
+        self._starts_later = False
         self.start()
 
     def start(self) -> None:
         """Let the total time limit begin now."""
         self.started = time.monotonic()
         self.deadline = self.started + (self.timeout.total or math.inf)
+
+    def start_with_first_turn(self) -> None:
+        """Let the total time limit begin when the first request may leave.
+
+        In a batch hundreds stand in line for a slow site; that time is not theirs to answer for.
+        """
+        self.deadline = math.inf
+        self._starts_later = True
+
+    def turn_has_come(self) -> None:
+        """A request may leave now."""
+        if self._starts_later:
+            self._starts_later = False
+            self.start()
 
     def cancel(self) -> None:
         """Stop the call; from any thread, at once, as often as wanted."""

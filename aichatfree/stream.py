@@ -87,9 +87,11 @@ class Stream(Iterator[str]):
         retrying: tenacity.Retrying,
         *,
         whole: bool = False,
+        on_start: Callable[[], None] | None = None,
         on_end: Callable[[Stream], None] | None = None,
     ) -> None:
         self._send = send
+        self._on_start = on_start or call.start
         self._call = call
         self._retrying = retrying
         self._whole = whole
@@ -208,7 +210,7 @@ class Stream(Iterator[str]):
 
     def _read_on(self) -> None:
         if self._source is None:
-            self._call.start()
+            self._on_start()
             self._retrying(self._attempt)
         elif (chunk := next(self._source, None)) is None:
             self._complete = True

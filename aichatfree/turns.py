@@ -66,11 +66,13 @@ class Turns:
         """
         deadline = None if call.deadline == math.inf else call.deadline
         try:
-            return self._pacer.acquire(cancelled=call.stop, deadline=deadline)
+            turn = self._pacer.acquire(cancelled=call.stop, deadline=deadline)
         except Cancelled:
             raise cancelled_error() from None
         except DeadlineExceeded:
             raise call.overdue_error() from None
+        call.turn_has_come()
+        return turn
 
     def turned_away(self, number: int, error: APIError) -> None:
         """The attempt that had this turn was rejected."""

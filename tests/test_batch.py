@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aichatfree import AIChatFreeError, RateLimitError, RetryPolicy
+from aichatfree import AIChatFreeError, RateLimitError, RetryPolicy, Timeout
 from aichatfree.testing import Answer, FakeSite, Request
 from conftest import ClientFor
 
@@ -393,3 +393,12 @@ def test_a_stray_503_is_a_failure_like_any_other(client_for: ClientFor) -> None:
         batch = client_for(site.url).batch(["q"] * 100)
         assert all(r.ok for r in batch)
         assert batch.summary.waited == 0
+
+
+def test_the_total_does_not_count_the_time_in_line(client_for: ClientFor) -> None:
+    """Prompts that wait long for their first turn have their whole time all the same."""
+    with FakeSite([echo]) as site:
+        client = client_for(site.url, max_requests_per_minute=600, timeout=Timeout(total=0.5))
+        batch = client.batch(["q"] * 12, max_workers=12)
+        assert all(r.ok for r in batch)
+        assert batch.summary.elapsed > 1
