@@ -1,3 +1,17 @@
-from .cli import main
+"""Where the command line begins; what it needs is imported where Ctrl-C is already understood."""
 
-main()
+import sys
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        from .cli import run
+
+        sys.exit(run())
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -25,9 +25,9 @@ from . import (
     Timeout,
     __version__,
 )
-from .batch import Batch
+from .batch import Batch, BatchResult
 from .batch.journal import row_of
-from .batch.records import prompts_from_lines
+from .batch.records import PromptLines
 from .terminal import without_control, write_answer
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -244,12 +244,17 @@ def turn(talk: Chat, line: str, interactive: bool) -> int:
 
 @cli.command()
 @click.argument("prompts", default="-")
-@click.option("-o", "--output", metavar="FILE", help="A .jsonl file for the answers; else stdout.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE.jsonl",
+    help="Where answers go as they come, failures to FILE.errors.jsonl; else stdout, in order.",
+)
 @click.option("--workers", default=16, show_default=True, help="Threads that ask at once.")
 @click.option("--rpm", type=float, metavar="N", help="The site's limit, in requests a minute.")
 @click.option("--system", help="A system prompt for all of them.")
 @click.option("--column", help="The column of a .csv file that has the prompts.")
-@click.option("--unordered", is_flag=True, help="Answers as they come, not in order.")
+@click.option("--unordered", is_flag=True, help="Answers as they come, on stdout too.")
 @click.option("--dedupe", is_flag=True, help="Send identical prompts once.")
 @click.option("--max-errors", type=int, metavar="N", help="Stop after more failures than this.")
 @click.option("--dask", metavar="ADDRESS", help="Ask from the workers of this Dask scheduler.")
@@ -280,7 +285,7 @@ def batch(
         raise click.UsageError("--local answers on this machine, --dask does not.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     show_log("aichatfree.batch", "%(message)s")
-    source = prompts_from_lines(sys.stdin.buffer) if prompts == "-" else prompts
+    source = PromptLines(sys.stdin.buffer) if prompts == "-" else prompts
     with ExitStack() as stack:
         client = stack.enter_context(
             open_client(**site, system=system, max_requests_per_minute=rpm)
@@ -300,20 +305,35 @@ def batch(
 
 
 def run_batch(results: Batch, output: str | None) -> int:
+    last_error: Exception | None = None
     try:
         for result in results:
+            last_error = result.error or last_error
             if output is None:
-                row = json.dumps(row_of(result), ensure_ascii=not is_utf8(sys.stdout))
-                click.echo(row)
+                print_result(result)
     except AIChatFreeError as error:
         report(error)
+    except OSError as error:  # the disk is full, say; a reader that has gone is main's affair
+        if isinstance(error, BrokenPipeError):
+            raise
+        report(error)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     finally:
         results.close()
+        for result in results.drain() if output is None else ():
+            print_result(result)
         click.echo(str(results.summary), err=True)
-        if output is not None and sys.exc_info()[0] is KeyboardInterrupt:
+        if last_error is not None:
+            click.echo(f"The last failure: {without_control(str(last_error))}", err=True)
+        if output is not None and not results.summary.complete and not sys.stderr.isatty():
             click.echo(f"Run it again to go on; {output} has what is finished.", err=True)
     summary = results.summary
     return 0 if summary.complete and not summary.failed else 1
+
+
+def print_result(result: BatchResult) -> None:
+    click.echo(json.dumps(row_of(result), ensure_ascii=not is_utf8(sys.stdout)))
 
 
 @contextmanager
@@ -371,7 +391,7 @@ def serve(host: str, port: int, upstream: str | None, model: str | None) -> NoRe
     show_log("aichatfree.gateway", "%(asctime)s %(message)s")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
-        with bad_input(OSError):
+        with bad_input():
             from .gateway import Gateway, OpenAIUpstream, SmolLM2
 
             if upstream and model:
@@ -380,9 +400,11 @@ def serve(host: str, port: int, upstream: str | None, model: str | None) -> NoRe
             else:
                 engine = SmolLM2()
             # Made first, because its arguments are checked before the model is fetched.
-            gateway = stack.enter_context(
-                Gateway(engine, host, port, secret=secret, password=password)
-            )
+            try:
+                gateway = Gateway(engine, host, port, secret=secret, password=password)
+            except OSError as error:
+                raise click.ClickException(f"cannot serve there: {error.strerror}") from error
+            stack.enter_context(gateway)
             if not upstream:
                 loaded(engine, stack)
         click.echo(settings_for(gateway.url, bool(secret), password is not None), err=True)
@@ -410,23 +432,24 @@ def show_log(name: str, form: str) -> None:
     logger.setLevel(logging.INFO)
 
 
-def main() -> NoReturn:
-    """Run the command line; exit codes: 0 answered, 1 failed, 2 wrong usage, 130 interrupted."""
+def run() -> int:
+    """Run one command; its exit code is 0 answered, 1 failed, 2 wrong usage, 130 interrupted."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
-        code = cli.main(standalone_mode=False)
+        return int(cli.main(standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
-        code = error.exit_code
+        return error.exit_code
     except AIChatFreeError as error:
-        code = report(error)
+        return report(error)
     except (KeyboardInterrupt, click.Abort):
-        click.echo(err=True)
-        code = INTERRUPTED
-    except BrokenPipeError:
-        # Nobody reads any more; Python would complain once more at exit when it flushes.
+        if sys.stderr.isatty():
+            click.echo(err=True)  # what comes next should not follow the terminal's ^C
+        return INTERRUPTED
+    except OSError as error:
+        # The disk is full, or nobody reads any more, which needs no words. Python would complain
+        # once more at exit, when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    sys.exit(code or 0)
+        return 1 if isinstance(error, BrokenPipeError) else report(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +16,16 @@ from .chat import Chat, OnPartial
 from .errors import APIError
 from .health import Health, check_site
 from .limits import Call, TimeLimit, Timeout
-from .protocol import DIALECTS, Dialect, Message, Prompt, Site, messages_from, request_body
+from .protocol import (
+    DIALECTS,
+    Dialect,
+    Message,
+    Prompt,
+    Site,
+    check_temperature,
+    messages_from,
+    request_body,
+)
 from .retry import UNSET, Retry, RetryOption, RetryPolicy, check_retry, is_rejection, retrying_for
 from .stream import Reply, Stream, read_text
 from .transport import Transport
@@ -95,14 +103,14 @@ class Client:
         if isinstance(base_url, Site):
             site = base_url
         else:
-            url = base_url if base_url is not None else environment("BASE_URL")
+            url = _first(base_url, environment("BASE_URL"))
             site = Site() if url is None else Site(url)
-            dialect = dialect if dialect is not None else environment("DIALECT")
-            secret = secret if secret is not None else environment("SECRET")
+            dialect = _first(dialect, environment("DIALECT"))
+            secret = _first(secret, environment("SECRET"))
         self._settings = _Settings(
             site=_site_with(site, dialect, secret),
-            password=_optional_str("password", password or environment("PASSWORD")),
-            model=_optional_str("model", model or environment("MODEL")),
+            password=_optional_str("password", _first(password, environment("PASSWORD"))),
+            model=_optional_str("model", _first(model, environment("MODEL"))),
             system=_optional_str("system", system),
             timeout=_timeout_from(timeout),
             retry=check_retry(retry),
@@ -327,9 +335,11 @@ class Client:
         on_end: Callable[[Stream], None] | None = None,
     ) -> Stream:
         messages = self._messages(prompt, system)
-        _check_temperature(temperature, self._settings.site.dialect)
+        check_temperature(temperature, self._settings.site.dialect)
         call = Call(self._settings.timeout if timeout is None else _timeout_from(timeout))
         policy = self._settings.retry if retry is UNSET else check_retry(retry)
+        if isinstance(policy, RetryPolicy) and policy.max_elapsed is not None:
+            call.patience = policy.max_elapsed
         send = self._sender(messages, temperature, call)
         return Stream(send, call, retrying_for(policy, call), whole=whole, on_end=on_end)
 
@@ -348,6 +358,7 @@ class Client:
     ) -> Callable[[], Iterator[str]]:
         """What sends one attempt, signed when its turn has come."""
         settings = self._settings
+        self._transport.calls.add(call)
 
         def send() -> Iterator[str]:
             turn = self._turns.take(call)
@@ -387,6 +398,10 @@ def environment(name: str) -> str | None:
     return os.environ.get(f"AICHATFREE_{name}") or None
 
 
+def _first(argument: Any, otherwise: Any) -> Any:
+    return otherwise if argument is None else argument
+
+
 def _optional_str(name: str, value: object) -> str | None:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {type(value).__name__}")
@@ -419,16 +434,3 @@ def _timeout_from(timeout: object) -> Timeout:
             f"timeout= takes a Timeout or a number of seconds, not {type(timeout).__name__}"
         )
     return Timeout(connect=timeout, read=timeout)
-
-
-def _check_temperature(temperature: float | None, dialect: Dialect) -> None:
-    if temperature is None:
-        return
-    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
-        raise TypeError(f"temperature must be a number, not {type(temperature).__name__}")
-    if not 0 <= temperature < math.inf:
-        raise ValueError(f"temperature must not be negative, nor {temperature}")
-    if not dialect.temperature:
-        raise ValueError(
-            f"sites of the {dialect.name} dialect ignore the temperature: leave it out"
-        )

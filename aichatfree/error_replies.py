@@ -30,6 +30,8 @@ _UPSTREAM_STATUS = re.compile(r"\[(\d{3}) [^\]\n]{0,80}\]")
 _RETRY_DELAY = re.compile(r'"?retryDelay\\?"?\s*:\s*\\?"(\d{1,9}(?:\.\d{1,9})?)s\\?"')
 _HTML = re.compile(r"\s*(<!doctype html|<html|<head|<body)", re.IGNORECASE)
 
+_NO_API = "Check base_url= (AICHATFREE_BASE_URL): no chat API is there."
+
 _MEANING: Final[Mapping[int, tuple[type[APIStatusError], str]]] = {
     400: (BadRequestError, "Change the messages; sending them again does not help."),
     401: (
@@ -40,7 +42,9 @@ _MEANING: Final[Mapping[int, tuple[type[APIStatusError], str]]] = {
         PermissionDeniedError,
         "The site does not let this client in: try from another network, or ask its operator.",
     ),
-    404: (NotFoundError, "Check base_url= (AICHATFREE_BASE_URL): no chat API is there."),
+    404: (NotFoundError, _NO_API),
+    405: (NotFoundError, _NO_API),
+    501: (NotFoundError, _NO_API),
     408: (APIStatusError, "The site waited too long for the request: try again."),
     413: (BadRequestError, "The conversation is too long for the site: shorten it."),
     422: (BadRequestError, "Change the messages; sending them again does not help."),

@@ -77,9 +77,10 @@ def check_site(
         found = _ask_for_password(post, password)
     except APIConnectionError as error:
         return Health((Finding("url", False, error.message),))
-    answered = _ask_question(ask, site)
-    # What the question found out is worth more than what was asked before it.
-    found.update(answered)
+    for name, finding in _ask_question(ask, site).items():
+        # The first one who finds a fault knows it best.
+        if name not in found or found[name].ok is not False:
+            found[name] = finding
     order = ("url", "clock", "password", "signature", "answer")
     return Health(tuple(found[name] for name in order if name in found))
 

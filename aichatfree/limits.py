@@ -48,6 +48,8 @@ class Call:
         self.timeout = timeout
         self.cancelled = threading.Event()
         self.stop = self.cancelled if stop is None else stop
+        self.attempts = 0
+        self.patience = math.inf  # seconds from the start on in which another turn may come
         self._watched: Watched | None = None
         self._lock = threading.Lock()
         self._starts_later = False
@@ -67,7 +69,8 @@ class Call:
         self._starts_later = True
 
     def turn_has_come(self) -> None:
-        """A request may leave now."""
+        """A request leaves now."""
+        self.attempts += 1
         if self._starts_later:
             self._starts_later = False
             self.start()
@@ -164,11 +167,6 @@ class Watchdog(Generic[W]):
         """Forget it."""
         with self._changed:
             self._watched.discard(watched)
-
-    def watched(self) -> list[W]:
-        """Whatever is watched now."""
-        with self._changed:
-            return list(self._watched)
 
     def stop(self) -> None:
         """End the thread; what is watched is not interrupted any more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -229,6 +230,20 @@ def _message(role: Any, content: object, where: str) -> Message:
     if not isinstance(content, str):
         raise TypeError(f"{where} must be a str, not {type(content).__name__}")
     return {"role": role, "content": replace_surrogates(content)}
+
+
+def check_temperature(temperature: object, dialect: Dialect | None = None) -> None:
+    """Raise unless it is a usable temperature, in this dialect if one is given."""
+    if temperature is None:
+        return
+    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
+        raise TypeError(f"temperature must be a number, not {type(temperature).__name__}")
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature must not be negative, nor {temperature}")
+    if dialect is not None and not dialect.temperature:
+        raise ValueError(
+            f"sites of the {dialect.name} dialect ignore the temperature: leave it out"
+        )
 
 
 def decode_messages(value: object) -> tuple[Dialect, list[Message]]:

@@ -6,6 +6,7 @@ import logging
 import random
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal, TypeAlias
@@ -45,8 +46,8 @@ def is_retryable(error: BaseException) -> bool:
     So it is after a failed connection, a timeout, 408, 429, any 5xx and a broken answer; not
     after another 4xx, an empty answer, a web page, or a certificate that is not valid.
     """
-    if isinstance(error, APIStatusError) and error.status_code == 408:
-        return True
+    if isinstance(error, APIStatusError) and error.status_code in (408, None):
+        return error.status_code == 408  # without a status, it was never sent
     return isinstance(error, _RETRYABLE) and not any(
         isinstance(cause, ssl.SSLCertVerificationError) for cause in causes_of(error)
     )
@@ -83,7 +84,8 @@ class RetryPolicy:
 
     Attributes:
         max_attempts: requests sent at most, the first included.
-        max_elapsed: seconds from the first request on, after which none is sent, or ``None``.
+        max_elapsed: seconds from the first request on, after which none is sent, or ``None``;
+            batches go by ``max_attempts`` alone.
         initial_wait: seconds before the second attempt, doubled for each further one.
         max_wait: seconds that a wait grows to.
         jitter: seconds, at most, that are added to each wait at random.
@@ -175,8 +177,17 @@ def retrying_for(retry: Retry, call: Call, *, patient: bool = False) -> tenacity
         # A copy, because a Retrying keeps the state of its last call. Its own way of sleeping is
         # kept, unless it is tenacity's, which cannot be cancelled.
         sleep = call.sleep if retry.sleep is tenacity.nap.sleep else retry.sleep
-        return retry.copy(sleep=sleep, reraise=True)
+        own, ours = retry.stop, _stop_with_call(call)
+        stop = _either(own, ours)
+        # No callback, because its value would be taken for an answer.
+        return retry.copy(sleep=sleep, stop=stop, reraise=True, retry_error_callback=None)
     return (retry or RetryPolicy(max_attempts=1)).retrying(call, patient=patient)
+
+
+def _either(
+    one: tenacity.stop.StopBaseT, other: tenacity.stop.StopBaseT
+) -> Callable[[tenacity.RetryCallState], bool]:
+    return lambda state: one(state) or other(state)
 
 
 class _stop_with_call(tenacity.stop.stop_base):  # noqa: N801  (named as tenacity's own)

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 
 import tenacity
@@ -32,7 +32,7 @@ class Reply:
         first_chunk: seconds from the call to the first text of the attempt that succeeded.
     """
 
-    text: str = field(repr=False)
+    text: str
     attempts: int
     elapsed: float
     first_chunk: float
@@ -103,7 +103,6 @@ class Stream(Iterator[str]):
         self._longest_partial = ""
         self._error: BaseException | None = None
         self._complete = False
-        self._attempts = 0
         self._first_chunk: float | None = None
         self._elapsed: float | None = None
 
@@ -120,7 +119,7 @@ class Stream(Iterator[str]):
     @property
     def attempts(self) -> int:
         """How often the request was sent."""
-        return self._attempts
+        return self._call.attempts
 
     def __iter__(self) -> Iterator[str]:
         index = 0
@@ -150,7 +149,7 @@ class Stream(Iterator[str]):
             APIError: as :meth:`read` does.
         """
         text = self.read()
-        return Reply(text, self._attempts, self._elapsed or 0.0, self._first_chunk or 0.0)
+        return Reply(text, self.attempts, self._elapsed or 0.0, self._first_chunk or 0.0)
 
     def cancel(self) -> None:
         """Stop the answer at once, from any thread; who reads it gets StreamInterruptedError."""
@@ -220,7 +219,6 @@ class Stream(Iterator[str]):
     def _attempt(self) -> None:
         """Send the request, and read what the retries are responsible for."""
         self._chunks.clear()
-        self._attempts += 1
         try:
             self._source = self._send()
             for chunk in self._source:
@@ -232,7 +230,7 @@ class Stream(Iterator[str]):
             self._complete = True
         except APIError as error:
             self._longest_partial = max(self._longest_partial, self.text, key=len)
-            error.attempts = self._attempts
+            error.attempts = self.attempts
             raise
 
     def _finish(self, error: APIError | None) -> None:
@@ -240,8 +238,9 @@ class Stream(Iterator[str]):
         self._elapsed = time.monotonic() - self._call.started
         self._source = iter(())
         if error is not None:
-            error.attempts = max(1, self._attempts)
+            error.attempts = self.attempts
             error.partial_text = max(self._longest_partial, self.text, key=len)
+            self._chunks[:] = [error.partial_text] if self._whole else self._chunks
         self._error = error
         if self._on_end is not None:
             self._on_end(self)

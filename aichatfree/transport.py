@@ -7,6 +7,8 @@ import math
 import socket
 import threading
 import time
+import weakref
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -93,8 +95,10 @@ class Exchange:
             for piece in self._raw_pieces():
                 if self._fate is not None:
                     break
-                self._alive()
+                # A reader that takes its time is not the site's silence.
+                self.deadline = self._call.deadline
                 yield piece
+                self._alive()
             if self._fate is not None:
                 raise self._fate
         except TRANSPORT_ERRORS as error:
@@ -152,10 +156,6 @@ class Exchange:
         if not self._call.cancelled.is_set() and now >= self.deadline:
             return silence_error(self._host, self._call.timeout)
         return cancelled_error()
-
-    def cancel(self) -> None:
-        """End the whole call that this exchange belongs to."""
-        self._call.cancel()
 
     def _alive(self) -> None:
         self.deadline = min(self._call.deadline, time.monotonic() + self._silence)
@@ -254,6 +254,9 @@ class Transport:
         verify: as in requests; ``True`` honours ``REQUESTS_CA_BUNDLE``, read once.
         session: a session of the user's own, used as it is and never closed.
         max_connections: connections kept open for use again; more threads make it grow.
+
+    Attributes:
+        calls: those that ``close`` cancels, waiting ones included.
     """
 
     def __init__(
@@ -291,6 +294,7 @@ class Transport:
         """Make everything that threads and processes must not inherit."""
         self._lock = threading.Lock()
         self._watchdog: Watchdog[Exchange] = Watchdog()
+        self.calls: weakref.WeakSet[Call] = weakref.WeakSet()
         self._pool_size = self._max_connections
         self._prepared: dict[str, requests.PreparedRequest] = {}
         if self._own_session:
@@ -316,11 +320,11 @@ class Transport:
     def _mount(self) -> None:
         assert self._session is not None
         adapter = _Adapter(pool_connections=4, pool_maxsize=self._pool_size)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
+        # Not mount(), which changes the mapping under the threads that look into it.
+        self._session.adapters = OrderedDict([("https://", adapter), ("http://", adapter)])
 
     def __getstate__(self) -> dict[str, Any]:
-        unshared = ("_lock", "_watchdog", "_prepared", "_settings", "_pool_size")
+        unshared = ("_lock", "_watchdog", "calls", "_prepared", "_settings", "_pool_size")
         state = {key: value for key, value in self.__dict__.items() if key not in unshared}
         if self._own_session:
             state["_session"] = None
@@ -396,8 +400,8 @@ class Transport:
     def close(self) -> None:
         """Cancel what is under way and close the connections, for good."""
         self._closed = True
-        for exchange in self._watchdog.watched():
-            exchange.cancel()
+        for call in list(self.calls):
+            call.cancel()
         self._watchdog.stop()
         if self._own_session and self._session is not None:
             self._session.close()

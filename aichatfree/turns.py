@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
-from .errors import APIError
+from .errors import APIError, RateLimitError
 from .forks import renew_after_fork
 from .limits import Call, cancelled_error
 from .pacing import Cancelled, DeadlineExceeded, Pacer
@@ -29,6 +30,7 @@ class Turns:
             raise TypeError("max_requests_per_minute must be a number")
         self.max_requests_per_minute = max_requests_per_minute
         self._last_words = ""
+        self._retry_after: float | None = None
         self.after_fork()
         renew_after_fork(self)
 
@@ -40,6 +42,11 @@ class Turns:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
+
+    def begin_run(self) -> None:
+        """A new batch begins: a quota that was used up before may be there again."""
+        if self._pacer.exhausted is not None:
+            self.after_fork()
 
     @property
     def waited(self) -> float:
@@ -62,19 +69,31 @@ class Turns:
 
         Raises:
             StreamInterruptedError: the call was cancelled.
-            APITimeoutError: its time is up before its turn comes.
+            APITimeoutError: its time is up.
+            RateLimitError: its time will be up before its turn comes; nothing was sent.
         """
-        deadline = None if call.deadline == math.inf else call.deadline
+        latest = min(call.deadline, call.started + call.patience)
+        deadline = None if latest == math.inf else latest
         try:
             turn = self._pacer.acquire(cancelled=call.stop, deadline=deadline)
         except Cancelled:
             raise cancelled_error() from None
         except DeadlineExceeded:
-            raise call.overdue_error() from None
+            raise self._no_turn_in_time(call) from None
         call.turn_has_come()
         return turn
 
+    def _no_turn_in_time(self, call: Call) -> APIError:
+        if time.monotonic() >= call.deadline:
+            return call.overdue_error()
+        said = f" It said: {self._last_words}" if self._last_words else ""
+        return RateLimitError(
+            "The site's limit lets this request leave only after the call's time is up, so it was "
+            f"not sent.{said} Try again later, or allow more time.",
+            retry_after=self._retry_after,
+        )
+
     def turned_away(self, number: int, error: APIError) -> None:
         """The attempt that had this turn was rejected."""
-        self._last_words = error.message
+        self._last_words, self._retry_after = error.message, error.retry_after
         self._pacer.rejected(number, error.retry_after)

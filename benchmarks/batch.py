@@ -12,46 +12,19 @@ Each measurement is a process of its own. ``dask`` needs ``pip install "aichatfr
 from __future__ import annotations
 
 import json
-import multiprocessing
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from aichatfree import Client
 from aichatfree.stream import Reply
-from aichatfree.testing import Answer, FakeSite
+from benchmarks.raw_site import raw_site
 
 MILLION = 1_000_000
-
-
-def serve(channel: Any, delay: float) -> None:
-    answer = Answer("a short answer", delay=delay)
-    with FakeSite([answer], record=False) as site:
-        channel.send(site.url)
-        channel.recv()
-
-
-@contextmanager
-def site(delay: float, processes: int = 1) -> Iterator[list[str]]:
-    """The URLs of sites in other processes, so that they do not share our interpreter."""
-    spawn = multiprocessing.get_context("spawn")
-    pipes = [multiprocessing.Pipe() for _ in range(processes)]
-    servers = [spawn.Process(target=serve, args=(there, delay)) for _, there in pipes]
-    for server in servers:
-        server.start()
-    try:
-        yield [here.recv() for here, _ in pipes]
-    finally:
-        for (here, _), server in zip(pipes, servers, strict=True):
-            here.send(None)
-            server.join()
 
 
 def stub_client() -> Client:
@@ -92,7 +65,7 @@ def resume() -> None:
 
 
 def threads(workers: int) -> None:
-    with site(0.2) as (url,), Client(url) as client:
+    with raw_site(delay=0.2) as url, Client(url) as client:
         client.batch(["warm-up"] * workers, max_workers=workers).run()
         best = workers / 0.2
         prompts = ["question"] * (workers * 40)
@@ -105,7 +78,7 @@ def threads(workers: int) -> None:
 
 def pacer() -> None:
     ratios = []
-    with site(0.2) as (url,):
+    with raw_site(delay=0.2) as url:
         for _ in range(5):
             times = []
             for paced in (True, False):
@@ -128,7 +101,7 @@ def dask() -> None:
 
     prompts = ["question"] * 6000
     with (
-        site(0) as (url,),
+        raw_site() as url,
         Client(url) as client,
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         DaskClient(cluster) as engine,

@@ -63,7 +63,8 @@ def test_prompts_of_every_form_are_asked(client_for: ClientFor) -> None:
     ]
     with FakeSite([echo]) as site:
         results = list(client_for(site.url, dialect="openai").batch(prompts))
-        assert site.requests[-1].json.get("temperature") in (0.5, None)
+        temperatures = {r.text: r.json.get("temperature") for r in site.requests}
+        assert (temperatures["as parts"], temperatures["as text"]) == (0.5, None)
     assert [r.text for r in results] == [
         "echo as text",
         "echo as messages",
@@ -146,6 +147,8 @@ BAD_ARGUMENTS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     ([{"custom_id": 3, "prompt": "x"}], {}, TypeError, "custom_id"),
     ([{"prompt": "x", "messages": []}], {}, ValueError, "either"),
     (["x", {"custom_id": "0", "prompt": "y"}], {}, ValueError, "twice"),
+    ([{"custom_id": "1", "prompt": "x"}, "y"], {}, ValueError, "twice"),
+    ([{"prompt": "x", "temperature": "hot"}], {}, TypeError, "temperature"),
     (["x"], {"max_workers": 0}, ValueError, "max_workers"),
     (["x"], {"max_workers": "4"}, TypeError, "max_workers"),
     (["x"], {"max_errors": -1}, ValueError, "max_errors"),
@@ -294,7 +297,7 @@ def test_a_long_retry_after_says_that_the_quota_is_gone(client_for: ClientFor) -
 
 
 def test_identical_prompts_are_sent_once_if_asked(client_for: ClientFor) -> None:
-    """dedupe=True answers all of them with one request; failures are not spread silently."""
+    """dedupe=True answers all of them with one request."""
     prompts = ["same", "other", "same", "same", "other"]
     with FakeSite([echo]) as site:
         batch = client_for(site.url).batch(prompts, dedupe=True)
@@ -360,11 +363,10 @@ def test_a_single_call_gives_up_on_rejections(client_for: ClientFor) -> None:
 
 
 def test_results_are_plain_data(client_for: ClientFor) -> None:
-    """A result can be taken apart for a table, and shows no text in its repr."""
+    """A result can be taken apart for a table."""
     with FakeSite([echo]) as site:
         (result,) = client_for(site.url).batch(["prompt-words"])
     assert json.dumps([result.custom_id, result.index, result.text, result.ok])
-    assert "prompt-words" not in repr(result)
 
 
 def test_a_long_wait_holds_the_prompt_and_no_thread(client_for: ClientFor) -> None:
@@ -402,3 +404,64 @@ def test_the_total_does_not_count_the_time_in_line(client_for: ClientFor) -> Non
         batch = client.batch(["q"] * 12, max_workers=12)
         assert all(r.ok for r in batch)
         assert batch.summary.elapsed > 1
+
+
+def test_ids_of_the_users_own_may_be_numbers_in_any_order(client_for: ClientFor) -> None:
+    """Only a real repetition is refused."""
+    prompts = [{"custom_id": name, "prompt": "x"} for name in ("7", "3", "0", "01")]
+    with FakeSite([echo]) as site:
+        results = list(client_for(site.url).batch(prompts))
+    assert [r.custom_id for r in results] == ["7", "3", "0", "01"]
+
+
+def test_results_do_not_wait_for_a_slow_input(client_for: ClientFor) -> None:
+    """What is finished is handed over while the input takes its time."""
+    pulled: list[int] = []
+
+    def prompts() -> Iterator[str]:
+        for n in range(10):
+            time.sleep(0.1)
+            pulled.append(n)
+            yield f"q{n}"
+
+    with FakeSite([echo]) as site, client_for(site.url).batch(prompts()) as results:
+        assert next(results).text == "echo q0"
+        assert len(pulled) < 5
+
+
+def test_finished_results_are_handed_over_before_a_stop_is_raised(client_for: ClientFor) -> None:
+    """A run that stops by itself gives what it has, also behind a prompt that it did not come to."""
+
+    def answer(request: Request) -> Answer:
+        if request.text == "q0":
+            return Answer("late", delay=0.3)
+        if request.text == "q5":
+            return Answer(status=404, body="", delay=0.1)
+        return Answer(echo(request))
+
+    results = []
+    with FakeSite([answer]) as site:
+        batch = client_for(site.url).batch([f"q{n}" for n in range(100)], max_workers=2)
+        with pytest.raises(AIChatFreeError, match="every prompt"):
+            results.extend(batch)
+        sent = {request.text for request in site.requests}
+    assert {f"q{r.index}" for r in results} == sent
+
+
+def test_a_run_can_be_begun_again_after_a_used_up_quota(client_for: ClientFor) -> None:
+    """The next batch of the same client asks the site anew."""
+    gone = Answer(status=429, body="tomorrow", headers={"Retry-After": "86400"})
+    with FakeSite([gone, "fine"]) as site:
+        client = client_for(site.url)
+        with pytest.raises(AIChatFreeError, match="tomorrow"):
+            client.batch(["x"], max_workers=1).run()
+        assert client.batch(["x"], max_workers=1).run().answered == 1
+
+
+def test_a_site_that_nobody_gets_through_to_stops_the_run(client_for: ClientFor) -> None:
+    """A challenge page or a dead port is not met ten thousand times."""
+    page = Answer(status=403, body="<html>Just a moment</html>")
+    with FakeSite([page]) as site:
+        with pytest.raises(AIChatFreeError, match="did not get through"):
+            client_for(site.url).batch(["x"] * 1000, max_workers=4).run()
+        assert len(site.requests) < 50

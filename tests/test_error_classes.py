@@ -29,7 +29,7 @@ CASES: dict[str, tuple[Answer | Raw, str]] = {
     ),
     "OverloadedError": (Answer(status=503, body=""), "again"),
     "ServerError": (Answer(status=502, body="<html>Bad gateway</html>"), "again"),
-    "APIStatusError": (Answer(status=405, body=""), "check base_url="),
+    "APIStatusError": (Answer(status=418, body=""), "check base_url="),
     "StreamInterruptedError": (Answer("half", end="cut"), "again"),
     "APITimeoutError": (Answer("half", end="stall"), "Timeout(read="),
     "APIConnectionError": (Raw(b"", end="reset"), "again"),

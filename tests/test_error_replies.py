@@ -167,7 +167,7 @@ REPLIES: dict[str, tuple[int, object, type[APIError], str]] = {
     "wrong path": (404, b"Not found", NotFoundError, "base_url= (AICHATFREE_BASE_URL)"),
     "challenge page": (403, CHALLENGE, PermissionDeniedError, "another network"),
     "forbidden": (403, b"", PermissionDeniedError, "ask its operator"),
-    "method": (405, b"", APIStatusError, "check base_url="),
+    "method": (405, b"", NotFoundError, "Check base_url="),
     "timeout": (408, b"", APIStatusError, "try again"),
     "teapot": (418, b"short and stout", APIStatusError, "check base_url="),
     "too large": (413, b"<html>", BadRequestError, "shorten it"),

@@ -21,6 +21,8 @@ from aichatfree import (
     RateLimitError,
     RetryPolicy,
     ServerError,
+    StreamInterruptedError,
+    Timeout,
 )
 from aichatfree.testing import Answer, FakeSite, Raw, Request
 from conftest import FAST, ClientFor
@@ -251,3 +253,36 @@ def test_the_answer_of_a_broken_attempt_is_not_mixed_in(client_for: ClientFor) -
 
     with FakeSite([answers]) as site:
         assert client_for(site.url).generate("Hi").text == "all of it"
+
+
+def test_a_callback_of_tenacity_is_no_answer(client_for: ClientFor) -> None:
+    """What would turn a failure into a value does not turn half an answer into a whole one."""
+    retry = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(1), retry_error_callback=lambda state: "made up"
+    )
+    with FakeSite([Answer("half", end="cut")]) as site:
+        with pytest.raises(StreamInterruptedError):
+            client_for(site.url, retry=retry).generate("Hi")
+
+
+def test_the_total_holds_for_tenacity_objects_too(client_for: ClientFor) -> None:
+    """Users' own rules do not outlast the call's time."""
+    retry = tenacity.Retrying(wait=tenacity.wait_fixed(0.2))
+    with FakeSite([Answer(status=500, body="")]) as site:
+        began = time.monotonic()
+        with pytest.raises(ServerError):
+            client_for(site.url, retry=retry).generate("Hi", timeout=Timeout(total=0.7))
+        assert time.monotonic() - began < 2
+
+
+def test_a_turn_that_would_come_too_late_is_not_waited_for(client_for: ClientFor) -> None:
+    """Where the pacer has no turn within the budget the call fails at once, and sends nothing."""
+    with FakeSite("Hello") as site:
+        client = client_for(site.url, max_requests_per_minute=1, retry=RetryPolicy(max_elapsed=5))
+        client.generate("Hi")
+        began = time.monotonic()
+        with pytest.raises(RateLimitError, match="not sent") as caught:
+            client.generate("Hi")
+        assert time.monotonic() - began < 1
+        assert caught.value.attempts == 0
+        assert len(site.requests) == 1

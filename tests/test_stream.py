@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aichatfree import AIChatFreeError, APITimeoutError, Stream, StreamInterruptedError
+from aichatfree import AIChatFreeError, APITimeoutError, Stream, StreamInterruptedError, Timeout
 from aichatfree.testing import Answer, FakeSite, Request
 from conftest import ClientFor
 
@@ -228,3 +228,24 @@ def test_a_closed_client_refuses_to_go_on(client_for: ClientFor) -> None:
         with pytest.raises(AIChatFreeError, match="closed"):
             client.generate("Hi")
         assert len(site.requests) == 1
+
+
+def test_a_slow_reader_is_not_the_sites_silence(client_for: ClientFor) -> None:
+    """A loop body may take longer than `read` allows the site to be silent."""
+    with FakeSite([Answer(*"abc", gap=0.1)]) as site:
+        chunks = []
+        for chunk in client_for(site.url).stream("Hi", timeout=Timeout(read=0.3)):
+            time.sleep(1.2)
+            chunks.append(chunk)
+    assert chunks == ["a", "b", "c"]
+
+
+def test_closing_the_client_ends_a_wait_before_a_retry(client_for: ClientFor) -> None:
+    """Nobody waits for the Retry-After of a site that is not asked again."""
+    with FakeSite([Answer(status=429, body="", headers={"Retry-After": "60"})]) as site:
+        client = client_for(site.url)
+        threading.Timer(0.2, client.close).start()
+        began = time.monotonic()
+        with pytest.raises(StreamInterruptedError):
+            client.generate("Hi")
+        assert time.monotonic() - began < 2

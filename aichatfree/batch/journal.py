@@ -7,15 +7,19 @@ import os
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from ..errors import AIChatFreeError
+from ..forks import renew_after_fork
 from .records import BatchResult, Item
 
-# An id without an escape in it, at the start of a line.
-_ID_FIRST: Final = re.compile(rb'^\{"custom_id":"([^"\\\n]*)"', re.MULTILINE)
+# The start of a line whose id has no escape in it.
+_START: Final = re.compile(
+    rb'^\{"custom_id":"([^"\\\n]*)","prompt":"([0-9a-f]{16})","index":', re.MULTILINE
+)
+_OFFSET_BITS: Final = 48
 _BLOCK: Final = 1 << 22  # bytes
 _SYNC_EVERY: Final = 1.0  # seconds
 
@@ -24,9 +28,9 @@ class Journal:
     """Keeps each answer in ``output`` as soon as it is whole, and knows those of earlier runs.
 
     A line is one ``write``, so that a killed process leaves at most one torn line, at the end; it
-    is cut off when the file is opened again. ``custom_id`` comes first in a line, so that the ids
-    of a large file can be read without parsing it. Failures go to ``<output>.errors.jsonl``, and
-    what the answers depend on to ``<output>.run.json``.
+    is cut off when the file is opened again. ``custom_id`` and the prompt's digest come first in a
+    line, so that those of a large file can be read without parsing it. Failures go to
+    ``<output>.errors.jsonl``, and what the answers depend on to ``<output>.run.json``.
 
     Args:
         output: the path; its folder must exist.
@@ -59,8 +63,9 @@ class Journal:
             if self._end and not resume:
                 raise ValueError(f"{self.path} has answers already: name another output")
             self._check_settings(dict(settings))
-            self._offsets = _read_ids(self._reader, self.path)
+            self._places = _read_places(self._reader, self.path)
             self._errors_path().unlink(missing_ok=True)
+            renew_after_fork(self)
         except BaseException:
             self._file.close()
             self._reader.close()
@@ -68,10 +73,20 @@ class Journal:
 
     def __len__(self) -> int:
         """How many answers of earlier runs there are."""
-        return len(self._offsets)
+        return len(self._places)
 
-    def __contains__(self, custom_id: str) -> bool:
-        return custom_id in self._offsets
+    def check_prompts(self, items: Iterable[Item]) -> None:
+        """Compare the answers of earlier runs with all the prompts of this one.
+
+        Raises:
+            ValueError: there are answers to other prompts.
+        """
+        known = sum(self._place(item) is not None for item in items)
+        if known < len(self._places):
+            raise ValueError(
+                f"{self.path} has {len(self._places) - known} answers to prompts that are not in "
+                "the input. Name another output, or restore the input"
+            )
 
     def earlier(self, item: Item) -> BatchResult | None:
         """The answer to this item from an earlier run, if there is one.
@@ -79,18 +94,23 @@ class Journal:
         Raises:
             ValueError: the one under its id answers another prompt.
         """
-        offset = self._offsets.get(item.custom_id)
+        offset = self._place(item)
         if offset is None:
             return None
         self._reader.seek(offset)
-        row = json.loads(self._reader.readline())
-        if row.get("prompt") != item.digest():
+        text = json.loads(self._reader.readline())["text"]
+        return BatchResult(item.custom_id, item.index, str(text), reused=True)
+
+    def _place(self, item: Item) -> int | None:
+        place = self._places.get(item.custom_id)
+        if place is None:
+            return None
+        if place >> _OFFSET_BITS != int(item.digest(), 16):
             raise ValueError(
                 f"{self.path} answers another prompt under the custom_id {item.custom_id!r}: the "
                 "input has changed since. Name another output, or restore the input"
             )
-        text = row.get("text")
-        return BatchResult(item.custom_id, item.index, str(text), reused=True)
+        return place & ((1 << _OFFSET_BITS) - 1)
 
     def append(self, item: Item, result: BatchResult) -> None:
         """Write one result; answers and failures each to their file.
@@ -101,13 +121,13 @@ class Journal:
         row = row_of(result)
         with self._lock:
             if result.error is None:
-                row["prompt"] = item.digest()
+                row = {"custom_id": row.pop("custom_id"), "prompt": item.digest(), **row}
                 self._end = _write_line(self._file, row, self._end)
-                self._dirty = True
             else:
                 if self._errors is None:
                     self._errors = self._errors_path().open("ab", buffering=0)
                 _write_line(self._errors, row, os.fstat(self._errors.fileno()).st_size)
+            self._dirty = True
         self.sync(every=_SYNC_EVERY)
 
     def sync(self, every: float = 0.0) -> None:
@@ -115,7 +135,8 @@ class Journal:
         with self._lock:
             now = time.monotonic()
             if self._dirty and now - self._synced >= every:
-                os.fsync(self._file.fileno())
+                for file in filter(None, (self._file, self._errors)):
+                    os.fsync(file.fileno())
                 self._dirty = False
                 self._synced = now
 
@@ -130,6 +151,11 @@ class Journal:
             self._reader.close()
             if self._errors is not None:
                 self._errors.close()
+
+    def after_fork(self) -> None:
+        """A child lets go of the files, or it would keep them locked when we are gone."""
+        self._file.close()
+        self._reader.close()
 
     def _errors_path(self) -> Path:
         return self.path.with_name(f"{self.path.stem}.errors.jsonl")
@@ -212,37 +238,38 @@ def _cut_torn_line(file: BinaryIO) -> int:
     return position
 
 
-def _read_ids(file: BinaryIO, path: Path) -> dict[str, int]:
-    """Where in the file the answer to each id begins."""
-    offsets: dict[str, int] = {}
+def _read_places(file: BinaryIO, path: Path) -> dict[str, int]:
+    """For each id, which prompt was answered (the upper bits) and where in the file."""
+    places: dict[str, int] = {}
     base = 0
     file.seek(0)
     while block := file.read(_BLOCK):
         block += file.readline()
-        found = {match[1].decode(): base + match.start() for match in _ID_FIRST.finditer(block)}
+        found = {
+            match[1].decode(): int(match[2], 16) << _OFFSET_BITS | base + match.start()
+            for match in _START.finditer(block)
+        }
         if len(found) != block.count(b"\n"):  # an id has an escape in it, or a line is not ours
-            found = _parse_ids(block, base, len(offsets), path)
-        offsets.update(found)
+            found = _parse_places(block, base, len(places), path)
+        places.update(found)
         base += len(block)
-    return offsets
+    return places
 
 
-def _parse_ids(block: bytes, base: int, lines_before: int, path: Path) -> dict[str, int]:
-    offsets: dict[str, int] = {}
-    for number, line in enumerate(block.splitlines(keepends=True), lines_before + 1):
-        offsets[_parse_id(line, number, path)] = base
-        base += len(line)
-    return offsets
-
-
-def _parse_id(line: bytes, number: int, path: Path) -> str:
-    try:
-        custom_id = json.loads(line)["custom_id"]
-    except (ValueError, TypeError, KeyError):
-        custom_id = None
-    if not isinstance(custom_id, str):
-        raise ValueError(f"{path}, line {number}: not a line of a batch's output; name another one")
-    return custom_id
+def _parse_places(block: bytes, base: int, lines_before: int, path: Path) -> dict[str, int]:
+    places: dict[str, int] = {}
+    for number, line in enumerate(block.split(b"\n")[:-1], lines_before + 1):
+        try:
+            row = json.loads(line)
+            places[str(row["custom_id"])] = int(row["prompt"], 16) << _OFFSET_BITS | base
+            if not isinstance(row["custom_id"], str) or not isinstance(row["text"], str):
+                raise TypeError
+        except (ValueError, TypeError, KeyError):
+            raise ValueError(
+                f"{path}, line {number}: not a line of a batch's output; name another file"
+            ) from None
+        base += len(line) + 1
+    return places
 
 
 def _write_line(file: BinaryIO, row: Mapping[str, Any], end: int) -> int:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -15,6 +15,8 @@ from typing import Any, Final, TypeAlias
 from ..protocol import Prompt, replace_surrogates
 
 PromptSource: TypeAlias = "Iterable[Prompt | Mapping[str, Any]] | str | os.PathLike[str]"
+
+Check: TypeAlias = Callable[[Prompt, Any], object]
 
 SUFFIXES: Final = (".jsonl", ".txt", ".csv")
 
@@ -29,6 +31,7 @@ class Item:
     temperature: float | None = None
     error: Exception | None = None
     attempts: int = 0  # made before it was put by
+    began: float = 0.0  # when a worker took it up (monotonic)
 
     def digest(self) -> str:
         """A short name for what is asked, the same in every run."""
@@ -46,13 +49,13 @@ class BatchResult:
         text: the answer; where it broke off, what had arrived of it.
         error: why there is no whole answer, or ``None``.
         attempts: how often the request was sent; 0 if this run did not send it.
-        latency: seconds from the first attempt to the end.
+        latency: seconds from when a worker took it up to the end, waits for the limit included.
         reused: whether the answer is from an earlier run, or from an identical prompt of this one.
     """
 
     custom_id: str
     index: int
-    text: str = field(default="", repr=False)
+    text: str = ""
     error: Exception | None = None
     attempts: int = 0
     latency: float = 0.0
@@ -64,14 +67,12 @@ class BatchResult:
         return self.error is None
 
 
-def items_from(
-    source: PromptSource, check: Callable[[Prompt], object], column: str | None = None
-) -> Iterator[Item]:
+def items_from(source: PromptSource, check: Check, column: str | None = None) -> Iterator[Item]:
     """The items of a batch, one by one; an input that cannot be asked is an item with an error.
 
     Args:
         source: an iterable of strings, message lists or dicts, or the path of a file.
-        check: raises TypeError or ValueError for a prompt that cannot be asked.
+        check: raises TypeError or ValueError for a prompt and temperature that cannot be asked.
         column: the column of a ``.csv`` file that has the prompts; ``prompt`` if not named.
 
     Raises:
@@ -87,6 +88,8 @@ def items_from(
             "a batch takes an iterable of prompts, or the path of a .jsonl, .txt or .csv file, not "
             f"{type(source).__name__}"
         )
+    if isinstance(source, PromptLines):
+        return _items(source.numbered(), check)
     return _items(((f"prompt {number}", each) for number, each in enumerate(source, 1)), check)
 
 
@@ -114,19 +117,17 @@ def can_be_read_again(source: PromptSource) -> bool:
     return isinstance(source, (str, os.PathLike, Sequence))
 
 
-def _items(inputs: Iterable[tuple[str, Any]], check: Callable[[Prompt], object]) -> Iterator[Item]:
-    used: set[str] = set()  # ids that inputs brought; the others' are their positions
+def _items(inputs: Iterable[tuple[str, Any]], check: Check) -> Iterator[Item]:
+    ids = _Ids()
     for index, (where, value) in enumerate(inputs):
         custom_id = str(index)
         try:
-            prompt, temperature = value, None
+            own_id, prompt, temperature = None, value, None
             if not isinstance(value, (str, list, tuple)):
                 own_id, prompt, temperature = _read_record(value)
-                if own_id is not None:
-                    custom_id = own_id
-                    _check_id(own_id, index, used)
-                    used.add(own_id)
-            check(prompt)
+            custom_id = own_id or custom_id
+            ids.take(custom_id, own=own_id is not None)
+            check(prompt, temperature)
         except (TypeError, ValueError) as error:
             named = type(error)(f"{where}: {error}")
             yield Item(index, custom_id, "", error=named)
@@ -134,11 +135,26 @@ def _items(inputs: Iterable[tuple[str, Any]], check: Callable[[Prompt], object])
             yield Item(index, custom_id, prompt, temperature)
 
 
-def _check_id(custom_id: str, index: int, used: set[str]) -> None:
-    # Inputs without an id are called by their position, so an earlier position is taken too.
-    position = custom_id.isdecimal() and str(int(custom_id)) == custom_id
-    if custom_id in used or (position and int(custom_id) < index):
-        raise ValueError(f"the custom_id {custom_id!r} is used twice")
+class _Ids:
+    """The ids that are taken. Inputs without one are called by their position, from 0.
+
+    As long as no input brings an id nothing is remembered, however many inputs there are.
+    """
+
+    def __init__(self) -> None:
+        self._positions = 0  # the ids "0", "1", ... below this are taken by position
+        self._taken: set[str] = set()
+
+    def take(self, custom_id: str, *, own: bool) -> None:
+        if not own and not self._taken:
+            self._positions += 1
+            return
+        by_position = custom_id.isascii() and custom_id.isdigit() and custom_id[0] != "0"
+        if custom_id in self._taken or (
+            (by_position or custom_id == "0") and int(custom_id) < self._positions
+        ):
+            raise ValueError(f"the custom_id {custom_id!r} is used twice")
+        self._taken.add(custom_id)
 
 
 def _read_record(value: object) -> tuple[str | None, Any, float | None]:
@@ -199,14 +215,26 @@ def _read_lines(path: Path, parse: Callable[[str], Any]) -> Iterator[tuple[str, 
             yield f"{path}, line {number}", value
 
 
-def prompts_from_lines(lines: Iterable[bytes]) -> Iterator[Any]:
+class PromptLines:
     """The prompts of a stream: JSON lines if the first one begins with ``{``, else plain text."""
-    remaining = iter(lines)
-    for first in remaining:
-        if first.strip():
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._lines = lines
+
+    def __iter__(self) -> Iterator[Any]:
+        return (value for _, value in self.numbered())
+
+    def numbered(self) -> Iterator[tuple[str, Any]]:
+        """Each prompt, or the error in its place, with the words for its line."""
+        blank, lines = 0, iter(self._lines)
+        for first in lines:
+            if not first.strip():
+                blank += 1
+                continue
             json_lines = first.lstrip(b"\xef\xbb\xbf \t").startswith(b"{")
             parse = _parse_json if json_lines else _as_it_is
-            yield from (value for _, value in _parsed(chain([first], remaining), parse))
+            for number, value in _parsed(chain([first], lines), parse):
+                yield f"line {number + blank}", value
 
 
 def _parsed(lines: Iterable[bytes], parse: Callable[[str], Any]) -> Iterator[tuple[int, Any]]:

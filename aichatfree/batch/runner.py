@@ -19,6 +19,8 @@ from .records import BatchResult, Item
 from .workers import Outcome, Pool
 
 _POLL: Final = 0.2  # seconds; how often waiting looks at the clock, the journal and the bar
+_SLOW_INPUT: Final = 0.001  # seconds
+_LAST_WAIT: Final = 1.0  # seconds for threads to notice that they were broken off
 
 
 @dataclass
@@ -94,6 +96,7 @@ class Batch(Iterator[BatchResult]):
         self._turns = turns
         self._summary = Summary()
         self._started = 0.0
+        self._waited_before = 0.0
         self._ended = False
         self._in_hand = 0  # items pulled whose results have not been handed over
         self._under_way = 0  # items that the pool has
@@ -101,6 +104,7 @@ class Batch(Iterator[BatchResult]):
         self._buffer: dict[int, BatchResult] = {}
         self._next_index = 0
         self._ready: deque[BatchResult] = deque()
+        self._outcomes: deque[Outcome] = deque()
         self._same: dict[str, BatchResult | list[Item]] | None = {} if dedupe else None
         self._why_stopped: BaseException | None = None
 
@@ -143,6 +147,9 @@ class Batch(Iterator[BatchResult]):
             if self._ready:
                 break
             if self._under_way == 0:
+                self._ready.extend(self._take_buffer())
+                if self._ready:
+                    break  # finished behind one that a stopped run did not come to
                 if self._why_stopped is not None:
                     raise self._why_stopped
                 self._summary.complete = True
@@ -151,29 +158,54 @@ class Batch(Iterator[BatchResult]):
         self._in_hand -= 1
         return self._ready.popleft()
 
+    def drain(self) -> list[BatchResult]:
+        """Results that are finished and were not handed over; for after an interruption."""
+        rest = [*self._ready, *self._take_buffer()]
+        self._ready.clear()
+        return rest
+
+    def _take_buffer(self) -> list[BatchResult]:
+        rest = [self._buffer[index] for index in sorted(self._buffer)]
+        self._buffer.clear()
+        return rest
+
     def _start(self) -> None:
+        self._turns.begin_run()
+        self._waited_before = self._turns.waited
         self._started = time.monotonic()
         self._progress = Progress(self._show, self._total)
         self._pool = self._make_pool()
 
     def _feed(self, pool: Pool) -> None:
         """Pull inputs until the pool has as much in hand as it can use."""
-        while not self._no_more_items and self._in_hand < pool.capacity:
-            item = next(self._items, None)
-            if item is None:
-                self._no_more_items = True
-                break
-            self._in_hand += 1
-            known = self._known(item)
-            if known is not None:
-                self._hand_over(known)
-            elif not self._follows(item):
-                pool.submit(item)
-                self._under_way += 1
+        try:
+            while not self._no_more_items and self._in_hand < pool.capacity:
+                asked = time.monotonic()
+                self._pull(pool)
+                if time.monotonic() - asked > _SLOW_INPUT:
+                    self._outcomes.extend(pool.get(0))
+                    if self._outcomes:
+                        return  # results do not wait for an input that takes its time
+        except Exception as error:
+            self._no_more_items = True
+            self._stop(error)  # raised when what is under way is finished
         if self._no_more_items:
             pool.flush()
 
-    def _known(self, item: Item) -> BatchResult | None:
+    def _pull(self, pool: Pool) -> None:
+        item = next(self._items, None)
+        if item is None:
+            self._no_more_items = True
+            return
+        known = self._settled(item)
+        self._in_hand += 1
+        if known is not None:
+            self._hand_over(known)
+        elif not self._join_same(item):
+            pool.submit(item)
+            self._under_way += 1
+
+    def _settled(self, item: Item) -> BatchResult | None:
         """The result of an item that need not be sent."""
         if item.error is not None:
             result = BatchResult(item.custom_id, item.index, error=item.error)
@@ -185,8 +217,8 @@ class Batch(Iterator[BatchResult]):
             self._count(earlier)
         return earlier
 
-    def _follows(self, item: Item) -> bool:
-        """Whether an identical prompt of this run answers the item too."""
+    def _join_same(self, item: Item) -> bool:
+        """Let an identical prompt of this run answer the item too, if there is one."""
         if self._same is None:
             return False
         digest = item.digest()
@@ -205,8 +237,9 @@ class Batch(Iterator[BatchResult]):
 
     def _wait(self, pool: Pool) -> None:
         """Take what the pool has finished, and see to the things that have to be done in time."""
-        for outcome in pool.get(_POLL):
-            self._take(outcome)
+        self._outcomes.extend(pool.get(0 if self._outcomes else _POLL))
+        while self._outcomes:
+            self._take(self._outcomes.popleft())
         if self._journal is not None:
             self._journal.sync(every=1.0)
         self._draw()
@@ -258,25 +291,25 @@ class Batch(Iterator[BatchResult]):
     def _how_to_go_on(self) -> str:
         if self._journal is None:
             return ""
-        return f"What is finished is in {self._journal.path}; the same call goes on from there."
+        return f"What is finished is in {self._journal.path}; run the same again to go on."
 
     def _interrupt(self) -> None:
         """Ctrl-C: let what is under way come to its end, unless there is a second one."""
         if self._pool is None or self._ended:
             return
-        self._pool.stop()
-        if self._progress is not None and self._progress.shown:
-            print("\nStopping; Ctrl-C again breaks off what is under way.", file=sys.stderr)
+        shown = self._progress is not None and self._progress.shown
         try:
-            while self._under_way:
-                for outcome in self._pool.get(_POLL):
-                    self._take(outcome)
+            # Threads are waited for, not results counted: the signal may have lost one of them.
+            self._pool.stop()
+            if shown:
+                print("\nStopping; Ctrl-C again breaks off what is under way.", file=sys.stderr)
+            self._pool.close()
         except KeyboardInterrupt:
             self._pool.cancel()
         finally:
             self.close()
-            if self._progress is not None and self._progress.shown and self._journal is not None:
-                print(f"{self._summary}. {self._how_to_go_on()}", file=sys.stderr)
+            if shown and self._journal is not None:
+                print(self._how_to_go_on(), file=sys.stderr)
 
     def close(self) -> None:
         """Break off what is under way, and end the threads; what is finished is kept."""
@@ -288,9 +321,10 @@ class Batch(Iterator[BatchResult]):
             if self._pool is not None:
                 if self._under_way:
                     self._pool.cancel()
-                self._pool.close()
-                for outcome in self._pool.get(0):  # what was finished all the same
-                    self._take(outcome)
+                self._pool.close(_LAST_WAIT)
+                self._outcomes.extend(self._pool.get(0))
+                while self._outcomes:
+                    self._take(self._outcomes.popleft())
         finally:
             if self._progress is not None:
                 self._draw(now=True)
@@ -300,7 +334,7 @@ class Batch(Iterator[BatchResult]):
 
     def _measure(self) -> None:
         self._summary.elapsed = time.monotonic() - self._started if self._started else 0.0
-        self._summary.waited = self._turns.waited
+        self._summary.waited = self._turns.waited - self._waited_before
 
     def _draw(self, *, now: bool = False) -> None:
         if self._progress is not None and self._progress.shown:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 import queue
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent import futures
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -42,14 +44,14 @@ def make_shard(settings: Mapping[str, Any], items: Iterable[Item], max_workers: 
         "max_workers": max_workers,
         "items": [[item.index, item.custom_id, item.prompt, item.temperature] for item in items],
     }
-    return json.dumps(shard, default=dict, ensure_ascii=False).encode()
+    return json.dumps(shard, default=dict).encode()
 
 
 def run_shard(shard: bytes, client_factory: ClientFactory | None = None) -> bytes:
     """Answer one shard; this is what an executor's worker, or a Spark or Ray task, calls.
 
     Args:
-        shard: from ``Client.make_shards``.
+        shard: from :func:`make_shards`.
         client_factory: makes the client, where the settings in the shard and the worker's
             environment (``AICHATFREE_SECRET``, ``AICHATFREE_PASSWORD``) are not enough.
 
@@ -59,45 +61,58 @@ def run_shard(shard: bytes, client_factory: ClientFactory | None = None) -> byte
     order = json.loads(shard)
     settings = None if client_factory else json.dumps(order["settings"], sort_keys=True)
     stopped: str | None = None
-    rows: list[dict[str, Any]] = []
+    results: list[BatchResult] = []
+    records = [
+        {"custom_id": custom_id, _kind(prompt): prompt, "temperature": temperature}
+        for _, custom_id, prompt, temperature in order["items"]
+    ]
     with _borrowed_client(settings, client_factory) as client:
-        records = [
-            {"custom_id": custom_id, _kind(prompt): prompt, "temperature": temperature}
-            for _, custom_id, prompt, temperature in order["items"]
-        ]
-        indices = {custom_id: index for index, custom_id, _, _ in order["items"]}
-        results = client.batch(
+        batch = client.batch(
             records, max_workers=order["max_workers"], ordered=False, progress=False
         )
         try:
-            for result in results:
-                rows.append(_row(result, indices[result.custom_id]))
+            results.extend(batch)
         except AIChatFreeError as error:
             stopped = str(error)
-    return json.dumps({"results": rows, "stopped": stopped}, ensure_ascii=False).encode()
+        except KeyboardInterrupt:  # a terminal sends it to workers too
+            stopped = "interrupted"
+        results += batch.drain()
+    rows = {result.custom_id: _row(result) for result in results}
+    answer = {
+        "results": [
+            {**rows[custom_id], "index": index}
+            for index, custom_id, _, _ in order["items"]
+            if custom_id in rows
+        ],
+        "undone": [
+            [index, custom_id] for index, custom_id, _, _ in order["items"] if custom_id not in rows
+        ],
+        "stopped": stopped,
+    }
+    return json.dumps(answer).encode()
 
 
 def read_results(answer: bytes) -> list[BatchResult]:
-    """The results that :func:`run_shard` gave.
+    """The results that :func:`run_shard` gave, in order; one for each prompt of the shard.
 
-    Raises:
-        AIChatFreeError: it answered nothing, because every prompt would have failed.
+    A prompt that it did not come to, because every one would have failed or it was interrupted, has
+    an ``AIChatFreeError`` that says so.
     """
     value = json.loads(answer)
     results = [_result(row) for row in value["results"]]
-    if value["stopped"] and not results:
-        raise AIChatFreeError(value["stopped"])
-    return results
+    for index, custom_id in value["undone"]:
+        error = AIChatFreeError(f"This prompt was not sent: {value['stopped']}")
+        results.append(BatchResult(custom_id, index, error=error))
+    return sorted(results, key=lambda result: result.index)
 
 
 def _kind(prompt: object) -> str:
     return "prompt" if isinstance(prompt, str) else "messages"
 
 
-def _row(result: BatchResult, index: int) -> dict[str, Any]:
-    row = {
+def _row(result: BatchResult) -> dict[str, Any]:
+    row: dict[str, Any] = {
         "custom_id": result.custom_id,
-        "index": index,
         "text": result.text,
         "attempts": result.attempts,
         "latency": result.latency,
@@ -200,7 +215,8 @@ class _borrowed_client:  # noqa: N801  (a context manager)
     """
 
     def __init__(self, settings: str | None, factory: ClientFactory | None) -> None:
-        self._key: Any = settings if settings is not None else factory
+        # By value: a factory that travelled is another object each time.
+        self._key: Any = settings if settings is not None else _value_of(factory)
         self._settings, self._factory = settings, factory
 
     def __enter__(self) -> Client:
@@ -215,6 +231,13 @@ class _borrowed_client:  # noqa: N801  (a context manager)
     def __exit__(self, *_: object) -> None:
         with _idle_lock:
             _idle_clients[self._key].append(self._client)
+
+
+def _value_of(factory: object) -> object:
+    try:
+        return pickle.dumps(factory)
+    except Exception:
+        return id(factory)  # it did not travel, so it is the same object each time
 
 
 # --- the driver's side ------------------------------------------------------------------------
@@ -284,6 +307,8 @@ class Shards:
         future.add_done_callback(self._back.put)
 
     def get(self, timeout: float) -> list[Outcome]:
+        if self._put_by and not self._sent:
+            self.flush()  # nothing else would ever fill the shard
         outcomes, self._undone = self._undone, []
         if outcomes:
             return outcomes
@@ -291,12 +316,15 @@ class Shards:
             future = self._back.get(timeout=timeout)
         except queue.Empty:
             return []
+        return self._taken(future)
+
+    def _taken(self, future: Future[bytes]) -> list[Outcome]:
         items = self._sent.pop(future)
         try:
             answer = json.loads(future.result())
         except CancelledError:
             return [(item, None) for item in items]
-        except Exception as error:
+        except BaseException as error:  # what a worker raised, a KeyboardInterrupt of its own too
             return _broken(items, error)
         return list(self._outcomes(items, answer))
 
@@ -307,10 +335,10 @@ class Shards:
             if result is not None:
                 self._keep(item, result)
                 yield item, result
-            elif answer["stopped"] is not None:
-                yield item, AIChatFreeError(answer["stopped"])
-            else:
+            elif answer["stopped"] == "interrupted":
                 yield item, None
+            else:
+                yield item, AIChatFreeError(answer["stopped"])
 
     def stop(self) -> None:
         self._undone += [(item, None) for item in self._put_by]
@@ -324,11 +352,13 @@ class Shards:
         for future in list(self._sent):
             future.cancel()
 
-    def close(self) -> None:
-        """There are no threads of ours; shards still at work are the executor's."""
+    def close(self, timeout: float | None = None) -> None:
+        futures.wait(list(self._sent), timeout)
+        while not self._back.empty():
+            self._undone += self._taken(self._back.get())
 
 
-def _broken(items: list[Item], error: Exception) -> list[Outcome]:
+def _broken(items: list[Item], error: BaseException) -> list[Outcome]:
     if isinstance(error, BrokenExecutor):
         why = "A worker died and its pool with it: make a new executor and run it again."
     else:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..errors import APIError
+from ..errors import APIConnectionError, APIError, PermissionDeniedError
 from ..limits import Call
-from ..protocol import Prompt
-from ..retry import is_fatal, is_put_by
+from ..protocol import Prompt, check_temperature
+from ..retry import RetryPolicy, is_fatal, is_put_by
 from .journal import Journal
 from .records import (
     BatchResult,
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from ..client import Client
 
 MAX_WORKERS = 1024
+
+_UNREACHABLE = 32
+"""Failures to get through to the site, with no answer between them, that end a run."""
 
 log = logging.getLogger("aichatfree.batch")
 
@@ -75,6 +78,12 @@ def start_batch(
     items = _Items(client, prompts, column)
     total = check_all(items) if can_be_read_again(prompts) else None
     journal = Journal(output, _answers_depend_on(client), resume=resume) if output else None
+    if journal is not None and total is not None:
+        try:
+            journal.check_prompts(items)
+        except ValueError:
+            journal.close()
+            raise
     answering = _Answering(client, journal, max_errors)
 
     def pool() -> Pool:
@@ -118,6 +127,9 @@ def make_shards(
     Raises:
         TypeError, ValueError: a prompt, or the client's retry, cannot travel.
     """
+    check_count("shard_size", shard_size, 1, 100_000)
+    check_count("max_workers", max_workers, 1, MAX_WORKERS)
+    check_count("parallel", parallel, 1, None)
     settings = settings_of(client, 1 / parallel)
     for shard in in_shards(iter(_Items(client, prompts, column)), shard_size):
         for item in shard:
@@ -135,8 +147,9 @@ class _Items:
     def __iter__(self) -> Iterator[Item]:
         return items_from(self._prompts, self._check, self._column)
 
-    def _check(self, prompt: Prompt) -> None:
+    def _check(self, prompt: Prompt, temperature: Any) -> None:
         self._client._messages(prompt, None)
+        check_temperature(temperature)
 
 
 class _Answering:
@@ -148,12 +161,13 @@ class _Answering:
         self._failures_left = math.inf if max_errors is None else max_errors
         self._max_errors = max_errors
         self._hopeless: str | None = None
+        self._unreachable = 0  # failures to get through since the last answer
         self._lock = threading.Lock()
         self.stopping = threading.Event()
         self._calls: set[Call] = set()
 
     def answer(self, item: Item) -> BatchResult | PutBy | None:
-        began = time.monotonic()
+        item.began = item.began or time.monotonic()
         call = Call(self._client._settings.timeout, stop=self.stopping)
         self._calls.add(call)
         text, failure = "", None
@@ -163,7 +177,7 @@ class _Answering:
         except APIError as error:
             if self.stopping.is_set():
                 return None  # broken off by us, or not worth a note: the next run asks it again
-            if is_put_by(error) and self._client._settings.retry is not None:
+            if is_put_by(error) and isinstance(self._client._settings.retry, RetryPolicy):
                 item.attempts += error.attempts
                 return PutBy(error.retry_after or 0.0)
             text, failure, attempts = error.partial_text, error, error.attempts
@@ -175,7 +189,7 @@ class _Answering:
             text,
             failure,
             item.attempts + attempts,
-            time.monotonic() - began,
+            time.monotonic() - item.began,
         )
         self.keep(item, result)
         return result
@@ -184,12 +198,19 @@ class _Answering:
         """Write the result down; called by whichever thread has it first."""
         if self._journal is not None:
             self._journal.append(item, result)
-        if result.error is not None:
+        if result.error is None:
+            self._unreachable = 0
+        else:
             self._judge(result.error)
 
     def _judge(self, error: Exception) -> None:
         with self._lock:
             self._failures_left -= 1
+            self._unreachable += isinstance(error, (APIConnectionError, PermissionDeniedError))
+            if self._hopeless is None and self._unreachable >= _UNREACHABLE:
+                self._hopeless = (
+                    f"because the last {self._unreachable} prompts did not get through: {error}"
+                )
             if self._hopeless is None and is_fatal(error):
                 self._hopeless = f"because every prompt would fail like this one: {error}"
             elif self._hopeless is None and self._failures_left < 0:
@@ -251,6 +272,11 @@ def _check_executor(client: Client, executor: object, client_factory: ClientFact
         )
     if client_factory is None:
         check_that_it_travels(client)
+    elif client._turns.max_requests_per_minute is not None:
+        raise ValueError(
+            "max_requests_per_minute does not reach the clients of client_factory=: set it there, "
+            "divided by the number of shards at work"
+        )
 
 
 def _check_output(prompts: object, output: object) -> None:

@@ -51,8 +51,11 @@ class Pool(Protocol):
         """Break off what is under way."""
         ...
 
-    def close(self) -> None:
-        """End its threads; call ``stop`` or ``cancel`` first unless everything is done."""
+    def close(self, timeout: float | None = None) -> None:
+        """Wait for what is under way, for so many seconds at most; may be called again.
+
+        Call ``stop`` or ``cancel`` first, unless everything is done.
+        """
         ...
 
 
@@ -123,12 +126,14 @@ class Threads:
         self._stopping.set()
         self._cancel_all()
 
-    def close(self) -> None:
+    def close(self, timeout: float | None = None) -> None:
+        self._bring_back()
         for _ in self._threads:
             self._items.put(None)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         for thread in self._threads:
-            thread.join()
-        self._threads.clear()
+            # A thread that is connecting cannot be interrupted; it is a daemon.
+            thread.join(None if timeout is None else max(0.0, deadline - time.monotonic()))
 
     def _work(self) -> None:
         while (item := self._items.get()) is not None:

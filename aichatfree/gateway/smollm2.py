@@ -7,7 +7,8 @@ import os
 import queue
 import secrets
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -32,6 +33,9 @@ SYSTEM: Final[Message] = {
     "role": "system",
     "content": "You are a helpful assistant. Answer briefly.",
 }
+
+
+_SETTLING: Final = 0.3  # seconds until the server's own threads are sure to run
 
 
 @dataclass
@@ -125,7 +129,7 @@ class SmolLM2:
         # It always opens a port of its own on the loopback interface: nobody gets in there.
         params.api_keys = [secrets.token_hex(32)]
         try:
-            return xllamacpp.Server(params)
+            return _made_elsewhere(lambda: xllamacpp.Server(params))
         except RuntimeError as error:
             raise EngineError(f"The model {path} cannot be loaded: is it a GGUF file?") from error
 
@@ -222,3 +226,31 @@ def _engine_error(error: dict[str, Any]) -> EngineError:
         )
     status = 400 if error.get("code") == 400 else 500
     return EngineError(f"The model refused: {error.get('message')}", status=status)
+
+
+def _made_elsewhere(make: Callable[[], Any]) -> Any:
+    """What ``make`` gives, made in another thread.
+
+    Ctrl-C is raised in the main thread as soon as native code returns there. A server that was
+    dropped in the very moment when it was made never ends; this one is let settle first.
+    """
+    made: list[Any] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            made.append(make())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="smollm2-load", daemon=True)
+    thread.start()
+    try:
+        thread.join()
+    except BaseException:
+        thread.join()
+        time.sleep(_SETTLING)
+        raise
+    if failed:
+        raise failed[0]
+    return made[0]
