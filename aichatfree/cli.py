@@ -434,6 +434,9 @@ def show_log(name: str, form: str) -> None:
 
 def run() -> int:
     """Run one command; its exit code is 0 answered, 1 failed, 2 wrong usage, 130 interrupted."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us, as daemons do
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]

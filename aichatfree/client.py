@@ -98,8 +98,9 @@ class Client:
     ) -> None:
         if isinstance(max_connections, bool) or not isinstance(max_connections, int):
             raise TypeError("max_connections must be a whole number")
-        if max_connections < 1:
-            raise ValueError("max_connections must be at least 1")
+        if not 1 <= max_connections <= 10_000:
+            raise ValueError("max_connections must be from 1 to 10000")
+        _check_connection(verify, proxies, headers, session)
         if isinstance(base_url, Site):
             site = base_url
         else:
@@ -412,7 +413,28 @@ def _checked_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | N
     for name, value in (headers or {}).items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"headers must be str, and {name!r} or its value is not")
+        if value != value.strip() or not value.isprintable() or not value.isascii():
+            # Only the name: the value may be a token.
+            raise ValueError(
+                f"the header {name!r} has a line end, an outer space, or a character that is not "
+                "ASCII in its value"
+            )
     return headers
+
+
+def _check_connection(verify: object, proxies: object, headers: object, session: object) -> None:
+    if not isinstance(verify, (bool, str)) or verify == "":
+        raise TypeError("verify= takes True, False, or the path of a certificate authority's file")
+    if headers is not None and not isinstance(headers, Mapping):
+        raise TypeError("headers= takes a dict of str")
+    if session is not None and not isinstance(session, requests.Session):
+        raise TypeError("session= takes a requests.Session")
+    if proxies is None:
+        return
+    if not isinstance(proxies, Mapping) or not all(
+        isinstance(value, str) for value in proxies.values()
+    ):
+        raise TypeError('proxies= takes a dict such as {"https": "http://proxy.example:3128"}')
 
 
 def _site_with(site: Site, dialect: str | Dialect | None, secret: str | None) -> Site:

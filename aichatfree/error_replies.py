@@ -145,15 +145,21 @@ def quota_error(sentence: str) -> RateLimitError:
 def not_an_answer(status: int, headers: Mapping[str, str]) -> ProtocolError | None:
     """The error for a success that is no answer of this protocol, judged by its headers.
 
-    An answer is labelled ``text/plain`` or not at all, and is never compressed beyond what
-    requests undoes; a wrong URL, or a login or challenge page, gives a web page or JSON.
+    An answer is labelled ``text/plain`` or not at all, and is never compressed; a wrong URL, or a
+    login or challenge page, gives a web page or JSON.
     """
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    encoding = headers.get("Content-Encoding", "identity").strip().lower()
+    encodings = [
+        headers.get("Content-Encoding", "").strip().lower() or "identity",
+        headers.get("Transfer-Encoding", "").strip().lower() or "identity",
+    ]
     if kind in ("text/html", "application/xhtml+xml", "application/json"):
         what = "JSON" if kind.endswith("json") else "a web page"
-    elif encoding not in ("identity", "gzip", "x-gzip", "deflate"):
-        what = f"a body compressed with {one_line(encoding, 40)!r}"
+    elif encodings[0] != "identity" or encodings[1] not in ("identity", "chunked"):
+        # A compressed body that was cut off cannot be told from a whole one.
+        what = "a compressed body, which was not asked for,"
+    elif status == 206:
+        what = "a part of a body"
     else:
         return None
     return ProtocolError(

@@ -6,9 +6,11 @@ import math
 import threading
 import time
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from .errors import APIError, APITimeoutError, StreamInterruptedError
+
+_FOR_EVER: Final = 100_000_000  # seconds; three years
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Timeout:
                 raise TypeError(f"Timeout({name}=...) takes seconds, not {type(seconds).__name__}")
             if not seconds > 0:
                 raise ValueError(f"Timeout({name}={seconds}) must be more than 0 seconds")
+            if seconds > _FOR_EVER:
+                object.__setattr__(self, name, None)
 
 
 TimeLimit: TypeAlias = Timeout | float
@@ -144,7 +148,9 @@ class Watchdog(Generic[W]):
         self._watched: set[W] = set()
         self._wake_at = math.inf
         self._thread: threading.Thread | None = None
-        self._changed = threading.Condition(threading.Lock())
+        # Entered as a plain lock: a Ctrl-C within Condition's own methods can leave it locked.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
 
     def watch(self, watched: W) -> int:
         """Interrupt it when its ``deadline``, which may move later meanwhile, has passed.
@@ -152,25 +158,29 @@ class Watchdog(Generic[W]):
         Returns:
             How many are watched now.
         """
-        with self._changed:
+        with self._lock:
             self._watched.add(watched)
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="aichatfree-watchdog", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="aichatfree-watchdog", daemon=True)
+                self._thread = thread
+                try:
+                    thread.start()
+                except BaseException:
+                    self._thread = None
+                    self._watched.discard(watched)
+                    raise
             elif watched.deadline < self._wake_at:
                 self._changed.notify()
             return len(self._watched)
 
     def unwatch(self, watched: W) -> None:
         """Forget it."""
-        with self._changed:
+        with self._lock:
             self._watched.discard(watched)
 
     def stop(self) -> None:
         """End the thread; what is watched is not interrupted any more."""
-        with self._changed:
+        with self._lock:
             self._watched.clear()
             thread, self._thread = self._thread, None
             self._changed.notify()
@@ -179,7 +189,7 @@ class Watchdog(Generic[W]):
 
     def _run(self) -> None:
         idle_since = math.inf
-        with self._changed:
+        with self._lock:
             while self._thread is threading.current_thread():
                 now = time.monotonic()
                 for overdue in [w for w in self._watched if w.deadline <= now]:

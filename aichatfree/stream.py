@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -59,10 +60,11 @@ def read_text(exchange: Exchange, site: Site) -> Iterator[str]:
         misfit.body = exchange.read_up_to(MAX_ERROR_BODY).decode("utf-8", "replace")
         raise misfit
     decoder = ReplyDecoder(framed=exchange.framed, quota_phrases=site.quota_phrases)
-    for piece in exchange.pieces():
-        text = decoder.feed(piece)
-        if text:
-            yield text
+    with closing(exchange.pieces()) as pieces:
+        for piece in pieces:
+            text = decoder.feed(piece)
+            if text:
+                yield text
     text, failure = decoder.finish()
     if text:
         yield text
@@ -98,7 +100,7 @@ class Stream(Iterator[str]):
         self._on_end = on_end
         self._lock = threading.Lock()
         self._source: Iterator[str] | None = None
-        self._cursor: Iterator[str] | None = None
+        self._position = 0
         self._chunks: list[str] = []
         self._longest_partial = ""
         self._error: BaseException | None = None
@@ -128,9 +130,11 @@ class Stream(Iterator[str]):
             index += 1
 
     def __next__(self) -> str:
-        if self._cursor is None:
-            self._cursor = iter(self)
-        return next(self._cursor)
+        index = self._position
+        if index >= len(self._chunks) and not self._pull(index):
+            raise StopIteration
+        self._position = index + 1
+        return self._chunks[index]
 
     def read(self) -> str:
         """Wait for the end of the answer, and return all of it.
@@ -235,12 +239,14 @@ class Stream(Iterator[str]):
 
     def _finish(self, error: APIError | None) -> None:
         """The answer is over: well if there is no error, and for good in any case."""
+        # First of all: whatever interrupts the rest must not make the answer look whole.
+        self._error = error
         self._elapsed = time.monotonic() - self._call.started
-        self._source = iter(())
         if error is not None:
             error.attempts = self.attempts
             error.partial_text = max(self._longest_partial, self.text, key=len)
             self._chunks[:] = [error.partial_text] if self._whole else self._chunks
-        self._error = error
+        if isinstance(self._source, Generator):
+            self._source.close()
         if self._on_end is not None:
             self._on_end(self)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import math
+import os
+import queue
 import socket
 import threading
 import time
 import weakref
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any, Final
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.cookies import RequestsCookieJar
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -29,6 +33,9 @@ from .forks import renew_after_fork
 from .limits import Call, Timeout, Watchdog, cancelled_error
 
 READ_SIZE: Final = 65536
+
+# What http.client raises for chunk sizes that are none.
+_BAD_CHUNKS: Final = (ValueError, OverflowError, MemoryError)
 
 # The exchange that the current thread is sending, for the connection that urllib3 picks for it.
 _sending = threading.local()
@@ -84,7 +91,7 @@ class Exchange:
             with contextlib.suppress(ValueError, RuntimeError, OSError):
                 self._response.raw.shutdown()
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Generator[bytes, None, None]:
         """The body, live: HTTP chunks as they are, or whatever each read of the socket gives.
 
         Raises:
@@ -101,7 +108,7 @@ class Exchange:
                 self._alive()
             if self._fate is not None:
                 raise self._fate
-        except TRANSPORT_ERRORS as error:
+        except (*TRANSPORT_ERRORS, *_BAD_CHUNKS) as error:
             raise self.error(error, begun=True) from error
         finally:
             self.close()
@@ -188,7 +195,12 @@ class _Interruptible:
     def getresponse(self) -> Any:
         # http.client forgets the socket here when the body will be ended by closing it.
         self._reading = self.sock
-        return super().getresponse()  # type: ignore[misc]
+        response = super().getresponse()  # type: ignore[misc]
+        if response.status < 200:
+            # The real reply is still to come, and would be taken for that of the next request.
+            self.close()  # type: ignore[attr-defined]
+            raise http.client.BadStatusLine(f"interim reply {response.status}")
+        return response
 
     def _attach(self) -> None:
         exchange: Exchange | None = getattr(_sending, "exchange", None)
@@ -215,12 +227,46 @@ class _HTTPSConnection(_Interruptible, HTTPSConnection):
     pass
 
 
+class _Stack:
+    """A pool's idle connections, last in first out.
+
+    The standard library's queues hold a lock in Python code, where a Ctrl-C can leave it locked.
+    """
+
+    def __init__(self, maxsize: int) -> None:
+        self._maxsize = maxsize
+        self._items: deque[Any] = deque()
+
+    def put(self, item: Any, block: bool = False, timeout: float | None = None) -> None:
+        if len(self._items) >= self._maxsize:
+            raise queue.Full
+        self._items.append(item)
+
+    def get(self, block: bool = False, timeout: float | None = None) -> Any:
+        try:
+            return self._items.pop()
+        except IndexError:
+            raise queue.Empty from None
+
+    def qsize(self) -> int:
+        return len(self._items)
+
+
 class _HTTPPool(HTTPConnectionPool):
     ConnectionCls = _HTTPConnection
+    QueueCls = _Stack  # type: ignore[assignment]
 
 
 class _HTTPSPool(HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
+    QueueCls = _Stack  # type: ignore[assignment]
+
+
+class _NoCookies(RequestsCookieJar):
+    """Keeps none: the protocol has no use for them."""
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        pass
 
 
 _POOLS: Final = {"http": _HTTPPool, "https": _HTTPSPool}
@@ -239,6 +285,10 @@ class _Adapter(HTTPAdapter):
 
 
 class _Session(requests.Session):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cookies = _NoCookies()
+
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         # The body holds the password: it goes to no other address, nor is one worked out.
         return None
@@ -302,14 +352,22 @@ class Transport:
             self._mount()
         else:
             assert self._session is not None
+        # Not True: that would hide what a session of the user's own says.
+        verify = None if self._verify is True else self._verify
         environment = self._session.merge_environment_settings(
-            self._base_url, dict(self._proxies), True, self._verify, None
+            self._base_url, dict(self._proxies), True, verify, None
         )
+        authorities = environment["verify"]
+        if isinstance(authorities, str) and not os.path.exists(authorities):
+            raise ValueError(
+                f"there are no certificate authorities at {authorities!r}: check verify=, "
+                "REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE"
+            )
         if self._own_session:
             # What the environment says is in the settings now; a netrc file is never looked at.
             self._session.trust_env = False
         self._settings = {**environment, "stream": True, "allow_redirects": False}
-        self._request("/api/generate")  # shows at once whether the headers can be sent
+        self._request("/api/generate", b"")  # shows at once whether the headers can be sent
 
     def after_fork(self) -> None:
         if self._session is not None and not self._own_session:
@@ -368,25 +426,32 @@ class Transport:
 
     def _send(self, path: str, body: bytes, timeout: Timeout, left: float) -> requests.Response:
         assert self._session is not None
-        request = self._request(path)
-        request.body = body
-        request.headers["Content-Length"] = str(len(body))
+        request = self._request(path, body)
         limits = tuple(
             None if limit is None and left == math.inf else max(0.001, min(limit or left, left))
             for limit in (timeout.connect, timeout.read)
         )
         return self._session.send(request, timeout=limits, **self._settings)
 
-    def _request(self, path: str) -> requests.PreparedRequest:
+    def _request(self, path: str, body: bytes) -> requests.PreparedRequest:
+        assert self._session is not None
+        url = self._base_url + path
+        if not self._own_session:
+            # Its headers, cookies and authentication may differ each time.
+            return self._session.prepare_request(
+                requests.Request("POST", url, headers=self._headers, data=body)
+            )
         # Preparing a request costs as much as sending it, and nothing but the body changes.
         prepared = self._prepared.get(path)
         if prepared is None:
-            assert self._session is not None
             prepared = self._session.prepare_request(
-                requests.Request("POST", self._base_url + path, headers=self._headers)
+                requests.Request("POST", url, headers=self._headers)
             )
             self._prepared[path] = prepared
-        return prepared.copy()
+        request = prepared.copy()
+        request.body = body
+        request.headers["Content-Length"] = str(len(body))
+        return request
 
     def _fit_pool(self, in_flight: int) -> None:
         # A pool smaller than its users throws connections away at every request.

@@ -11,6 +11,9 @@ from .forks import renew_after_fork
 from .limits import Call, cancelled_error
 from .pacing import Cancelled, DeadlineExceeded, Pacer
 
+LEAST_PER_MINUTE = 0.001
+MOST_PER_MINUTE = 1_000_000_000
+
 
 class Turns:
     """Lets each attempt wait for its turn, and learns from those that the site turns away.
@@ -28,6 +31,12 @@ class Turns:
             or not isinstance(max_requests_per_minute, (int, float))
         ):
             raise TypeError("max_requests_per_minute must be a number")
+        if max_requests_per_minute is not None and not (
+            LEAST_PER_MINUTE <= max_requests_per_minute <= MOST_PER_MINUTE
+        ):
+            raise ValueError(
+                f"max_requests_per_minute must be from {LEAST_PER_MINUTE} to {MOST_PER_MINUTE}"
+            )
         self.max_requests_per_minute = max_requests_per_minute
         self._last_words = ""
         self._retry_after: float | None = None

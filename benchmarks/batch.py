@@ -12,13 +12,15 @@ Each measurement is a process of its own. ``dask`` needs ``pip install "aichatfr
 from __future__ import annotations
 
 import json
+import multiprocessing
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from aichatfree import Client
 from aichatfree.stream import Reply
@@ -118,15 +120,15 @@ def dask() -> None:
         print(f"two over one: {statistics.median(ratios):.2f}")
 
 
-RUNS: dict[str, list[str]] = {
+RUNS: dict[str, list[tuple[Callable[..., None], tuple[Any, ...]]]] = {
     "overhead": [
-        *(f"overhead({items}, True)" for items in (10_000, 100_000, MILLION)),
-        f"overhead({MILLION}, False)",
+        *((overhead, (items, True)) for items in (10_000, 100_000, MILLION)),
+        (overhead, (MILLION, False)),
     ],
-    "resume": ["resume()"],
-    "threads": ["threads(64)", "threads(256)"],
-    "pacer": ["pacer()"],
-    "dask": ["dask()"],
+    "resume": [(resume, ())],
+    "threads": [(threads, (64,)), (threads, (256,))],
+    "pacer": [(pacer, ())],
+    "dask": [(dask, ())],
 }
 
 
@@ -135,11 +137,13 @@ def main() -> None:
     unknown = set(names) - set(RUNS)
     if unknown:
         sys.exit(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(RUNS)}")
+    spawn = multiprocessing.get_context("spawn")
     for name in names:
         print(f"--- {name}", flush=True)
-        for call in RUNS[name]:
-            code = f"import benchmarks.batch as b; b.{call}"
-            subprocess.run([sys.executable, "-c", code], check=False)
+        for measure, arguments in RUNS[name]:
+            process = spawn.Process(target=measure, args=arguments)
+            process.start()
+            process.join()
 
 
 if __name__ == "__main__":

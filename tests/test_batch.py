@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,7 @@ def test_endless_input_is_pulled_no_further_than_needed(client_for: ClientFor) -
     with FakeSite([echo]) as site:
         with client_for(site.url).batch((f"q {n}" for n in pulled), max_workers=4) as results:
             first = list(itertools.islice(results, 10))
+        time.sleep(0.1)  # for what was on its way
         sent = len(site.requests)
         time.sleep(0.1)
         assert len(site.requests) == sent
@@ -430,7 +432,7 @@ def test_results_do_not_wait_for_a_slow_input(client_for: ClientFor) -> None:
 
 
 def test_finished_results_are_handed_over_before_a_stop_is_raised(client_for: ClientFor) -> None:
-    """A run that stops by itself gives what it has, also behind a prompt that it did not come to."""
+    """A run that stops by itself gives what it has, behind a gap in the order too."""
 
     def answer(request: Request) -> Answer:
         if request.text == "q0":
@@ -439,7 +441,7 @@ def test_finished_results_are_handed_over_before_a_stop_is_raised(client_for: Cl
             return Answer(status=404, body="", delay=0.1)
         return Answer(echo(request))
 
-    results = []
+    results: list[Any] = []
     with FakeSite([answer]) as site:
         batch = client_for(site.url).batch([f"q{n}" for n in range(100)], max_workers=2)
         with pytest.raises(AIChatFreeError, match="every prompt"):
@@ -465,3 +467,52 @@ def test_a_site_that_nobody_gets_through_to_stops_the_run(client_for: ClientFor)
         with pytest.raises(AIChatFreeError, match="did not get through"):
             client_for(site.url).batch(["x"] * 1000, max_workers=4).run()
         assert len(site.requests) < 50
+
+
+def test_an_input_beside_the_output_is_not_touched(client_for: ClientFor, tmp_path: Path) -> None:
+    """Neither the prompts nor a stranger's file is overwritten because of its name."""
+    (tmp_path / "a.errors.jsonl").write_text('{"prompt": "mine"}\n')
+    (tmp_path / "b.run.json").write_text('{"mine": 1}\n')
+    (tmp_path / "c.errors.jsonl").write_text("mine\n")
+    client = client_for("http://127.0.0.1:1")
+    with pytest.raises(ValueError, match="overwrite"):
+        client.batch(tmp_path / "a.errors.jsonl", output=tmp_path / "a.jsonl")
+    for name in ("b", "c"):
+        with pytest.raises(ValueError, match="not from a batch"):
+            client.batch(["x"], output=tmp_path / f"{name}.jsonl")
+    assert (tmp_path / "a.errors.jsonl").read_text() == '{"prompt": "mine"}\n'
+    assert (tmp_path / "b.run.json").read_text() == '{"mine": 1}\n'
+    assert (tmp_path / "c.errors.jsonl").read_text() == "mine\n"
+
+
+def test_messages_with_more_in_them_are_kept(client_for: ClientFor, tmp_path: Path) -> None:
+    """Keys that JSON does not know cost no answer that was paid for."""
+    message: Any = {"role": "user", "content": "x", "when": object(), 3: "mixed"}
+    with FakeSite([echo]) as site:
+        client = client_for(site.url)
+        assert client.batch([[message]], output=tmp_path / "a.jsonl").run().answered == 1
+        assert client.batch([[message]], output=tmp_path / "a.jsonl").run().reused == 1
+
+
+def test_an_executor_that_gives_up_is_told(client_for: ClientFor) -> None:
+    """Shards that somebody else cancelled are no end of the run."""
+
+    def slow(request: Request) -> Answer:
+        return Answer(echo(request), delay=0.3)
+
+    executor = ThreadPoolExecutor(1)
+    with FakeSite([slow]) as site:
+        batch = client_for(site.url).batch(["a", "b", "c"], executor=executor, shard_size=1)
+        threading.Timer(0.1, executor.shutdown, (False,), {"cancel_futures": True}).start()
+        with pytest.raises(AIChatFreeError, match="executor failed"):
+            batch.run()
+        assert not batch.summary.complete
+
+
+def test_closing_from_another_thread_ends_the_iteration(client_for: ClientFor) -> None:
+    """Whoever waits for the next result is told."""
+    with FakeSite([Answer("never", delay=30)]) as site:
+        batch = client_for(site.url).batch(["x"])
+        threading.Timer(0.3, batch.close).start()
+        with pytest.raises(AIChatFreeError, match="closed"):
+            next(batch)

@@ -294,7 +294,7 @@ def test_retries_are_told_on_a_terminal_only() -> None:
         assert run("ask", "Hi", url=site.url).stderr == b""
 
 
-@pytest.mark.parametrize("command", [[], ["ask"], ["chat"], ["check"], ["serve"]])
+@pytest.mark.parametrize("command", [[], ["ask"], ["chat"], ["batch"], ["check"], ["serve"]])
 def test_help_has_an_example(command: list[str]) -> None:
     """--help works for each command, and shows how to call it."""
     done = run(*command, "--help")
@@ -308,3 +308,31 @@ def test_the_version_is_the_packages() -> None:
     import aichatfree
 
     assert aichatfree.__version__ in run("--version").stdout.decode()
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&-", ">&-"])
+def test_a_closed_stream_is_no_reason_to_fail(closed: str) -> None:
+    """Daemons start programs without standard streams; those that are there work."""
+    with FakeSite("Hello") as site:
+        done = subprocess.run(
+            f"{sys.executable} -m aichatfree ask Hi --base-url {site.url} {closed}",
+            shell=True,
+            capture_output=True,
+            timeout=60,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (b"" if closed == ">&-" else b"Hello\n")
+
+
+def test_a_full_disk_is_one_line() -> None:
+    """What cannot be written is told without a traceback."""
+    with FakeSite("Hello") as site:
+        done = subprocess.run(
+            f"{sys.executable} -m aichatfree ask Hi --base-url {site.url} > /dev/full",
+            shell=True,
+            capture_output=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert b"No space left" in done.stderr
+    assert b"Traceback" not in done.stderr

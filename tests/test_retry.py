@@ -260,9 +260,8 @@ def test_a_callback_of_tenacity_is_no_answer(client_for: ClientFor) -> None:
     retry = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(1), retry_error_callback=lambda state: "made up"
     )
-    with FakeSite([Answer("half", end="cut")]) as site:
-        with pytest.raises(StreamInterruptedError):
-            client_for(site.url, retry=retry).generate("Hi")
+    with FakeSite([Answer("half", end="cut")]) as site, pytest.raises(StreamInterruptedError):
+        client_for(site.url, retry=retry).generate("Hi")
 
 
 def test_the_total_holds_for_tenacity_objects_too(client_for: ClientFor) -> None:

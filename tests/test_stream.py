@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import threading
 import time
 from collections.abc import Iterator
@@ -7,8 +8,16 @@ from typing import Any
 
 import pytest
 
-from aichatfree import AIChatFreeError, APITimeoutError, Stream, StreamInterruptedError, Timeout
-from aichatfree.testing import Answer, FakeSite, Request
+from aichatfree import (
+    AIChatFreeError,
+    APIConnectionError,
+    APITimeoutError,
+    ProtocolError,
+    Stream,
+    StreamInterruptedError,
+    Timeout,
+)
+from aichatfree.testing import Answer, FakeSite, Raw, Request
 from conftest import ClientFor
 
 
@@ -249,3 +258,73 @@ def test_closing_the_client_ends_a_wait_before_a_retry(client_for: ClientFor) ->
         with pytest.raises(StreamInterruptedError):
             client.generate("Hi")
         assert time.monotonic() - began < 2
+
+
+def test_the_next_of_a_broken_stream_raises_again(client_for: ClientFor) -> None:
+    """next() after the failure is the failure, not a normal end."""
+    with FakeSite([Answer("half", end="cut")]) as site:
+        stream = client_for(site.url).stream("Hi")
+        assert next(stream) == "half"
+        for _ in range(2):
+            with pytest.raises(StreamInterruptedError):
+                next(stream)
+
+
+def test_an_interrupted_close_does_not_make_half_an_answer_whole(
+    client_for: ClientFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever Ctrl-C strikes while a stream is closed, it stays incomplete."""
+    with FakeSite([Answer("half", "rest", gap=30)]) as site:
+        stream = client_for(site.url).stream("Hi")
+        next(stream)
+
+        def interrupt(_: object) -> str:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Stream, "text", property(interrupt))
+            with pytest.raises(KeyboardInterrupt):
+                stream.close()
+        assert not stream.complete
+        with pytest.raises(StreamInterruptedError):
+            stream.read()
+        stream._source.close()  # type: ignore[union-attr]
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+GZIPPED = gzip.compress(b"text that repeats " * 1000)
+
+MALFORMED = {
+    "a huge chunk size": Raw(CHUNKED + b"\r\n1\r\na\r\nFFFFFFFFFFFFFFFFFFFF\r\nx"),
+    "a negative chunk size": Raw(CHUNKED + b"\r\n1\r\na\r\n-5\r\nx"),
+    "no chunk size": Raw(CHUNKED + b"\r\n1\r\na\r\nxyz\r\nx"),
+    "half of a gzip body": Raw(
+        CHUNKED + b"Content-Encoding: gzip\r\n\r\n%x\r\n" % 40 + GZIPPED[:40] + b"\r\n0\r\n\r\n"
+    ),
+    "a part of a body": Raw(b"HTTP/1.1 206 Partial\r\nContent-Length: 4\r\n\r\nhalf"),
+}
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_a_malformed_body_is_an_error_of_ours(client_for: ClientFor, kind: str) -> None:
+    """Whatever the bytes are, they are no whole answer and no foreign exception."""
+    broken = pytest.raises((StreamInterruptedError, ProtocolError))
+    with FakeSite([MALFORMED[kind]]) as site, broken:
+        client_for(site.url, retry=None).generate("Hi")
+
+
+def test_an_interim_reply_does_not_shift_the_answers(client_for: ClientFor) -> None:
+    """After a 103 each question still gets the answer of its own, or an error."""
+
+    def answer(request: Request) -> Raw:
+        text = request.text.encode()
+        final = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text)
+        return Raw(b"HTTP/1.1 103 Early Hints\r\n\r\n", final, gap=0.1, end="clean")
+
+    with FakeSite([answer]) as site:
+        client = client_for(site.url, retry=None)
+        for question in ("one", "two", "three"):
+            try:
+                assert client.generate(question).text == question
+            except APIConnectionError:
+                continue

@@ -19,9 +19,16 @@ from .records import BatchResult, Item
 _START: Final = re.compile(
     rb'^\{"custom_id":"([^"\\\n]*)","prompt":"([0-9a-f]{16})","index":', re.MULTILINE
 )
+_FAILURE: Final = b'{"custom_id":'
 _OFFSET_BITS: Final = 48
 _BLOCK: Final = 1 << 22  # bytes
 _SYNC_EVERY: Final = 1.0  # seconds
+
+
+def files_of(output: Path) -> tuple[Path, Path, Path]:
+    """The files of a journal: the answers, the failures, and what the answers depend on."""
+    stem = output.stem
+    return output, output.with_name(f"{stem}.errors.jsonl"), output.with_name(f"{stem}.run.json")
 
 
 class Journal:
@@ -51,6 +58,8 @@ class Journal:
             raise FileNotFoundError(
                 f"there is no folder {str(self.path.parent)!r} for the output: make it first"
             )
+        if self.path.exists() and not self.path.is_file():
+            raise OSError(f"{self.path} is no ordinary file, which the output must be")
         self._lock = threading.Lock()
         self._synced = time.monotonic()
         self._dirty = False
@@ -64,7 +73,7 @@ class Journal:
                 raise ValueError(f"{self.path} has answers already: name another output")
             self._check_settings(dict(settings))
             self._places = _read_places(self._reader, self.path)
-            self._errors_path().unlink(missing_ok=True)
+            self._forget_failures()
             renew_after_fork(self)
         except BaseException:
             self._file.close()
@@ -98,8 +107,10 @@ class Journal:
         if offset is None:
             return None
         self._reader.seek(offset)
-        text = json.loads(self._reader.readline())["text"]
-        return BatchResult(item.custom_id, item.index, str(text), reused=True)
+        text = json.loads(self._reader.readline()).get("text")
+        if not isinstance(text, str):
+            raise ValueError(f"{self.path} has no text for the custom_id {item.custom_id!r}")
+        return BatchResult(item.custom_id, item.index, text, reused=True)
 
     def _place(self, item: Item) -> int | None:
         place = self._places.get(item.custom_id)
@@ -152,17 +163,32 @@ class Journal:
             if self._errors is not None:
                 self._errors.close()
 
+    def _forget_failures(self) -> None:
+        """They are all tried again; but a file that is not ours stays."""
+        path = self._errors_path()
+        if not path.exists():
+            return
+        with path.open("rb") as file:
+            start = file.read(len(_FAILURE))
+        if start and start != _FAILURE:
+            raise ValueError(f"{path} is not from a batch: name another output, or move it away")
+        path.unlink()
+
     def after_fork(self) -> None:
         """A child lets go of the files, or it would keep them locked when we are gone."""
         self._file.close()
         self._reader.close()
 
     def _errors_path(self) -> Path:
-        return self.path.with_name(f"{self.path.stem}.errors.jsonl")
+        return files_of(self.path)[1]
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
-        path = self.path.with_name(f"{self.path.stem}.run.json")
-        before = _read_settings(path) if self._end else None
+        path = files_of(self.path)[2]
+        before = _read_settings(path)
+        if path.exists() and (before is None or before.keys() != settings.keys()):
+            raise ValueError(f"{path} is not from a batch: name another output, or move it away")
+        if not self._end:
+            before = None
         if before is None:
             text = json.dumps(settings, indent=1, ensure_ascii=False)
             temporary = path.with_suffix(".tmp")

@@ -35,7 +35,10 @@ class Item:
 
     def digest(self) -> str:
         """A short name for what is asked, the same in every run."""
-        asked = json.dumps([self.prompt, self.temperature], default=dict, sort_keys=True)
+        prompt = self.prompt
+        if not isinstance(prompt, str):
+            prompt = [{"role": m["role"], "content": m["content"]} for m in prompt]
+        asked = json.dumps([prompt, self.temperature], default=str)
         return hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()
 
 

@@ -142,6 +142,8 @@ class Batch(Iterator[BatchResult]):
             self._start()
         assert self._pool is not None
         while not self._ready:
+            if self._ended:
+                raise AIChatFreeError("The batch was closed by another thread.")
             if self._why_stopped is None:
                 self._feed(self._pool)
             if self._ready:

@@ -283,6 +283,7 @@ class Shards:
         self._shard_size = shard_size
         self._parallel = parallel
         self._client_factory = client_factory
+        self._stopping = False
         self._put_by: list[Item] = []
         self._sent: dict[Future[bytes], list[Item]] = {}
         self._back: queue.SimpleQueue[Future[bytes]] = queue.SimpleQueue()
@@ -322,7 +323,9 @@ class Shards:
         items = self._sent.pop(future)
         try:
             answer = json.loads(future.result())
-        except CancelledError:
+        except CancelledError as error:
+            if not self._stopping:
+                return _broken(items, error)
             return [(item, None) for item in items]
         except BaseException as error:  # what a worker raised, a KeyboardInterrupt of its own too
             return _broken(items, error)
@@ -338,9 +341,10 @@ class Shards:
             elif answer["stopped"] == "interrupted":
                 yield item, None
             else:
-                yield item, AIChatFreeError(answer["stopped"])
+                yield item, AIChatFreeError(answer["stopped"] or "A worker left it out.")
 
     def stop(self) -> None:
+        self._stopping = True
         self._undone += [(item, None) for item in self._put_by]
         self._put_by = []
         # The oldest are at work, and some engines would let us cancel even those.

@@ -17,7 +17,7 @@ from ..errors import APIConnectionError, APIError, PermissionDeniedError
 from ..limits import Call
 from ..protocol import Prompt, check_temperature
 from ..retry import RetryPolicy, is_fatal, is_put_by
-from .journal import Journal
+from .journal import Journal, files_of
 from .records import (
     BatchResult,
     Item,
@@ -286,11 +286,10 @@ def _check_output(prompts: object, output: object) -> None:
         raise TypeError(f"output= takes a path, not {type(output).__name__}")
     if Path(output).suffix != ".jsonl":
         raise ValueError(f"output={str(output)!r} must end with .jsonl, which is what it will be")
-    if (
-        isinstance(prompts, (str, os.PathLike))
-        and Path(prompts).resolve() == Path(output).resolve()
-    ):
-        raise ValueError("output= is the file that the prompts are in: name another one")
+    if isinstance(prompts, (str, os.PathLike)):
+        own = {path.resolve() for path in files_of(Path(output))}
+        if Path(prompts).resolve() in own:
+            raise ValueError("output= would overwrite the file with the prompts: name another one")
 
 
 def _answers_depend_on(client: Client) -> dict[str, Any]:

@@ -94,8 +94,14 @@ class Threads:
         if len(self._threads) < self._max_workers:
             name = f"aichatfree-batch-{len(self._threads)}"
             thread = threading.Thread(target=self._work, name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # the system has no more; those that there are go on
+                if not self._threads:
+                    raise
+                self._max_workers = len(self._threads)
+            else:
+                self._threads.append(thread)
 
     def flush(self) -> None:
         """Threads put nothing by."""
