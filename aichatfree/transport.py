@@ -268,6 +268,9 @@ class _NoCookies(RequestsCookieJar):
     def extract_cookies(self, response: Any, request: Any) -> None:
         pass
 
+    def copy(self) -> _NoCookies:
+        return self  # one for each request would cost a tenth of it
+
 
 _POOLS: Final = {"http": _HTTPPool, "https": _HTTPSPool}
 
@@ -444,9 +447,8 @@ class Transport:
         # Preparing a request costs as much as sending it, and nothing but the body changes.
         prepared = self._prepared.get(path)
         if prepared is None:
-            prepared = self._session.prepare_request(
-                requests.Request("POST", url, headers=self._headers)
-            )
+            prepared = requests.PreparedRequest()
+            prepared.prepare("POST", url, headers=self._headers, cookies=_NoCookies())
             self._prepared[path] = prepared
         request = prepared.copy()
         request.body = body
