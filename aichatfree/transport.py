@@ -369,6 +369,8 @@ class Transport:
         if self._own_session:
             # What the environment says is in the settings now; a netrc file is never looked at.
             self._session.trust_env = False
+        if self._base_url.startswith("http:"):
+            environment["verify"] = True  # or a file that is of no use is looked up each time
         self._settings = {**environment, "stream": True, "allow_redirects": False}
         self._request("/api/generate", b"")  # shows at once whether the headers can be sent
 
