@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 from distributed import Client as DaskClient
 from distributed import LocalCluster
@@ -168,22 +169,23 @@ def test_a_killed_pool_worker_is_told_and_the_next_run_finishes(
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    with pytest.MonkeyPatch.context() as patch:
-        # Its profiler deadlocks CPython before 3.11.9 now and then, when threads come and go
-        # (python/cpython#106883).
-        patch.setenv("DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED", "False")
-        with LocalCluster(
+    # Its profiler deadlocks CPython before 3.11.9 now and then, when threads come and go
+    # (python/cpython#106883).
+    with (
+        dask.config.set({"distributed.worker.profile.enabled": False}),
+        LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
-        ) as running:
-            yield running
+        ) as running,
+    ):
+        yield running
 
 
 def test_dask_answers_a_batch(client_for: ClientFor, tmp_path: Path, cluster: Any) -> None:
     """A dask client's executor is one like any other."""
     output = tmp_path / "a.jsonl"
-    with FakeSite([echo]) as site, DaskClient(cluster) as dask:
+    with FakeSite([echo]) as site, DaskClient(cluster) as engine:
         batch = client_for(site.url).batch(
-            [f"q{n}" for n in range(300)], executor=dask.get_executor(), output=output
+            [f"q{n}" for n in range(300)], executor=engine.get_executor(), output=output
         )
         assert [r.text for r in batch] == [f"echo q{n}" for n in range(300)]
         answered_once(site, output, 300)
@@ -195,15 +197,15 @@ def test_a_killed_dask_worker_costs_no_answer(
     """All are answered, each once, and no more is sent again than the shards in its hands."""
     output = tmp_path / "a.jsonl"
     shard_size, count = 16, 600
-    with FakeSite([echo]) as site, DaskClient(cluster) as dask:
+    with FakeSite([echo]) as site, DaskClient(cluster) as engine:
         batch = client_for(site.url).batch(
             [f"q{n}" for n in range(count)],
-            executor=dask.get_executor(),
+            executor=engine.get_executor(),
             output=output,
             shard_size=shard_size,
         )
         results = [next(batch) for _ in range(50)]
-        victim = next(iter(dask.run(os.getpid).values()))
+        victim = next(iter(engine.run(os.getpid).values()))
         os.kill(victim, signal.SIGKILL)
         results += list(batch)
         assert [r.text for r in results] == [f"echo q{n}" for n in range(count)]

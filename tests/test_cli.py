@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +43,7 @@ class Terminal:
 
     def __init__(self, *arguments: str, url: str) -> None:
         main, side = pty.openpty()
+        fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
         self._fd = main
         self.process = subprocess.Popen(
             [*COMMAND, *arguments],
@@ -335,4 +340,74 @@ def test_a_full_disk_is_one_line() -> None:
         )
     assert done.returncode == 1
     assert b"No space left" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_batch_reads_and_writes_pipes() -> None:
+    """Lines in, JSON lines out in order, a summary on standard error, exit code 1 for failures."""
+
+    def answer(request: Request) -> Answer:
+        if request.text == "two":
+            return Answer(status=400, body="no such thing")
+        return Answer(echo(request))
+
+    with FakeSite([answer]) as site:
+        done = run("batch", url=site.url, stdin="one\n\ntwo\nПривет\n".encode())
+        rows = [json.loads(line) for line in done.stdout.decode().splitlines()]
+        again = run("batch", url=site.url, stdin=b'{"custom_id": "a", "prompt": "one"}\n')
+    assert [row.get("text") for row in rows] == ["echo one", None, "echo Привет"]
+    assert rows[1]["error"]["type"] == "BadRequestError"
+    assert done.returncode == 1
+    assert b"2 answered, 1 failed" in done.stderr
+    assert b"no such thing" in done.stderr
+    assert (again.returncode, json.loads(again.stdout)["custom_id"]) == (0, "a")
+
+
+def test_batch_shows_a_bar_on_a_terminal_only(tmp_path: Path) -> None:
+    """Done, failed and the rate are drawn where somebody watches, and nothing else is."""
+    (tmp_path / "p.txt").write_text("one\ntwo\n")
+    command = ["batch", str(tmp_path / "p.txt"), "-o", str(tmp_path / "a.jsonl")]
+    with FakeSite([echo]) as site:
+        with terminal(*command, url=site.url) as session:
+            session.wait_for("2/2")
+            session.wait_for("2 answered")
+            assert session.finish() == 0
+        quiet = run(*command, url=site.url)
+    assert quiet.stdout == b""
+    assert quiet.stderr.startswith(b"0 answered, 0 failed, 2 reused")
+
+
+BATCH_OPTIONS = {
+    "--column": (["--column", "q"], 0),
+    "--rpm": (["--column", "q", "--rpm", "6000"], 0),
+    "--max-errors": (["--column", "q", "--max-errors", "0"], 0),
+    "a missing column": ([], 2),
+    "no workers": (["--column", "q", "--workers", "0"], 2),
+    "a limit that is none": (["--column", "q", "--rpm", "0"], 2),
+    "a folder that is not there": (["--column", "q", "-o", "no/such/folder.jsonl"], 2),
+}
+
+
+@pytest.mark.parametrize("kind", BATCH_OPTIONS)
+def test_batch_options(kind: str, tmp_path: Path) -> None:
+    """Each option does what it says, or is refused with exit code 2 before anything is sent."""
+    arguments, code = BATCH_OPTIONS[kind]
+    (tmp_path / "p.csv").write_text("q\none\ntwo\n")
+    with FakeSite([echo]) as site:
+        done = run("batch", str(tmp_path / "p.csv"), *arguments, url=site.url)
+        assert done.returncode == code, done.stderr
+        assert len(site.requests) == (0 if code else 2)
+    assert b"Traceback" not in done.stderr
+
+
+def test_an_output_of_other_prompts_is_wrong_usage(tmp_path: Path) -> None:
+    """What has changed is told in one line."""
+    prompts, output = tmp_path / "p.txt", str(tmp_path / "a.jsonl")
+    with FakeSite([echo]) as site:
+        prompts.write_text("one\n")
+        assert run("batch", str(prompts), "-o", output, url=site.url).returncode == 0
+        prompts.write_text("other\n")
+        done = run("batch", str(prompts), "-o", output, url=site.url)
+        assert (done.returncode, len(site.requests)) == (2, 1)
+    assert b"input has changed" in done.stderr
     assert b"Traceback" not in done.stderr

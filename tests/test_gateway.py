@@ -528,3 +528,22 @@ def test_a_broken_answer_is_marked_in_the_log(caplog: pytest.LogCaptureFixture) 
         read_all(send(gateway, signed()))
     (message,) = caplog.messages
     assert message.endswith(", broken off: 502")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"port": 70000}, ValueError),
+        ({"port": "8000"}, TypeError),
+        ({"max_streams": 1.5}, TypeError),
+        ({"max_streams": 0}, ValueError),
+        ({"time_window": float("nan")}, ValueError),
+        ({"engine": 5}, TypeError),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(
+    arguments: dict[str, Any], error: type[Exception]
+) -> None:
+    """Nothing is bound or started with them."""
+    with pytest.raises(error):
+        Gateway(**arguments)

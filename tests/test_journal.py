@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -273,3 +274,21 @@ def test_a_disk_that_fills_up_stops_the_batch(
             batch.run()
         assert len(site.requests) <= 7
     assert len(rows(path)) == 5
+
+
+def test_what_was_written_is_forced_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end, and each second before it, answers and failures survive a power cut."""
+    forced: list[int] = []
+    monkeypatch.setattr(os, "fsync", forced.append)
+    journal = Journal(tmp_path / "a.jsonl", SETTINGS)
+    journal.append(Item(0, "0", "q"), BatchResult("0", 0, "a"))
+    assert forced == []
+    clock = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + 1.5)
+    journal.append(Item(1, "1", "q"), BatchResult("1", 1, "half", ServerError("broken")))
+    assert len(forced) == 2
+    journal.append(Item(2, "2", "q"), BatchResult("2", 2, "c"))
+    journal.close()
+    assert len(forced) == 4

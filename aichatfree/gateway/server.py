@@ -55,8 +55,17 @@ class Gateway:
         passwords = _passwords(password)
         if not isinstance(secret, str):
             raise TypeError(f"the secret must be a str, not {type(secret).__name__}")
-        if max_streams < 1 or max_body < 1 or (time_window is not None and time_window <= 0):
-            raise ValueError("max_streams, max_body and time_window must be above 0")
+        for name, number in (("port", port), ("max_streams", max_streams), ("max_body", max_body)):
+            if isinstance(number, bool) or not isinstance(number, int):
+                raise TypeError(f"{name} must be a whole number, not {type(number).__name__}")
+        if not 0 <= port <= 65535:
+            raise ValueError(f"port must be from 0 to 65535, not {port}")
+        if max_streams < 1 or max_body < 1:
+            raise ValueError("max_streams and max_body must be above 0")
+        if time_window is not None and not time_window > 0:
+            raise ValueError("time_window must be above 0 seconds")
+        if engine is not None and not callable(getattr(engine, "generate", None)):
+            raise TypeError("an engine has generate() and close(), as SmolLM2 has")
         if not _is_loopback(host) and not (secret and passwords):
             raise ValueError(
                 f"others can reach {host!r}: set both secret= and password=, or stay on 127.0.0.1"
