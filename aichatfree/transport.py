@@ -182,6 +182,7 @@ class _Interruptible:
         self._guard = threading.Lock()
         self._exchange: Exchange | None = None
         self._reading: Any = None
+        self._unsent: list[bytes] | None = None
 
     def connect(self) -> None:
         self._attach()
@@ -190,7 +191,20 @@ class _Interruptible:
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         self._attach()
-        super().request(*args, **kwargs)  # type: ignore[misc]
+        # The head and the body leave together: one system call, and one packet, for both.
+        self._unsent = []
+        try:
+            super().request(*args, **kwargs)  # type: ignore[misc]
+            unsent, self._unsent = self._unsent, None
+            self.send(b"".join(unsent))
+        finally:
+            self._unsent = None
+
+    def send(self, data: Any) -> None:
+        if self._unsent is not None and isinstance(data, bytes):
+            self._unsent.append(data)
+        else:
+            super().send(data)  # type: ignore[misc]
 
     def getresponse(self) -> Any:
         # http.client forgets the socket here when the body will be ended by closing it.
