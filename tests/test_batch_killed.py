@@ -21,6 +21,7 @@ from distributed import LocalCluster
 
 from aichatfree import AIChatFreeError, Client
 from aichatfree.batch.journal import Journal
+from aichatfree.gateway import Gateway, SmolLM2
 from aichatfree.testing import Answer, FakeSite, Request
 from conftest import FAST, ClientFor
 from test_cli import Terminal, terminal
@@ -360,3 +361,29 @@ def test_ctrl_c_prints_what_is_finished_on_standard_output() -> None:
         out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert {json.loads(line)["custom_id"] for line in out.splitlines()} >= set("123456789")
+
+
+def test_200_prompts_to_the_local_model_survive_two_interruptions(tmp_path: Path) -> None:
+    """A real run on a real model, stopped twice with Ctrl-C, is finished by the third call."""
+    prompts, output = tmp_path / "p.txt", tmp_path / "a.jsonl"
+    prompts.write_text("".join(f"Say {n}.\n" for n in range(200)))
+    model = SmolLM2(max_tokens=3)
+    model.load()
+    codes = []
+    with contextlib.closing(model), Gateway(model, secret="s3cret") as gateway:
+        environment = {
+            **os.environ,
+            "AICHATFREE_BASE_URL": gateway.url,
+            "AICHATFREE_SECRET": "s3cret",
+        }
+        for enough in (60, 130, 201):
+            process = subprocess.Popen(
+                batch_command(prompts, output), stderr=subprocess.DEVNULL, env=environment
+            )
+            while process.poll() is None and len(ids_in(output)) < enough:
+                time.sleep(0.05)
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            codes.append(process.wait(30))
+    assert codes == [130, 130, 0]
+    assert sorted(ids_in(output), key=int) == [str(n) for n in range(200)]
