@@ -1,4 +1,4 @@
-"""python -m benchmarks.pacing [--quick] [--hold-items] [--live]"""
+"""python -m benchmarks.pacing [--quick] [--hold-threads] [--live]"""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ def main() -> None:
         "--quick", action="store_true", help="a small grid, or 10 s for each live cell"
     )
     parser.add_argument(
-        "--hold-items",
+        "--hold-threads",
         action="store_true",
-        help="a request that waits for its Retry-After does not occupy a thread meanwhile",
+        help="a request that waits for its Retry-After occupies a thread, as in plain threads; a "
+        "batch holds the prompt instead",
     )
     parser.add_argument(
         "--live", action="store_true", help="threads and a real socket, 60 s a cell"
@@ -26,7 +27,7 @@ def main() -> None:
     if options.live:
         live.report(seconds=10.0 if options.quick else 60.0)
     else:
-        grid.report(options.quick, hold_threads=not options.hold_items)
+        grid.report(options.quick, hold_threads=options.hold_threads)
     print(f"\n{time.perf_counter() - started:.0f} s")
 
 
