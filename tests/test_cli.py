@@ -253,6 +253,7 @@ def test_ctrl_c_in_chat_stops_the_answer_only() -> None:
             session.type("two\n")
             session.wait_for("second answer")
             session.wait_for("> ")
+            time.sleep(0.5)  # readline shows its prompt before it listens for signals
             session.interrupt()
             session.wait_for("> ")
             session.type("three\n")
