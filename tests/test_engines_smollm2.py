@@ -96,6 +96,28 @@ def test_an_answer_is_cancelled_while_the_question_is_read(engine: SmolLM2) -> N
     assert seconds_to_first_piece(engine) < 2
 
 
+class SetBySecondLookOfTheModel(threading.Event):
+    """Not set until the model looks at it for the second time, while it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+
+    def is_set(self) -> bool:
+        if threading.current_thread().name.startswith("smollm2"):
+            self.looks += 1
+            if self.looks == 2:
+                self.set()
+        return super().is_set()
+
+
+def test_the_model_may_notice_first_that_it_is_cancelled(engine: SmolLM2) -> None:
+    """Whichever thread sees it first, a cancelled answer ends without an error."""
+    cancelled = SetBySecondLookOfTheModel()
+    assert list(generate(engine, LONG, cancelled)) == []
+    assert cancelled.looks == 2
+
+
 def test_a_turn_is_waited_for_and_can_be_given_up(engine: SmolLM2) -> None:
     """With both places taken a third answer waits; cancelled there, it never begins."""
     running = [generate(engine, LONG) for _ in range(2)]

@@ -152,7 +152,8 @@ class SmolLM2:
                     if self._closed and not any(w.is_alive() for w in self._workers):
                         raise EngineError("The model was closed.", status=503) from None
                     continue
-                if piece is None:
+                # Cancelled meanwhile, the model did stop in the middle: as it was asked to.
+                if piece is None or cancelled.is_set():
                     return
                 if isinstance(piece, EngineError):
                     raise piece
