@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         PermissionDeniedError,
         ProtocolError,
         RateLimitError,
+        ReplyTooLargeError,
         ServerError,
         StreamInterruptedError,
     )
@@ -63,6 +64,7 @@ __all__ = [
     "ProtocolError",
     "RateLimitError",
     "Reply",
+    "ReplyTooLargeError",
     "RetryPolicy",
     "ServerError",
     "Site",

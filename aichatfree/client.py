@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import requests
 
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 
     from .batch import Batch
     from .batch.records import PromptSource
+
+
+MAX_REPLY_BYTES: Final = 16 << 20
+"""Bytes that an answer may have unless told otherwise; the longest of real models have 0.1 MB."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class Client:
         max_requests_per_minute: the site's limit, if you know it; otherwise it is learnt from
             the requests that it turns away.
         max_connections: connections kept open for use again.
+        max_reply_bytes: bytes that an answer may have; ``None`` for any length.
         headers: sent with every request, over the default ones.
         proxies: as in requests; the environment's where none are given.
         verify: as in requests: ``False``, or the file of a certificate authority.
@@ -91,15 +97,15 @@ class Client:
         retry: Retry = RetryPolicy(),  # noqa: B008  (frozen)
         max_requests_per_minute: float | None = None,
         max_connections: int = 32,
+        max_reply_bytes: int | None = MAX_REPLY_BYTES,
         headers: Mapping[str, str] | None = None,
         proxies: Mapping[str, str] | None = None,
         verify: bool | str = True,
         session: requests.Session | None = None,
     ) -> None:
-        if isinstance(max_connections, bool) or not isinstance(max_connections, int):
-            raise TypeError("max_connections must be a whole number")
-        if not 1 <= max_connections <= 10_000:
-            raise ValueError("max_connections must be from 1 to 10000")
+        _check_whole_number("max_connections", max_connections, 10_000)
+        if max_reply_bytes is not None:
+            _check_whole_number("max_reply_bytes", max_reply_bytes, sys.maxsize - 1)
         _check_connection(verify, proxies, headers, session)
         if isinstance(base_url, Site):
             site = base_url
@@ -126,6 +132,7 @@ class Client:
             verify=verify,
             session=session,
             max_connections=max_connections,
+            max_reply_bytes=max_reply_bytes,
         )
 
     def generate(
@@ -401,6 +408,13 @@ def environment(name: str) -> str | None:
 
 def _first(argument: Any, otherwise: Any) -> Any:
     return otherwise if argument is None else argument
+
+
+def _check_whole_number(name: str, number: object, most: int) -> None:
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"{name} must be a whole number, not {type(number).__name__}")
+    if not 1 <= number <= most:
+        raise ValueError(f"{name} must be from 1 to {most}, not {number}")
 
 
 def _optional_str(name: str, value: object) -> str | None:

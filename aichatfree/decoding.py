@@ -53,10 +53,14 @@ class ReplyDecoder:
         if not self._started and held.strip() in self._quota_phrases:
             return "", quota_error(held.decode().strip())
         if held == FAILURE_TAIL:
-            return self._utf8.decode(b"", final=True), StreamInterruptedError(
+            return "", StreamInterruptedError(
                 "The site failed while it was answering: the answer is not whole. Send it again."
             )
-        text = self._utf8.decode(held, final=True)
+        text = self._utf8.decode(held)
+        if self._utf8.getstate()[0]:
+            return text, StreamInterruptedError(
+                "The answer ended in the middle of a character, so it is not whole. Send it again."
+            )
         if not self._started and not text:
             return "", EmptyReplyError(
                 "The site ended its answer without any text: mostly its safety filter, sometimes "

@@ -16,6 +16,7 @@
         │   └── ServerError              any other 5xx
         ├── StreamInterruptedError       the answer began and did not come to its end
         ├── EmptyReplyError              the answer ended without a word
+        ├── ReplyTooLargeError           the answer grew beyond ``max_reply_bytes``
         └── ProtocolError                something else answered: a web page, a redirect
 
 Wrong arguments are ``TypeError`` and ``ValueError``, raised before anything is sent.
@@ -110,6 +111,10 @@ class StreamInterruptedError(APIError):
 
 class EmptyReplyError(APIError):
     """The site ended its answer without any text."""
+
+
+class ReplyTooLargeError(APIError):
+    """The answer grew beyond ``max_reply_bytes``; ``partial_text`` has what came before."""
 
 
 class ProtocolError(APIError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -18,8 +17,6 @@ from .errors import APIError, StreamInterruptedError
 from .limits import Call
 from .protocol import Site
 from .transport import Exchange
-
-log = logging.getLogger("aichatfree")
 
 
 @dataclass(frozen=True)

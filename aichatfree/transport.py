@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import logging
 import math
 import os
 import queue
@@ -28,9 +29,11 @@ from .connection_errors import (
     error_in_reply,
     silence_error,
 )
-from .errors import AIChatFreeError, APIError
+from .errors import AIChatFreeError, APIError, ReplyTooLargeError
 from .forks import renew_after_fork
 from .limits import Call, Timeout, Watchdog, cancelled_error
+
+log = logging.getLogger("aichatfree.requests")
 
 READ_SIZE: Final = 65536
 
@@ -48,13 +51,18 @@ class Exchange:
         status: the HTTP status.
         headers: the reply's headers; names in any case.
         framed: whether each piece is one HTTP chunk as the server sent it.
+        received: bytes of the body so far.
+        chunks: pieces of it so far.
         deadline: when it has been silent for too long, or the call's time is up (monotonic).
     """
 
-    def __init__(self, call: Call, host: str, watchdog: Watchdog[Exchange]) -> None:
+    def __init__(
+        self, call: Call, host: str, watchdog: Watchdog[Exchange], max_bytes: int | None
+    ) -> None:
         self._call = call
         self._host = host
         self._watchdog = watchdog
+        self._max_bytes = max_bytes
         self._silence = call.timeout.read or math.inf
         self._connection: _Interruptible | None = None
         self._response: requests.Response | None = None
@@ -64,6 +72,11 @@ class Exchange:
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.framed = False
+        self.received = 0
+        self.chunks = 0
+        self._sent = time.monotonic()
+        self._outcome = "given up"
+        self._logged = False
 
     def begin(self, response: requests.Response) -> None:
         """The headers have arrived."""
@@ -74,6 +87,7 @@ class Exchange:
             "Content-Encoding"
         )
         self._alive()
+        log.debug("%s answers %d after %.3f s", self._host, self.status, self._seconds())
 
     def use(self, connection: _Interruptible) -> None:
         """The connection that carries this exchange is known."""
@@ -97,17 +111,23 @@ class Exchange:
         Raises:
             StreamInterruptedError: it broke off, or the call was cancelled.
             APITimeoutError: it was silent for too long, or the call's time is up.
+            ReplyTooLargeError: it is longer than it may be.
         """
         try:
             for piece in self._raw_pieces():
                 if self._fate is not None:
                     break
+                self._count(piece)
                 # A reader that takes its time is not the site's silence.
                 self.deadline = self._call.deadline
                 yield piece
                 self._alive()
             if self._fate is not None:
                 raise self._fate
+            self._outcome = "ended"
+        except APIError as error:
+            self._outcome = type(error).__name__
+            raise
         except (*TRANSPORT_ERRORS, *_BAD_CHUNKS) as error:
             raise self.error(error, begun=True) from error
         finally:
@@ -117,7 +137,10 @@ class Exchange:
         assert self._response is not None
         raw = self._response.raw
         if getattr(raw, "chunked", False):
-            yield from raw.stream(None, decode_content=True)
+            # Chunks come whole, so that the failure tail can be told; only one that is too large
+            # anyway is cut, because it would have to be held in memory.
+            largest = None if self._max_bytes is None else self._max_bytes + 1
+            yield from raw.stream(largest, decode_content=True)
             return
         # read1 is the one call that neither waits for a full buffer nor loses the end.
         while piece := raw.read1(READ_SIZE, decode_content=True):
@@ -146,15 +169,48 @@ class Exchange:
         if self._response is not None:
             with contextlib.suppress(*TRANSPORT_ERRORS):
                 self._response.close()
+        self._log()
+
+    def _log(self) -> None:
+        if self._logged:
+            return
+        self._logged = True
+        log.info(
+            "%s %s, %d bytes in %d chunks, %.3f s, attempt %d, %s",
+            self._host,
+            self.status or "no reply",
+            self.received,
+            self.chunks,
+            self._seconds(),
+            max(1, self._call.attempts),
+            self._outcome,
+        )
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._sent
 
     def error(self, error: Exception, *, begun: bool) -> APIError:
         """What a failure of the connection means for this exchange."""
+        meaning = self._meaning(error, begun)
+        self._outcome = type(meaning).__name__
+        return meaning
+
+    def _meaning(self, error: Exception, begun: bool) -> APIError:
         if self._fate is not None:
             return self._fate
         if time.monotonic() >= self._call.deadline:
             return self._call.overdue_error()
         meaning = error_in_reply if begun else error_before_reply
         return meaning(error, host=self._host, timeout=self._call.timeout)
+
+    def _count(self, piece: bytes) -> None:
+        self.chunks += 1
+        self.received += len(piece)
+        if self._max_bytes is not None and self.received > self._max_bytes:
+            raise ReplyTooLargeError(
+                f"The answer of {self._host} grew beyond {self._max_bytes} bytes and was given "
+                "up. If such an answer is right, allow more with max_reply_bytes=."
+            )
 
     def _reason_to_end(self) -> APIError:
         now = time.monotonic()
@@ -321,6 +377,7 @@ class Transport:
         verify: as in requests; ``True`` honours ``REQUESTS_CA_BUNDLE``, read once.
         session: a session of the user's own, used as it is and never closed.
         max_connections: connections kept open for use again; more threads make it grow.
+        max_reply_bytes: bytes of a reply's body that are read at most.
 
     Attributes:
         calls: those that ``close`` cancels, waiting ones included.
@@ -336,7 +393,9 @@ class Transport:
         verify: bool | str = True,
         session: requests.Session | None = None,
         max_connections: int = 32,
+        max_reply_bytes: int | None = None,
     ) -> None:
+        self.max_reply_bytes = max_reply_bytes
         self._base_url = base_url
         self._host = origin.partition("://")[2]
         self._headers = {
@@ -425,16 +484,18 @@ class Transport:
         if self._closed:
             raise AIChatFreeError("This client is closed: make a new one.")
         call.check()
-        exchange = Exchange(call, self._host, self._watchdog)
+        exchange = Exchange(call, self._host, self._watchdog, self.max_reply_bytes)
         left = call.deadline - time.monotonic()
+        log.debug("%s is sent %d bytes, attempt %d", self._host, len(body), call.attempts)
         _sending.exchange = exchange
         try:
             self._fit_pool(self._watchdog.watch(exchange))
             call.hold(exchange)
             response = self._send(path, body, call.timeout, left)
         except TRANSPORT_ERRORS as error:
+            meaning = exchange.error(error, begun=False)
             exchange.close()
-            raise exchange.error(error, begun=False) from error
+            raise meaning from error
         except BaseException:
             exchange.close()
             raise

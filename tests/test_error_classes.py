@@ -34,6 +34,7 @@ CASES: dict[str, tuple[Answer | Raw, str]] = {
     "APITimeoutError": (Answer("half", end="stall"), "Timeout(read="),
     "APIConnectionError": (Raw(b"", end="reset"), "again"),
     "EmptyReplyError": (Answer(), "again"),
+    "ReplyTooLargeError": (Answer("x" * 1001), "max_reply_bytes="),
     "ProtocolError": (Answer("<html>", content_type="text/html"), "AICHATFREE_BASE_URL"),
 }
 
@@ -43,7 +44,13 @@ def test_every_error_can_be_raised_by_a_site_and_travels(client_for: ClientFor, 
     """It is raised from a real reply, names the next step, and pickles to an equal error."""
     answer, next_step = CASES[name]
     with FakeSite([answer]) as site:
-        client = client_for(site.url, retry=None, timeout=Timeout(read=0.3), secret="s3cret")
+        client = client_for(
+            site.url,
+            retry=None,
+            timeout=Timeout(read=0.3),
+            secret="s3cret",
+            max_reply_bytes=1000,
+        )
         with pytest.raises(APIError) as caught:
             client.generate("prompt-words")
     error = caught.value

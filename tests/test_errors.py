@@ -22,6 +22,7 @@ from aichatfree.errors import (
     PermissionDeniedError,
     ProtocolError,
     RateLimitError,
+    ReplyTooLargeError,
     ServerError,
     StreamInterruptedError,
 )
@@ -41,6 +42,7 @@ PARENTS: dict[type[Exception], type[Exception]] = {
     ServerError: APIStatusError,
     StreamInterruptedError: APIError,
     EmptyReplyError: APIError,
+    ReplyTooLargeError: APIError,
     ProtocolError: APIError,
 }
 API_ERRORS: list[type[APIError]] = [cls for cls in PARENTS if issubclass(cls, APIError)]
@@ -195,7 +197,11 @@ def test_caught_by_status_family() -> None:
     """``APIStatusError`` catches the errors that have a status, and none of the others."""
     family = {cls for cls in API_ERRORS if issubclass(cls, APIStatusError)}
     others = {APIError, APIConnectionError, APITimeoutError, StreamInterruptedError}
-    assert set(API_ERRORS) - family == others | {EmptyReplyError, ProtocolError}
+    assert set(API_ERRORS) - family == others | {
+        EmptyReplyError,
+        ReplyTooLargeError,
+        ProtocolError,
+    }
 
 
 @pytest.mark.parametrize("builtin", [OSError, ValueError, TypeError, TimeoutError])

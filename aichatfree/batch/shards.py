@@ -162,6 +162,7 @@ def settings_of(client: Client, share: float) -> dict[str, Any]:
         "timeout": dataclasses.asdict(own.timeout),
         "retry": None if own.retry is None else dataclasses.asdict(own.retry),
         "max_requests_per_minute": None if limit is None else limit * share,
+        "max_reply_bytes": client._transport.max_reply_bytes,
     }
 
 
@@ -201,6 +202,7 @@ def client_from(settings: Mapping[str, Any]) -> Client:
         timeout=Timeout(**settings["timeout"]),
         retry=None if settings["retry"] is None else RetryPolicy(**settings["retry"]),
         max_requests_per_minute=settings["max_requests_per_minute"],
+        max_reply_bytes=settings["max_reply_bytes"],
     )
 
 

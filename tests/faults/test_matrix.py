@@ -1,0 +1,131 @@
+"""Every fault of ``cases.py``, as the caller of each way to ask sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+
+import aichatfree
+from aichatfree import AIChatFreeError, APIError, Client, RetryPolicy, Timeout
+
+from .cases import CASES, FAULT, WELL, Case
+
+ATTEMPTS = 2
+POLICY = RetryPolicy(max_attempts=ATTEMPTS, initial_wait=0.01, max_wait=0.01, jitter=0)
+
+
+@dataclass
+class Seen:
+    """What a caller got: the text, and the error that ended it, if one did."""
+
+    text: str
+    error: Exception | None = None
+
+    @property
+    def kind(self) -> str | None:
+        return None if self.error is None else type(self.error).__name__
+
+
+def by_generate(client: Client) -> Seen:
+    try:
+        return Seen(client.generate(FAULT).text)
+    except APIError as error:
+        return Seen(error.partial_text, error)
+
+
+def by_stream(client: Client) -> Seen:
+    chunks: list[str] = []
+    with client.stream(FAULT) as stream:
+        try:
+            chunks.extend(stream)
+        except APIError as error:
+            seen = Seen(error.partial_text, error)
+        else:
+            seen = Seen("".join(chunks))
+    assert stream.complete is (seen.error is None)
+    assert stream.text == "".join(chunks) == seen.text
+    return seen
+
+
+def by_chat(client: Client) -> Seen:
+    chat = client.chat()
+    try:
+        reply = chat.send(FAULT)
+    except APIError as error:
+        assert chat.messages == []
+        return Seen(error.partial_text, error)
+    assert [message["content"] for message in chat.messages] == [FAULT, reply.text]
+    return Seen(reply.text)
+
+
+def by_batch(client: Client) -> Seen:
+    with client.batch([FAULT], max_workers=1) as batch:
+        result = next(batch)
+    assert result.ok is (result.error is None)
+    if result.error is None:
+        return Seen(result.text or "")
+    assert isinstance(result.error, APIError)
+    return Seen(result.error.partial_text, result.error)
+
+
+CALLERS: dict[str, Callable[[Client], Seen]] = {
+    "generate": by_generate,
+    "stream": by_stream,
+    "chat": by_chat,
+    "batch": by_batch,
+}
+
+
+def client_of(case: Case, url: str, proxy: str | None) -> Client:
+    settings = dict(case.settings)
+    limits = replace(Timeout(connect=5, read=5), **settings.pop("limits", {}))
+    proxies = {"http": proxy, "https": proxy} if proxy else None
+    return Client(url, timeout=limits, retry=POLICY, proxies=proxies, **settings)
+
+
+def times_sent(case: Case, caller: str) -> int:
+    """How often the request may leave: whoever was handed a piece is not sent a second answer."""
+    handed_over = caller == "stream" and case.text
+    return ATTEMPTS if case.error and case.again and not handed_over else 1
+
+
+CALLS = [
+    pytest.param(case, caller, id=f"{case}-{caller}")
+    for case in CASES
+    for caller in CALLERS
+    if not (case.rejected and caller == "batch")
+]
+
+
+@pytest.mark.parametrize(("case", "caller"), CALLS)
+def test_a_fault_is_told_for_what_it_is(case: Case, caller: str) -> None:
+    """The caller gets the whole text or the due error with the partial text; others are served."""
+    with case.open() as place, client_of(case, place.url, place.proxy) as client:
+        seen = CALLERS[caller](client)
+        sent = place.faults
+        assert (seen.kind, seen.text) == (case.error, case.text)
+        if seen.error is not None:
+            assert isinstance(seen.error, getattr(aichatfree, case.error or ""))
+            assert seen.error.attempts == times_sent(case, caller)
+        if case.heals:
+            assert sent == times_sent(case, caller)
+            reply = client.generate("How is it?")
+            assert (reply.text, reply.attempts) == (WELL, 1)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.rejected], ids=str)
+def test_a_fault_belongs_to_its_prompt(case: Case) -> None:
+    """A batch goes on after it, unless every other prompt would fail in the same way."""
+    with (
+        case.open() as place,
+        client_of(case, place.url, place.proxy) as client,
+        client.batch([FAULT, "How is it?"], max_workers=1) as batch,
+    ):
+        assert next(batch).ok is (case.error is None)
+        if case.stops_batch:
+            with pytest.raises(AIChatFreeError, match="every prompt would fail"):
+                next(batch)
+        elif case.heals:
+            assert next(batch).text == WELL
