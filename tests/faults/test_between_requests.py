@@ -1,0 +1,181 @@
+"""What happens to a client between its requests, and around them."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from aichatfree import AIChatFreeError, Client
+from aichatfree.gateway import Gateway
+from aichatfree.testing import Answer, FakeSite, Request
+from conftest import ClientFor
+
+from .echo import Echo
+from .tls import tls_site
+
+
+def echo(request: Request) -> str:
+    return f"echo {request.text}"
+
+
+def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_connection_closed_while_idle_costs_no_request(client_for: ClientFor) -> None:
+    """A site may close idle connections whenever it likes; nobody notices."""
+    with FakeSite(echo) as site:
+        client = client_for(site.url, retry=None)
+        for number in range(50):
+            assert client.generate(str(number)).text == f"echo {number}"
+            site.drop_connections()
+        assert len(site.requests) == 50
+
+
+def test_a_site_that_closes_after_every_answer_is_used_as_it_is(client_for: ClientFor) -> None:
+    """`Connection: close` costs a connection, and nothing else."""
+    with FakeSite(Answer("Hello", headers={"Connection": "close"})) as site:
+        client = client_for(site.url, retry=None)
+        assert [client.generate("Hi").text for _ in range(20)] == ["Hello"] * 20
+        assert len({request.connection for request in site.requests}) == 20
+
+
+def test_a_restarted_site_is_found_again(client_for: ClientFor) -> None:
+    """Connections to the old one are not used for the new one."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    client = client_for(f"http://127.0.0.1:{port}", retry=None)
+    for number in range(3):
+        with Gateway(Echo(), port=port):
+            assert client.generate(f"{number}").text == f"echo {number}"
+
+
+def test_64_threads_survive_the_close_of_their_client() -> None:
+    """Each call ends at once, with its right answer or with an error of ours."""
+    with FakeSite(lambda request: Answer("echo ", request.text, gap=0.05)) as site:
+        client = Client(site.url)
+        begun = threading.Barrier(65)
+
+        def ask(number: int) -> str:
+            begun.wait()
+            for turn in range(1000):
+                question = f"{number}-{turn}"
+                assert client.generate(question).text == f"echo {question}"
+            return "went on for ever"
+
+        with ThreadPoolExecutor(64) as threads:
+            calls = [threads.submit(ask, number) for number in range(64)]
+            begun.wait()
+            time.sleep(0.3)
+            client.close()
+            closed = time.monotonic()
+            errors = [call.exception(10) for call in calls]
+        assert time.monotonic() - closed < 5
+    assert {isinstance(error, AIChatFreeError) for error in errors} == {True}
+    assert {str(error) for error in errors} == {
+        "The answer was cancelled before its end.",
+        "This client is closed: make a new one.",
+    }
+
+
+@pytest.mark.parametrize("state", ["half read", "not begun", "broken", "in another thread"])
+def test_the_interpreter_ends_with_a_stream_open(state: str) -> None:
+    """A script may simply end: no wait, no word on standard error, exit code 0."""
+    begin = {
+        "half read": "next(stream)",
+        "not begun": "pass",
+        "broken": "client._transport.close()",
+        "in another thread": (
+            "threading.Thread(target=stream.read, daemon=True).start(); time.sleep(0.3)"
+        ),
+    }[state]
+    script = f"""
+        import sys, threading, time
+        from aichatfree import Client
+        client = Client(sys.argv[1])
+        client.generate("quick")
+        stream = client.stream("slow")
+        {begin}
+        print(time.monotonic())
+    """
+    slow = Answer("one", "two", gap=30)
+    with FakeSite(lambda request: slow if request.text == "slow" else "Hello") as site:
+        done = run_script(script, site.url)
+        ended = time.monotonic()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ended - float(done.stdout) < 5
+
+
+def test_ctrl_c_at_any_moment_leaves_a_client_that_works() -> None:
+    """Interrupted 300 times at random, each call ends at once and the next one has its answer."""
+    script = """
+        import random, signal, sys, threading, time
+        from aichatfree import Client, Timeout
+
+        def interrupt(number, frame):
+            raise KeyboardInterrupt
+
+        signal.signal(signal.SIGALRM, interrupt)
+        client = Client(sys.argv[1], timeout=Timeout(total=20))
+        chance = random.Random(1)
+        interrupted = 0
+        for number in range(300):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0001, 0.012))
+                while True:
+                    client.generate("again")
+            except KeyboardInterrupt:
+                interrupted += 1
+            reply = client.generate(str(number))
+            assert (reply.text, reply.attempts) == (f"echo {number}", 1), reply
+        client.close()
+        time.sleep(0.2)
+        print(interrupted, threading.active_count())
+    """
+    with FakeSite(lambda request: Answer("echo ", request.text, gap=0.002)) as site:
+        done = run_script(script, site.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["300", "1"]
+
+
+def test_an_authority_that_is_named_is_trusted(client_for: ClientFor, tmp_path: Path) -> None:
+    """Over TLS everything is as without: live chunks, kept connections, a cancel at once."""
+    script = [Answer("a", "b", gap=0.1), Answer("c", end="stall")]
+    with FakeSite(script) as site, tls_site(site.url) as tls:
+        client = client_for(tls.url, verify=tls.authority_file(tmp_path))
+        stream = client.stream("Hi")
+        assert next(stream) == "a"
+        assert not stream.complete
+        assert stream.read() == "ab"
+        stalled = client.stream("Hi")
+        assert next(stalled) == "c"
+        started = time.monotonic()
+        threading.Timer(0.1, stalled.cancel).start()
+        with pytest.raises(AIChatFreeError, match="cancelled"):
+            stalled.read()
+        assert time.monotonic() - started < 2
+        assert len({request.connection for request in site.requests}) == 1
+
+
+def test_a_certificate_for_another_name_is_refused(client_for: ClientFor, tmp_path: Path) -> None:
+    """The error says so, nothing is sent, and it is not tried again."""
+    with FakeSite("Hello") as site, tls_site(site.url, name="site.example") as tls:
+        client = client_for(tls.url, verify=tls.authority_file(tmp_path))
+        with pytest.raises(AIChatFreeError, match=r"certificate of .* not valid") as caught:
+            client.generate("Hi")
+        assert caught.value.attempts == 1  # type: ignore[attr-defined]
+        assert not site.requests
