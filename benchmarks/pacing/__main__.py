@@ -20,7 +20,7 @@ def main() -> None:
         "batch holds the prompt instead",
     )
     parser.add_argument(
-        "--live", action="store_true", help="threads and a real socket, 60 s a cell"
+        "--live", action="store_true", help="the client on a real socket, 60 s a cell"
     )
     options = parser.parse_args()
     started = time.perf_counter()

@@ -1,28 +1,41 @@
-"""The pacer with threads on a real socket, beside tenacity's usual recipe."""
+"""The client's batch on a real socket, beside tenacity's usual recipe in each thread.
+
+The site counts, in a process of its own, so that no figure depends on what a client tells.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import http.client
+import itertools
 import math
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
 
+import requests
 import tenacity
 
-from aichatfree.pacing import Cancelled, Pacer
-from benchmarks.pacing.servers import GCRA, FixedWindow, NoLimit, TokenBucket
-from benchmarks.pacing.simulation import Limit
+from aichatfree import Client
+from aichatfree.pacing import FIRST_RATE
+from aichatfree.protocol import Site, request_body
+from aichatfree.testing import Answer, FakeSite, Request
+from benchmarks.pacing.servers import GCRA, FixedWindow, TokenBucket
+from benchmarks.pacing.simulation import ATTEMPTS, Limit
 
-SERVICE = 0.1  # seconds that the server takes for a reply
+SERVICE = 0.1  # seconds that the site takes for an answer
+PATIENCE = 60.0  # seconds that anything may be late
+QUESTION = "Name a river."
 
-Send = Callable[[], tuple[bool, float | None]]  # -> (accepted, Retry-After in seconds)
+FIRST_BURST = 0.5 / FIRST_RATE
+"""Seconds in which rejections are of the first burst, counted from the first one.
+
+A pacer that is told of its first rejection lets nothing leave for so long: what is rejected within
+that time had left before. The peer's first retries are taken off too.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,165 +53,137 @@ CELLS = (
 )
 
 
-def serve(limit: Limit, parent: Connection) -> None:
-    """The body of the child process: answer 200 after `SERVICE` seconds, or 429 at once."""
-    lock = threading.Lock()
-    started = time.monotonic()
+@dataclass
+class Tally:
+    """What became of the requests that reached the site within the measured seconds."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
+    accepted: int = 0
+    rejected: int = 0  # without the first burst
+    first_burst: int = 0
 
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            with lock:
-                accepted, seconds = limit.admit(time.monotonic() - started)
-            if accepted:
-                time.sleep(SERVICE + seconds)
-            self.send_response(200 if accepted else 429)
-            if not accepted:
-                self.send_header("Retry-After", str(math.ceil(seconds)))
-            self.send_header("Content-Length", "0")
-            self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
+class Limited:
+    """A script for a `FakeSite`: it enforces a limit, and counts for so many seconds."""
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 256
+    def __init__(self, limit: Limit, seconds: float) -> None:
+        self.tally = Tally()
+        self.begun = threading.Event()
+        self._limit = limit
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._began = 0.0
+        self._first_rejection = math.inf
 
-    with Server(("127.0.0.1", 0), Handler) as server:
-        parent.send(server.server_port)
-        server.serve_forever()
+    def __call__(self, request: Request) -> Answer:
+        with self._lock:
+            if not self.begun.is_set():
+                self._began = time.monotonic()
+                self.begun.set()
+            now = time.monotonic() - self._began
+            accepted, seconds = self._limit.admit(now)
+            if now < self._seconds:
+                self._count(accepted, now)
+        if accepted:
+            return Answer("The Nile.", delay=SERVICE + seconds)
+        return Answer(status=429, headers={"Retry-After": str(math.ceil(seconds))})
+
+    def _count(self, accepted: bool, now: float) -> None:
+        if accepted:
+            self.tally.accepted += 1
+            return
+        self._first_rejection = min(self._first_rejection, now)
+        if now < self._first_rejection + FIRST_BURST:
+            self.tally.first_burst += 1
+        else:
+            self.tally.rejected += 1
+
+
+def serve(limit: Limit, seconds: float, parent: Connection) -> None:
+    """The body of the child process: tell the URL, and the tally when the seconds are over."""
+    script = Limited(limit, seconds)
+    with FakeSite(script, verify=True, record=False) as site:
+        parent.send(site.url)
+        script.begun.wait(PATIENCE)
+        time.sleep(seconds)
+        parent.send(script.tally)
+        parent.poll(PATIENCE)  # requests that are under way find the site there
 
 
 @contextlib.contextmanager
-def running(limit: Limit) -> Iterator[int]:
-    """The port of a server in a child process."""
+def running(limit: Limit, seconds: float) -> Iterator[tuple[str, Connection]]:
+    """The URL of a site in a child process, and the connection that its tally will come on."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    child = context.Process(target=serve, args=(limit, theirs), daemon=True)
+    child = context.Process(target=serve, args=(limit, seconds, theirs), daemon=True)
     child.start()
+    theirs.close()  # so that the end of the child is noticed here
     try:
-        yield ours.recv()
+        yield ours.recv(), ours
     finally:
         child.terminate()
         child.join()
+        ours.close()
 
 
-class Connections:
-    """One connection for each thread; an instance is a `Send`."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._local = threading.local()
-
-    def __call__(self) -> tuple[bool, float | None]:
-        if not hasattr(self._local, "connection"):
-            self._local.connection = http.client.HTTPConnection("127.0.0.1", self._port)
-        self._local.connection.request("POST", "/", body=b"{}")
-        reply = self._local.connection.getresponse()
-        reply.read()
-        header = reply.headers["Retry-After"]
-        return reply.status == 200, None if header is None else float(header)
+def paced(url: str, threads: int, site: Connection) -> int:
+    """Run a batch without an end until the site's tally is there; returns what was given up."""
+    given_up = 0
+    prompts = itertools.repeat(QUESTION)
+    with (
+        Client(url, secret="") as client,
+        client.batch(prompts, max_workers=threads, ordered=False, progress=False) as batch,
+    ):
+        for result in batch:
+            if site.poll():
+                break
+            given_up += not result.ok
+    return given_up
 
 
-class Tally:
-    """Counts what happens until the time is over."""
+def backed_off(url: str, threads: int, site: Connection) -> int:
+    """The same the usual way: a session in each thread, and five attempts for each prompt."""
+    over = threading.Event()
 
-    def __init__(self, stop: threading.Event) -> None:
-        self.stop = stop
-        self.accepted = self.rejected = self.first_burst = self.given_up = 0
-        self._lock = threading.Lock()
+    def work() -> int:
+        given_up = 0
+        with requests.Session() as session:
+            while not over.is_set():
+                try:
+                    ask(session)
+                except tenacity.RetryError:
+                    given_up += not over.is_set()
+        return given_up
 
-    def count(self, name: str) -> None:
-        with self._lock:
-            if not self.stop.is_set():
-                setattr(self, name, getattr(self, name) + 1)
-
-
-def paced(send: Send, pacer: Pacer, tally: Tally) -> None:
-    """Send one prompt until it is accepted; a retry waits for Retry-After and takes a new turn."""
-    for _ in range(5):
-        number = pacer.acquire(cancelled=tally.stop)
-        unpaced = pacer.rate is None
-        accepted, retry_after = send()
-        if accepted:
-            tally.count("accepted")
-            return
-        pacer.rejected(number, retry_after)
-        tally.count("first_burst" if unpaced else "rejected")
-        if tally.stop.wait(retry_after or 0):
-            return
-    tally.count("given_up")
-
-
-def backed_off(send: Send, tally: Tally) -> None:
-    """Send one prompt the usual way: five attempts with a random exponential wait."""
-    retrying = tenacity.Retrying(
+    @tenacity.retry(
         wait=tenacity.wait_random_exponential(multiplier=1, max=60),
-        stop=tenacity.stop_after_attempt(5) | tenacity.stop_when_event_set(tally.stop),
-        retry=tenacity.retry_if_result(lambda accepted: not accepted),
-        sleep=tenacity.sleep_using_event(tally.stop),
-        retry_error_callback=lambda state: False,
+        stop=tenacity.stop_after_attempt(ATTEMPTS) | tenacity.stop_when_event_set(over),
+        sleep=tenacity.sleep_using_event(over),
     )
+    def ask(session: requests.Session) -> None:
+        body = request_body(Site(url), [{"role": "user", "content": QUESTION}], now=time.time())
+        with session.post(f"{url}/api/generate", data=body, stream=True, timeout=PATIENCE) as reply:
+            reply.raise_for_status()
+            for _ in reply.iter_content(None):
+                pass
 
-    def attempt() -> bool:
-        accepted, _ = send()
-        tally.count("accepted" if accepted else "rejected")
-        return accepted
-
-    if not retrying(attempt):
-        tally.count("given_up")
-
-
-def measure(cell: Cell, seconds: float, peer: bool, connect: Callable[[int], Send]) -> Tally:
-    """Keep all threads of a cell busy for so many seconds."""
-    tally, pacer = Tally(threading.Event()), Pacer()
-
-    def work(send: Send) -> None:
-        with contextlib.suppress(Cancelled):
-            while not tally.stop.is_set():
-                backed_off(send, tally) if peer else paced(send, pacer, tally)
-
-    with running(cell.limit) as port:
-        send = connect(port)
-        threads = [threading.Thread(target=work, args=(send,)) for _ in range(cell.threads)]
-        for thread in threads:
-            thread.start()
-        time.sleep(seconds)
-        tally.stop.set()
-        for thread in threads:
-            thread.join()
-    return tally
+    with ThreadPoolExecutor(threads) as pool:
+        counts = [pool.submit(work) for _ in range(threads)]
+        try:
+            site.poll(None)
+        finally:
+            over.set()
+    return sum(count.result() for count in counts)
 
 
-def unlimited(pace: bool, connect: Callable[[int], Send]) -> float:
-    """Seconds for 200 prompts on 32 threads against a server without a limit."""
-    pacer, never = Pacer(), threading.Event()
-    with running(NoLimit()) as port, ThreadPoolExecutor(32) as pool:
-        send = connect(port)
-
-        def prompt(_: int) -> None:
-            if pace:
-                pacer.acquire(cancelled=never)
-            send()
-
-        started = time.perf_counter()
-        list(pool.map(prompt, range(200)))
-        return time.perf_counter() - started
-
-
-def report(seconds: float, connect: Callable[[int], Send] = Connections) -> None:
-    """Print a line for each cell; `connect` makes a `Send` for a port, to try another client."""
+def report(seconds: float) -> None:
+    """Print a line for each cell and policy."""
     print(f"{'cell':36} {'policy':10} {'used':>5} {'rejected':>9} {'1st burst':>9} {'gave up':>7}")
     for cell in CELLS:
-        for peer in (False, True):
-            tally = measure(cell, seconds, peer, connect)
+        for policy, run in (("pacer", paced), ("tenacity", backed_off)):
+            with running(cell.limit, seconds) as (url, site):
+                given_up = run(url, cell.threads, site)
+                tally: Tally = site.recv()
             used = tally.accepted / cell.limit.allowed(seconds)
             rejected = tally.rejected / max(1, tally.accepted)
-            print(f"{cell.title:36} {'tenacity' if peer else 'pacer':10} {used:5.3f}", end="")
-            print(f" {rejected:9.1%} {tally.first_burst:9} {tally.given_up:7}")
-    print("\nno limit, 200 prompts, 32 threads: ", end="")
-    print(f"pacer {unlimited(True, connect):.2f} s, none {unlimited(False, connect):.2f} s")
+            print(f"{cell.title:36} {policy:10} {used:5.3f} {rejected:9.1%}", end="")
+            print(f" {tally.first_burst:9} {given_up:7}", flush=True)
