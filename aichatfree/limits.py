@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import weakref
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
@@ -116,6 +117,34 @@ class Call:
             f"The call was not finished within its total of {self.timeout.total:g} s. Allow more "
             "with timeout=Timeout(total=...)."
         )
+
+
+class OpenCalls:
+    """The calls that somebody may still wait for.
+
+    Plain weak references and not a ``WeakSet``: a Ctrl-C in one of its callbacks would be lost.
+    """
+
+    def __init__(self) -> None:
+        self._calls: list[weakref.ref[Call]] = []
+        self._tidy_at = 64
+        self._lock = threading.Lock()
+
+    def add(self, call: Call) -> None:
+        """From now on :meth:`cancel` cancels it too."""
+        with self._lock:
+            self._calls.append(weakref.ref(call))
+            if len(self._calls) >= self._tidy_at:
+                self._calls = [known for known in self._calls if known() is not None]
+                self._tidy_at = 64 + 2 * len(self._calls)
+
+    def cancel(self) -> None:
+        """Cancel all of them."""
+        with self._lock:
+            calls = [known() for known in self._calls]
+        for call in calls:
+            if call is not None:
+                call.cancel()
 
 
 def cancelled_error() -> APIError:

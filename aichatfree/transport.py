@@ -11,7 +11,6 @@ import queue
 import socket
 import threading
 import time
-import weakref
 from collections import OrderedDict, deque
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any, Final
@@ -31,7 +30,7 @@ from .connection_errors import (
 )
 from .errors import AIChatFreeError, APIError, ReplyTooLargeError
 from .forks import renew_after_fork
-from .limits import Call, Timeout, Watchdog, cancelled_error
+from .limits import Call, OpenCalls, Timeout, Watchdog, cancelled_error
 
 log = logging.getLogger("aichatfree.requests")
 
@@ -166,9 +165,11 @@ class Exchange:
         """Give the connection back if the reply was read to its end, or close it; idempotent."""
         self._watchdog.unwatch(self)
         self._call.hold(None)
-        if self._response is not None:
+        # Let go of: the idle connection keeps its last exchange, and the reply keeps the pool.
+        response, self._response = self._response, None
+        if response is not None:
             with contextlib.suppress(*TRANSPORT_ERRORS):
-                self._response.close()
+                response.close()
         self._log()
 
     def _log(self) -> None:
@@ -420,7 +421,7 @@ class Transport:
         """Make everything that threads and processes must not inherit."""
         self._lock = threading.Lock()
         self._watchdog: Watchdog[Exchange] = Watchdog()
-        self.calls: weakref.WeakSet[Call] = weakref.WeakSet()
+        self.calls = OpenCalls()
         self._pool_size = self._max_connections
         self._prepared: dict[str, requests.PreparedRequest] = {}
         if self._own_session:
@@ -544,8 +545,7 @@ class Transport:
     def close(self) -> None:
         """Cancel what is under way and close the connections, for good."""
         self._closed = True
-        for call in list(self.calls):
-            call.cancel()
+        self.calls.cancel()
         self._watchdog.stop()
         if self._own_session and self._session is not None:
             self._session.close()
