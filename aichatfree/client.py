@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -349,7 +350,8 @@ class Client:
         if isinstance(policy, RetryPolicy) and policy.max_elapsed is not None:
             call.patience = policy.max_elapsed
         send = self._sender(messages, temperature, call)
-        return Stream(send, call, retrying_for(policy, call), whole=whole, on_end=on_end)
+        retrying = partial(retrying_for, policy, call)
+        return Stream(send, call, retrying, whole=whole, on_end=on_end)
 
     def _generate_patiently(self, prompt: Prompt, temperature: float | None, call: Call) -> Reply:
         """An answer for a batch: rejections are the pacer's affair, and never used up."""
@@ -357,7 +359,8 @@ class Client:
         if not settings.site.dialect.temperature:
             temperature = None
         send = self._sender(self._messages(prompt, None), temperature, call)
-        retrying = retrying_for(settings.retry, call, patient=settings.retry is not None)
+        patient = settings.retry is not None
+        retrying = partial(retrying_for, settings.retry, call, patient=patient)
         later = call.start_with_first_turn
         return Stream(send, call, retrying, whole=True, on_start=later).reply()
 

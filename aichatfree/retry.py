@@ -6,7 +6,6 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal, TypeAlias
@@ -119,15 +118,16 @@ class RetryPolicy:
             patient: whether rejections do not count, because a pacer sees to them.
         """
         stop: tenacity.stop.stop_base = tenacity.stop_after_attempt(self.max_attempts)
-        if self.max_elapsed is not None:
-            stop = stop | tenacity.stop_before_delay(self.max_elapsed)
+        latest = call.deadline
         if patient:
             stop = _stop_after_failures(self.max_attempts)
+        elif self.max_elapsed is not None:
+            latest = min(latest, call.started + self.max_elapsed)
         return tenacity.Retrying(
             sleep=call.sleep,
             retry=tenacity.retry_if_exception(is_retryable),
             wait=self._wait_patiently if patient else self._wait,
-            stop=stop | _stop_with_call(call),
+            stop=stop | _stop_with_call(call, latest),
             before_sleep=_log_retry,
             reraise=True,
         )
@@ -177,25 +177,24 @@ def retrying_for(retry: Retry, call: Call, *, patient: bool = False) -> tenacity
         # A copy, because a Retrying keeps the state of its last call. Its own way of sleeping is
         # kept, unless it is tenacity's, which cannot be cancelled.
         sleep = call.sleep if retry.sleep is tenacity.nap.sleep else retry.sleep
-        own, ours = retry.stop, _stop_with_call(call)
-        stop = _either(own, ours)
+        own, ours = retry.stop, _stop_with_call(call, call.deadline)
+
+        def stop(state: tenacity.RetryCallState) -> bool:
+            state.start_time = call.started  # the first attempt was made before
+            return own(state) or ours(state)
+
         # No callback, because its value would be taken for an answer.
         return retry.copy(sleep=sleep, stop=stop, reraise=True, retry_error_callback=None)
     return (retry or RetryPolicy(max_attempts=1)).retrying(call, patient=patient)
 
 
-def _either(
-    one: tenacity.stop.StopBaseT, other: tenacity.stop.StopBaseT
-) -> Callable[[tenacity.RetryCallState], bool]:
-    return lambda state: one(state) or other(state)
-
-
 class _stop_with_call(tenacity.stop.stop_base):  # noqa: N801  (named as tenacity's own)
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, latest: float) -> None:
         self._call = call
+        self._latest = latest
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
-        too_late = time.monotonic() + retry_state.upcoming_sleep >= self._call.deadline
+        too_late = time.monotonic() + retry_state.upcoming_sleep >= self._latest
         return too_late or self._call.stop.is_set()
 
 

@@ -83,7 +83,7 @@ class Stream(Iterator[str]):
         self,
         send: Callable[[], Iterator[str]],
         call: Call,
-        retrying: tenacity.Retrying,
+        retrying: Callable[[], tenacity.Retrying],
         *,
         whole: bool = False,
         on_start: Callable[[], None] | None = None,
@@ -211,11 +211,27 @@ class Stream(Iterator[str]):
     def _read_on(self) -> None:
         if self._source is None:
             self._on_start()
-            self._retrying(self._attempt)
+            self._ask()
         elif (chunk := next(self._source, None)) is None:
             self._complete = True
         else:
             self._chunks.append(chunk)
+
+    def _ask(self) -> None:
+        """Make the first attempt, and the further ones if it fails."""
+        try:
+            self._attempt()
+        except APIError as error:
+            # Only now, because most calls need no second attempt, and tenacity costs a tenth of
+            # a request. To tenacity it looks as if it had made the first one itself.
+            failed = [error]
+
+            def attempt() -> None:
+                if failed:
+                    raise failed.pop()
+                self._attempt()
+
+            self._retrying()(attempt)
 
     def _attempt(self) -> None:
         """Send the request, and read what the retries are responsible for."""
