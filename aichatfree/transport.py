@@ -366,6 +366,12 @@ class _Adapter(HTTPAdapter):
             target = self._targets[request.url] = super().request_url(request, proxies)
         return target
 
+    def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+        super().close()
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOLS

@@ -122,7 +122,7 @@ def test_64_threads_survive_the_close_of_their_client() -> None:
             errors = [call.exception(10) for call in calls]
         assert time.monotonic() - closed < 5
     assert {isinstance(error, AIChatFreeError) for error in errors} == {True}
-    assert {str(error) for error in errors} == {
+    assert {str(error) for error in errors} <= {
         "The answer was cancelled before its end.",
         "This client is closed: make a new one.",
     }
