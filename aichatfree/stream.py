@@ -212,10 +212,11 @@ class Stream(Iterator[str]):
         if self._source is None:
             self._on_start()
             self._ask()
-        elif (chunk := next(self._source, None)) is None:
-            self._complete = True
         else:
-            self._chunks.append(chunk)
+            for chunk in self._source:
+                self._chunks.append(chunk)
+                return
+            self._complete = True
 
     def _ask(self) -> None:
         """Make the first attempt, and the further ones if it fails."""

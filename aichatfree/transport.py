@@ -56,7 +56,7 @@ class Exchange:
     """
 
     def __init__(
-        self, call: Call, host: str, watchdog: Watchdog[Exchange], max_bytes: int | None
+        self, call: Call, host: str, watchdog: Watchdog[Exchange], max_bytes: float
     ) -> None:
         self._call = call
         self._host = host
@@ -112,15 +112,21 @@ class Exchange:
             APITimeoutError: it was silent for too long, or the call's time is up.
             ReplyTooLargeError: it is longer than it may be.
         """
+        latest = self._call.deadline
         try:
+            # Few calls in here: answers of many small chunks spend their time in this loop.
             for piece in self._raw_pieces():
                 if self._fate is not None:
                     break
-                self._count(piece)
+                self.chunks += 1
+                self.received += len(piece)
+                if self.received > self._max_bytes:
+                    raise self._too_large()
                 # A reader that takes its time is not the site's silence.
-                self.deadline = self._call.deadline
+                self.deadline = latest
                 yield piece
-                self._alive()
+                silent = time.monotonic() + self._silence
+                self.deadline = silent if silent < latest else latest
             if self._fate is not None:
                 raise self._fate
             self._outcome = "ended"
@@ -138,7 +144,7 @@ class Exchange:
         if getattr(raw, "chunked", False):
             # Chunks come whole, so that the failure tail can be told; only one that is too large
             # anyway is cut, because it would have to be held in memory.
-            largest = None if self._max_bytes is None else self._max_bytes + 1
+            largest = None if self._max_bytes == math.inf else int(self._max_bytes) + 1
             yield from raw.stream(largest, decode_content=True)
             return
         # read1 is the one call that neither waits for a full buffer nor loses the end.
@@ -204,14 +210,11 @@ class Exchange:
         meaning = error_in_reply if begun else error_before_reply
         return meaning(error, host=self._host, timeout=self._call.timeout)
 
-    def _count(self, piece: bytes) -> None:
-        self.chunks += 1
-        self.received += len(piece)
-        if self._max_bytes is not None and self.received > self._max_bytes:
-            raise ReplyTooLargeError(
-                f"The answer of {self._host} grew beyond {self._max_bytes} bytes and was given "
-                "up. If such an answer is right, allow more with max_reply_bytes=."
-            )
+    def _too_large(self) -> APIError:
+        return ReplyTooLargeError(
+            f"The answer of {self._host} grew beyond {self._max_bytes} bytes and was given up. "
+            "If such an answer is right, allow more with max_reply_bytes=."
+        )
 
     def _reason_to_end(self) -> APIError:
         now = time.monotonic()
@@ -510,7 +513,7 @@ class Transport:
         if self._closed:
             raise AIChatFreeError("This client is closed: make a new one.")
         call.check()
-        exchange = Exchange(call, self._host, self._watchdog, self.max_reply_bytes)
+        exchange = Exchange(call, self._host, self._watchdog, self.max_reply_bytes or math.inf)
         left = call.deadline - time.monotonic()
         log.debug("%s is sent %d bytes, attempt %d", self._host, len(body), call.attempts)
         _sending.exchange = exchange
