@@ -203,6 +203,12 @@ BEFORE_REPLY = [
     ),
     Case("204", serving(Answer(status=204, body="")), "EmptyReplyError", again=False),
     Case("redirect to another host", redirect, "ProtocolError", again=False, stops_batch=True),
+    Case(
+        "an error's text that trickles for ever",
+        serving(Answer(status=500, stream=repeat("x"), gap=0.2)),
+        "ServerError",
+        settings=quick(),
+    ),
 ]
 
 
