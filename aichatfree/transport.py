@@ -152,12 +152,13 @@ class Exchange:
             yield piece
 
     def read_up_to(self, limit: int) -> bytes:
-        """The first ``limit`` bytes of the body, or what arrives before it breaks off."""
+        """The first ``limit`` bytes of the body, or what comes before it breaks off or drags on."""
         body = b""
+        enough = time.monotonic() + self._silence
         try:
             for piece in self.pieces():
                 body += piece
-                if len(body) >= limit:
+                if len(body) >= limit or time.monotonic() >= enough:
                     break
         except APIError:
             # An error reply cut short is still one, unless nobody waits for it.

@@ -106,6 +106,7 @@ def test_a_fault_is_told_for_what_it_is(case: Case, caller: str) -> None:
         seen = CALLERS[caller](client)
         sent = place.faults
         assert (seen.kind, seen.text) == (case.error, case.text)
+        assert not place.elsewhere
         if seen.error is not None:
             assert isinstance(seen.error, getattr(aichatfree, case.error or ""))
             assert seen.error.attempts == times_sent(case, caller)

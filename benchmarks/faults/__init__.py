@@ -1,0 +1,1 @@
+"""What clients say of every fault in ``tests/faults/cases.py``."""
