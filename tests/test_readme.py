@@ -82,3 +82,12 @@ def test_ci_sets_up_as_the_readme_says() -> None:
     for command in commands:
         for part in command.split(" && "):
             assert part in script
+
+
+PROMISED = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", README)
+
+
+@pytest.mark.parametrize(("file", "name"), PROMISED)
+def test_every_promise_has_its_test(file: str, name: str) -> None:
+    """The tests that the README names are there."""
+    assert f"def {name or 'test_'}" in (ROOT / file).read_text(encoding="utf-8")
