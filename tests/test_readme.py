@@ -84,7 +84,7 @@ def test_ci_sets_up_as_the_readme_says() -> None:
             assert part in script
 
 
-PROMISED = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", README)
+PROMISED = re.findall(r"`(tests/[\w/]*test_\w+\.py)(?:::(\w+))?`", README)
 
 
 @pytest.mark.parametrize(("file", "name"), PROMISED)
