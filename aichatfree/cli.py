@@ -12,23 +12,21 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from . import (
-    AIChatFreeError,
-    Chat,
-    Client,
-    RetryPolicy,
-    Stream,
-    Timeout,
-    __version__,
-)
-from .batch import Batch, BatchResult
-from .batch.journal import row_of
-from .batch.records import PromptLines
+from ._version import __version__
+from .errors import AIChatFreeError
+from .limits import Timeout
 from .terminal import without_control, write_answer
+
+if TYPE_CHECKING:
+    # The commands import what they need of these, so that --help does not wait for it.
+    from .batch import Batch, BatchResult
+    from .chat import Chat
+    from .client import Client
+    from .stream import Stream
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -73,6 +71,8 @@ def open_client(
                 secret = secrets.token_hex(16)
                 gateway = stack.enter_context(Gateway(loaded(SmolLM2(), stack), secret=secret))
                 base_url, settings = gateway.url, {**settings, "secret": secret}
+            from .client import Client
+
             client = Client(base_url, dialect=dialect, model=model, **settings)
         yield stack.enter_context(client)
 
@@ -285,6 +285,8 @@ def batch(
         raise click.UsageError("--local answers on this machine, --dask does not.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     show_log("aichatfree.batch", "%(message)s")
+    from .batch.records import PromptLines
+
     source = PromptLines(sys.stdin.buffer) if prompts == "-" else prompts
     with ExitStack() as stack:
         client = stack.enter_context(
@@ -333,6 +335,8 @@ def run_batch(results: Batch, output: str | None) -> int:
 
 
 def print_result(result: BatchResult) -> None:
+    from .batch.journal import row_of
+
     click.echo(json.dumps(row_of(result), ensure_ascii=not is_utf8(sys.stdout)))
 
 
@@ -359,7 +363,7 @@ def check(**site: Any) -> int:
     Example:
       aichatfree check --base-url https://aichatfree.info
     """
-    with open_client(**site, retry=RetryPolicy(max_attempts=1)) as client:
+    with open_client(**site) as client:
         health = client.check()
     click.echo(without_control(str(health)))
     return 0 if health.ok else 1

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -331,3 +333,11 @@ def test_a_reply_is_a_value() -> None:
     assert make() == make()
     with pytest.raises(AttributeError):
         make().text = "b"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("module", ["aichatfree", "aichatfree.cli"])
+def test_importing_needs_no_network_library(module: str) -> None:
+    """They are imported when a client is made, so that a script and `--help` begin at once."""
+    code = f"import sys, {module}; print(*{{'requests', 'urllib3', 'tenacity'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
