@@ -98,6 +98,16 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
         pending.extend(each for each in inner if isinstance(each, BaseException))
 
 
+def forget_request(error: BaseException) -> None:
+    """Let no cause of an error keep the request: its body has the password and the prompt.
+
+    An error stays for long, and some engines (Dask) send it elsewhere with all its causes.
+    """
+    for cause in causes_of(error):
+        if isinstance(cause, requests.RequestException):
+            cause.request = cause.response = None
+
+
 def _reason(causes: list[BaseException]) -> str:
     """The innermost cause in a few words; never a body, an address or a header."""
     for cause in reversed(causes):

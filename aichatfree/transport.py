@@ -26,6 +26,7 @@ from .connection_errors import (
     TRANSPORT_ERRORS,
     error_before_reply,
     error_in_reply,
+    forget_request,
     silence_error,
 )
 from .errors import AIChatFreeError, APIError, ReplyTooLargeError
@@ -199,6 +200,7 @@ class Exchange:
 
     def error(self, error: Exception, *, begun: bool) -> APIError:
         """What a failure of the connection means for this exchange."""
+        forget_request(error)
         meaning = self._meaning(error, begun)
         self._outcome = type(meaning).__name__
         return meaning

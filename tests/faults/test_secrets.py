@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tblib import pickling_support
 
 from aichatfree import APIError, Client, Timeout
 from aichatfree.batch import make_shards
@@ -22,6 +23,9 @@ from aichatfree.testing import Answer, FakeSite, Raw, Request
 SECRET = "s3cret-of-the-site"
 PASSWORD = "passw0rd-of-mine"
 PROMPT = "words-of-my-prompt"
+# As Dask does: errors then travel with all their causes.
+pickling_support.install()
+
 HIDDEN = {"AICHATFREE_SECRET": SECRET, "AICHATFREE_PASSWORD": PASSWORD}
 
 MISHAPS = [
@@ -62,7 +66,7 @@ def signatures(requests: list[Request]) -> set[str]:
 def assert_nothing_hidden_in(text: str, requests: list[Request], *also: str) -> None:
     assert requests
     for words in {SECRET, PASSWORD, *signatures(requests), *also}:
-        assert words not in text
+        assert words not in text, text[max(0, text.find(words) - 600) : text.find(words) + 200]
 
 
 def everything_about(error: BaseException) -> str:
