@@ -181,8 +181,8 @@ def test_ctrl_c_at_any_moment_leaves_a_client_that_works() -> None:
                     client.generate("again")
             except KeyboardInterrupt:
                 interrupted += 1
-            reply = client.generate(str(number))
-            assert (reply.text, reply.attempts) == (f"echo {number}", 1), reply
+            reply = client.generate(str(number))  # rarely sent again, over a new connection
+            assert reply.text == f"echo {number}", reply
         client.close()
         time.sleep(0.2)
         print(interrupted, threading.active_count())
