@@ -6,12 +6,14 @@ import hmac
 import json
 import logging
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Final, NoReturn
 
+from ..connection_errors import causes_of, reason
 from ..error_replies import one_line
 from ..protocol import (
     GEMINI,
@@ -74,7 +76,8 @@ class App:
         except RefusalError as error:
             reply = error.reply
         except _CutError:
-            exchange.log(499, "cut off")
+            exchange.outcome = "cut off"
+            exchange.log(499)
             raise
         except Exception:
             logger.exception("a request failed")
@@ -133,6 +136,7 @@ class App:
                 # would look whole. So it goes out in one piece, with its length.
                 return Reply(200, (first + "".join(pieces)).encode(), headers)
         except EngineError as error:
+            exchange.outcome = f"the model: {_why(error)}"
             return engine_reply(error, dialect)
         return _Stream(headers, first, pieces, exchange)
 
@@ -242,7 +246,7 @@ class _Stream:
         self._first = first
         self._rest = rest
         self._exchange = exchange
-        self._outcome = "cut off"
+        exchange.outcome = "cut off"
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -251,15 +255,15 @@ class _Stream:
                 if piece:
                     self._exchange.chunks += 1
                     yield piece.encode()
-            self._outcome = ""
+            self._exchange.outcome = ""
         except EngineError as error:
-            self._outcome = f"broken off: {error.status} {error.code or ''}".rstrip()
+            self._exchange.outcome = f"broken off: {_why(error)}"
             raise _CutError("the answer broke off") from error
 
     def close(self) -> None:
         """Stop the engine, if it still runs, and write the log line."""
         self._rest.close()
-        self._exchange.log(200, self._outcome)
+        self._exchange.log(200)
 
 
 class _Exchange:
@@ -270,8 +274,9 @@ class _Exchange:
         self._what = one_line(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}", 100)
         self._started = time.monotonic()
         self.chunks = 0
+        self.outcome = ""
 
-    def log(self, status: int, outcome: str = "") -> None:
+    def log(self, status: int) -> None:
         logger.info(
             "%s %s %d, %d chunks, %.3f s%s",
             self._who,
@@ -279,8 +284,19 @@ class _Exchange:
             status,
             self.chunks,
             time.monotonic() - self._started,
-            f", {outcome}" if outcome else "",
+            f", {self.outcome}" if self.outcome else "",
         )
+
+
+def _why(error: EngineError) -> str:
+    """What failed, without the words of a model's server, which may repeat the question."""
+    words = [str(error.status)]
+    if error.code and re.fullmatch(r"[\w.-]{1,60}", error.code):
+        words.append(error.code)
+    _, *causes = causes_of(error)
+    if causes:
+        words.append(f"({reason(causes)})")
+    return " ".join(words)
 
 
 def _bytes(text: str) -> bytes:
