@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from typing import Any
 
@@ -40,10 +41,12 @@ class Turns:
         self.max_requests_per_minute = max_requests_per_minute
         self._last_words = ""
         self._retry_after: float | None = None
+        self._last_signed = 0
         self.after_fork()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
+        self._lock = threading.Lock()
         self._pacer = Pacer(self.max_requests_per_minute)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -91,6 +94,15 @@ class Turns:
             raise self._no_turn_in_time(call) from None
         call.turn_has_come()
         return turn
+
+    def time_to_sign(self) -> float:
+        """The time, but never the same millisecond twice.
+
+        Equal questions of two threads would have equal signatures, and look like a replay.
+        """
+        with self._lock:
+            self._last_signed = max(time.time_ns() // 1_000_000, self._last_signed + 1)
+            return (self._last_signed + 0.5) / 1000
 
     def _no_turn_in_time(self, call: Call) -> APIError:
         if time.monotonic() >= call.deadline:

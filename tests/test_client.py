@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -110,6 +112,17 @@ SYSTEM_PROMPTS: dict[str, tuple[dict[str, Any], Any, list[str]]] = {
         ["own", "Q"],
     ),
 }
+
+
+def test_no_two_requests_have_the_same_time(client_for: ClientFor) -> None:
+    """Equal questions of many threads are signed apart, so that no site takes them for replays."""
+    with FakeSite("Hello") as fake:
+        client = client_for(fake.url)
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda _: client.with_options().generate("Again"), range(200)))
+        times = [request.json["time"] for request in fake.requests]
+    assert len(set(times)) == 200
+    assert abs(max(times) / 1000 - time.time()) < 60
 
 
 @pytest.mark.parametrize("whose", SYSTEM_PROMPTS)
