@@ -25,6 +25,7 @@ from ..protocol import (
 )
 from .engine import Engine, EngineError
 from .generation import Generation
+from .replays import Replays
 from .replies import Headers, RefusalError, Reply, engine_reply, refusal, status_line
 
 logger = logging.getLogger("aichatfree.gateway")
@@ -53,13 +54,17 @@ class App:
         time_window: float | None,
         max_streams: int,
         max_body: int,
+        refuse_replays: bool = False,
     ) -> None:
+        if refuse_replays and time_window is None:
+            raise ValueError("refuse_replays needs a time_window: it is how long replays are known")
         self._engine = engine
         self._secret = secret
         self._passwords = [_bytes(password) for password in passwords]
         self._time_window = time_window
         self._max_streams = max_streams
         self._max_body = max_body
+        self._replays = Replays(time_window) if refuse_replays and time_window else None
         self._lock = threading.Lock()
         self._running: set[Generation] = set()
         self._stopping = threading.Event()
@@ -179,6 +184,10 @@ class App:
         right = generate_signature(stamp, text, self._secret)
         if not hmac.compare_digest(_bytes(sign), _bytes(right)):
             raise refusal(401, "Invalid signature.")
+        self._check_time(stamp)
+        self._check_replay(sign)
+
+    def _check_time(self, stamp: int) -> None:
         if self._time_window is None:
             return
         seconds = stamp / 1000 if stamp > 100_000_000_000 else stamp
@@ -189,6 +198,17 @@ class App:
                 f"Invalid signature: the client's clock is {abs(ahead):.0f} s "
                 f"{'ahead of' if ahead > 0 else 'behind'} the server's; set it right.",
             )
+
+    def _check_replay(self, sign: str) -> None:
+        if self._replays is None:
+            return
+        try:
+            new = self._replays.is_new(sign)
+        except OverflowError:
+            sentence = "Too many signatures to remember: try again in a while."
+            raise refusal(503, sentence, Retry_After="10") from None
+        if not new:
+            raise refusal(401, "Invalid signature: a replay of an earlier request; sign anew.")
 
     # --- answers ------------------------------------------------------------------------------
 
