@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+import math
 import queue
 import re
 import threading
@@ -25,6 +26,7 @@ from ..protocol import (
 )
 from .engine import Engine, EngineError
 from .generation import Generation
+from .guesses import Guesses
 from .replays import Replays
 from .replies import Headers, RefusalError, Reply, engine_reply, refusal, status_line
 
@@ -64,6 +66,7 @@ class App:
         self._time_window = time_window
         self._max_streams = max_streams
         self._max_body = max_body
+        self._guesses = Guesses()
         self._replays = Replays(time_window) if refuse_replays and time_window else None
         self._lock = threading.Lock()
         self._running: set[Generation] = set()
@@ -124,12 +127,11 @@ class App:
         return Reply(200, GREETING, (("Content-Type", "text/plain; charset=utf-8"),))
 
     def _auth(self, environ: Environ, exchange: _Exchange) -> Reply:
-        right = self._password_right(self._body(environ).get("pass"))
-        body = json.dumps({"code": 0 if right else -1}).encode()
-        return Reply(200, body)
+        right = self._let_in(environ, self._body(environ).get("pass"), signed=False)
+        return Reply(200, json.dumps({"code": 0 if right else -1}).encode())
 
     def _generate(self, environ: Environ, exchange: _Exchange) -> Reply | _Stream:
-        dialect, messages, temperature = self._checked(self._body(environ))
+        dialect, messages, temperature = self._checked(environ)
         gone = environ.get("waitress.client_disconnected", lambda: False)
         pieces = self._pieces(self._start(messages, temperature), gone)
         plain = (("Content-Type", "text/plain; charset=utf-8"),)
@@ -159,7 +161,8 @@ class App:
             raise refusal(400, "`pass` must be a string or null.")
         return body
 
-    def _checked(self, body: dict[str, Any]) -> tuple[Dialect, list[Message], float | None]:
+    def _checked(self, environ: Environ) -> tuple[Dialect, list[Message], float | None]:
+        body = self._body(environ)
         try:
             dialect, messages = decode_messages(body.get("messages"))
         except ValueError as error:
@@ -167,10 +170,28 @@ class App:
         temperature = body.get("temperature") if dialect.temperature else None
         if temperature is not None and not _is_temperature(temperature):
             raise refusal(400, "`temperature` must be a number from 0 to 2.")
-        if not self._password_right(body.get("pass")):
+        stamp: Any = body.get("time")
+        sign: Any = body.get("sign")
+        signed = self._is_signature(stamp, sign, messages[-1]["content"])
+        if not self._let_in(environ, body.get("pass"), signed):
             raise refusal(401, "Invalid password.")
-        self._check_signature(body.get("time"), body.get("sign"), messages[-1]["content"])
+        if not signed:
+            raise refusal(401, "Invalid signature.")
+        self._check_time(stamp)
+        self._check_replay(sign)
         return dialect, messages, temperature
+
+    def _let_in(self, environ: Environ, given: str | None, signed: bool) -> bool:
+        """Whether the password is right, unless too many were wrong."""
+        right = self._password_right(given)
+        # No password is no guess: a client that asks whether one is needed must not have to wait.
+        if not self._passwords or not given:
+            return right
+        wait = math.ceil(self._guesses.wait(environ.get("REMOTE_ADDR", "-"), signed, right))
+        if wait:
+            sentence = f"Too many wrong passwords: try again in {wait} s."
+            raise refusal(429, sentence, Retry_After=str(wait))
+        return right
 
     def _password_right(self, given: str | None) -> bool:
         if not self._passwords:
@@ -178,14 +199,11 @@ class App:
         # A sum, which looks at all of them: the time taken must not tell which it was.
         return sum(hmac.compare_digest(_bytes(given or ""), each) for each in self._passwords) > 0
 
-    def _check_signature(self, stamp: object, sign: object, text: str) -> None:
+    def _is_signature(self, stamp: object, sign: object, text: str) -> bool:
         if type(stamp) is not int or abs(stamp) > SAFE_INTEGER or not isinstance(sign, str):
-            raise refusal(401, "Invalid signature.")
+            return False
         right = generate_signature(stamp, text, self._secret)
-        if not hmac.compare_digest(_bytes(sign), _bytes(right)):
-            raise refusal(401, "Invalid signature.")
-        self._check_time(stamp)
-        self._check_replay(sign)
+        return hmac.compare_digest(_bytes(sign), _bytes(right))
 
     def _check_time(self, stamp: int) -> None:
         if self._time_window is None:

@@ -29,6 +29,7 @@ class Gateway:
         port: the port to listen on; 0 for any free one.
         secret: the key of the signatures.
         password: the password or passwords that clients may use; ``None`` lets everybody in.
+            After three wrong ones an address has to wait before another is looked at.
         time_window: seconds that a request's ``time`` may be off; ``None`` for any time.
         max_streams: answers that may run at once; further questions are refused with a 503.
         max_body: bytes that a request's body may have.

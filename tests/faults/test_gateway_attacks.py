@@ -1,19 +1,22 @@
-"""The gateway under attack: replays."""
+"""The gateway under attack: replays and guessed passwords."""
 
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 import requests
 
-from aichatfree import AuthenticationError, Client
+from aichatfree import AuthenticationError, Client, RateLimitError
 from aichatfree.error_replies import error_from_reply
 from aichatfree.gateway import Gateway
+from aichatfree.gateway.guesses import Guesses
 from aichatfree.gateway.replays import Replays
 from aichatfree.protocol import Message, Site, generate_signature, messages_from, request_body
 
@@ -34,15 +37,26 @@ class Clock:
     """A clock that is set by hand."""
 
     now = 1_000.0
+    looks = 0
 
     def __call__(self) -> float:
-        return self.now
+        now = self.now
+        self.looks += 1
+        return now
 
 
 def signed(text: str = "Hello", secret: str = "", password: str | None = None) -> bytes:
     site = Site(secret=secret)
     messages = messages_from(text, None, site.dialect)
     return request_body(site, messages, now=time.time(), password=password)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock by which gateways count guesses."""
+    clock = Clock()
+    monkeypatch.setattr("aichatfree.gateway.app.Guesses", lambda: Guesses(clock))
+    return clock
 
 
 def post(gateway: Gateway, body: bytes, path: str = "/api/generate") -> requests.Response:
@@ -153,3 +167,153 @@ def test_signatures_are_forgotten_when_their_time_is_over(
     clock.now += 2
     assert replays.is_new("c")
     assert replays.is_new("d")
+
+
+# --- guessed passwords ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/api/auth", "/api/generate"])
+def test_who_guesses_passwords_has_to_wait(path: str, clock: Clock) -> None:
+    """After three wrong ones even the right one has to wait, and is told for how long."""
+    right = signed(secret="s", password="right")
+    wrong = [signed(secret="s", password=f"wrong {i}") for i in range(4)]
+    with Gateway(Echo(), secret="s", password="right") as gateway:
+        replies = [post(gateway, body, path) for body in (*wrong, right)]
+        looked_at = 200 if path == "/api/auth" else 401
+        assert [reply.status_code for reply in replies] == [looked_at] * 3 + [429] * 2
+        assert replies[-1].headers["Retry-After"] == "1"
+        assert "wrong passwords" in replies[-1].json()["error"]["message"]
+        clock.now += 1
+        assert post(gateway, right, path).text in ('{"code": 0}', "Hello")
+
+
+def test_a_client_that_has_to_wait_waits(clock: Clock) -> None:
+    """Who knows the password gets through after another one's guesses at the same address."""
+    with (
+        Gateway(Echo(), secret="s", password="right") as gateway,
+        Client(gateway.url, secret="s", password="wrong", retry=None) as guesser,
+        Client(gateway.url, secret="s", password="right") as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        for _ in range(3):
+            with pytest.raises(AuthenticationError, match="password"):
+                guesser.generate("Hello")
+        with pytest.raises(RateLimitError, match="wrong passwords") as caught:
+            guesser.generate("Hello")
+        assert caught.value.retry_after == 1
+        looks = clock.looks
+        reply = pool.submit(client.generate, "Hello")
+        while clock.looks == looks and not reply.done():
+            time.sleep(0.01)
+        clock.now += 1
+        assert (reply.result().text, reply.result().attempts) == ("Hello", 2)
+
+
+@pytest.mark.parametrize("path", ["/api/auth", "/api/generate"])
+def test_three_hundred_guessers_block_nobody_who_can_sign(path: str) -> None:
+    """Few of their guesses are looked at, all are answered, and no thread is held up by them."""
+    stop = threading.Event()
+    replies: list[bytes] = []
+    body = signed(secret="?", password="wrong")
+    guess = f"POST {path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+    def guess_on(connections: list[socket.socket]) -> None:
+        while not stop.is_set():
+            for each in connections:
+                each.sendall(guess)
+            replies.extend(whole_reply(each) for each in connections)
+
+    with (
+        Gateway(Echo(), secret="s", password="right", max_streams=4) as gateway,
+        ExitStack() as stack,
+        Client(gateway.url, secret="s", password="right", retry=None) as client,
+    ):
+        host, port = gateway.url.removeprefix("http://").split(":")
+        connections = [
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=30))
+            for _ in range(300)
+        ]
+        attacker = threading.Thread(target=guess_on, args=[connections])
+        attacker.start()
+        try:
+            for i in range(20):
+                assert client.generate(f"question {i}").text == f"question {i}"
+        finally:
+            stop.set()
+            attacker.join()
+    looked_at = [reply for reply in replies if not reply.startswith(b"HTTP/1.1 429 ")]
+    assert len(replies) >= 300
+    assert len(looked_at) < 20
+    assert all(b"-1" in reply or b"Invalid password" in reply for reply in looked_at)
+
+
+def whole_reply(connection: socket.socket) -> bytes:
+    reply = connection.recv(65536)
+    while b"\r\n\r\n" not in reply:
+        reply += connection.recv(65536)
+    head, _, body = reply.partition(b"\r\n\r\n")
+    length = int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0])
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head + body
+
+
+def wrong(guesses: Guesses, times: int, address: str = "1.2.3.4") -> list[float]:
+    return [guesses.wait(address, signed=True, right=False) for _ in range(times)]
+
+
+def test_the_wait_doubles_up_to_a_few_seconds() -> None:
+    """However many wrong passwords there were."""
+    clock = Clock()
+    guesses = Guesses(clock)
+    assert wrong(guesses, 3) == [0, 0, 0]
+    waits = []
+    for _ in range(3_000):
+        (wait,) = wrong(guesses, 1)
+        waits.append(wait)
+        clock.now += wait
+        assert wrong(guesses, 1) == [0]
+    assert waits == [1, 2, 4] + [8] * 2_997
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_wrong_passwords_are_forgotten(quiet: bool) -> None:
+    """After a right one, or after some time without any."""
+    clock = Clock()
+    guesses = Guesses(clock)
+    wrong(guesses, 3)
+    clock.now += 302 if quiet else 2
+    if not quiet:
+        assert guesses.wait("1.2.3.4", signed=True, right=True) == 0
+    assert wrong(guesses, 4) == [0, 0, 0, 1]
+
+
+def test_each_address_waits_for_its_own_guesses() -> None:
+    """Its half of an IPv6 address a guesser may choose, so that half does not count."""
+    guesses = Guesses(Clock())
+    for guesser in ("1.2.3.4", "2001:db8::1"):
+        assert wrong(guesses, 4, guesser)[-1] == 1
+    for other in ("1.2.3.5", "2001:db8:1::1"):
+        assert guesses.wait(other, signed=True, right=True) == 0
+    assert guesses.wait("2001:db8::ffff:2", signed=True, right=True) == 1
+    assert guesses.wait("1.2.3.4", signed=False, right=True) == 0
+
+
+def test_guessers_from_everywhere_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever was quiet for longest is forgotten, and who goes on is not."""
+    monkeypatch.setattr("aichatfree.gateway.guesses.MOST", 10)
+    guesses = Guesses(Clock())
+    wrong(guesses, 3, "10.0.0.1")
+    wrong(guesses, 3, "10.0.0.2")
+    for i in range(9):
+        assert wrong(guesses, 1, "10.0.0.1") == [1]
+        wrong(guesses, 1, f"10.0.1.{i}")
+    assert wrong(guesses, 1, "10.0.0.2") == [0]
+
+
+def test_asking_without_a_password_is_no_guess() -> None:
+    """Pages ask whether one is needed, as often as they are opened."""
+    with Gateway(Echo(), password="right") as gateway:
+        replies = [post(gateway, b'{"pass": null}', "/api/auth") for _ in range(8)]
+        assert {reply.text for reply in replies} == {'{"code": -1}'}
+        assert post(gateway, signed(password="right")).text == "Hello"
