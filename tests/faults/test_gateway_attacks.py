@@ -1,14 +1,21 @@
-"""The gateway under attack: replays and guessed passwords."""
+"""The gateway under attack: replays, guessed passwords, any bytes at all."""
 
 from __future__ import annotations
 
+import gc
+import io
 import json
+import random
 import socket
+import sys
 import threading
 import time
+import tracemalloc
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 import requests
@@ -16,6 +23,7 @@ import requests
 from aichatfree import AuthenticationError, Client, RateLimitError
 from aichatfree.error_replies import error_from_reply
 from aichatfree.gateway import Gateway
+from aichatfree.gateway.app import App
 from aichatfree.gateway.guesses import Guesses
 from aichatfree.gateway.replays import Replays
 from aichatfree.protocol import Message, Site, generate_signature, messages_from, request_body
@@ -317,3 +325,96 @@ def test_asking_without_a_password_is_no_guess() -> None:
         replies = [post(gateway, b'{"pass": null}', "/api/auth") for _ in range(8)]
         assert {reply.text for reply in replies} == {'{"code": -1}'}
         assert post(gateway, signed(password="right")).text == "Hello"
+
+
+# --- any bytes at all -------------------------------------------------------------------------
+
+STAMP = 1_700_000_000_000
+HONEST: dict[str, Any] = {
+    "messages": [{"role": "user", "parts": [{"text": "Hello"}]}],
+    "time": STAMP,
+    "pass": "sesame",
+    "sign": generate_signature(STAMP, "Hello"),
+}
+OPENAI: dict[str, Any] = {
+    **HONEST,
+    "messages": [{"role": "system", "content": "x"}, {"role": "user", "content": "Hello"}],
+    "temperature": 1,
+}
+BODIES = [json.dumps(body).encode() for body in (HONEST, OPENAI)]
+ODD: list[Any] = [None, True, 0, -1, 1e308, 10**30, "", "x", "\ud83d", [], {}, [[]], {"": 0}]
+
+
+def random_body(rng: random.Random) -> bytes:
+    """Random bytes, or one of the honest bodies, more or less spoilt."""
+    kind = rng.random()
+    if kind < 0.1:
+        return rng.randbytes(rng.randrange(200))
+    body = bytearray(rng.choice(BODIES))
+    if kind < 0.5:
+        spoilt = json.loads(body)
+        at = spoilt if kind < 0.2 else spoilt["messages"][-1]
+        at[rng.choice([*at, "extra"])] = rng.choice([*ODD, [rng.choice(ODD)]])
+        return json.dumps(spoilt).encode()
+    for _ in range(rng.randrange(4)):
+        start = rng.randrange(len(body) + 1)
+        end = start + rng.randrange(9)
+        body[start:end] = rng.choice([b"", rng.randbytes(1), b'"', b"[", b"}", bytes(body[:end])])
+    return bytes(body)
+
+
+def status_of(app: App, body: bytes) -> str:
+    statuses: list[str] = []
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": "/api/generate",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "wsgi.input": io.BytesIO(body),
+    }
+    reply = app(environ, lambda status, headers: statuses.append(status))
+    assert b"".join(reply)
+    if hasattr(reply, "close"):
+        reply.close()
+    return statuses[0][:3]
+
+
+def test_a_hundred_thousand_bodies_do_no_harm() -> None:
+    """Each gives an answer or a refusal, never a 5xx, and leaves nothing in memory."""
+    rng = random.Random(20)
+    app = App(
+        Echo(), secret="", passwords=["sesame"], time_window=None, max_streams=2, max_body=10_000
+    )
+    found: Counter[str] = Counter()
+    found.update(status_of(app, random_body(rng)) for _ in range(5_000))
+    gc.collect()
+    before = sys.getallocatedblocks()
+    found.update(status_of(app, random_body(rng)) for _ in range(95_000))
+    gc.collect()
+    assert sys.getallocatedblocks() - before < 5_000
+    assert set(found) == {"200", "400", "401"}
+    assert min(found.values()) > 5_000
+
+
+def test_thousands_of_bodies_over_sockets_do_no_harm() -> None:
+    """So it is on real connections, where a reply belongs to its own request."""
+    rng = random.Random(21)
+
+    def send(number: int) -> set[int]:
+        return {session.post(url, random_body(rng), timeout=30).status_code for _ in range(number)}
+
+    with Gateway(Echo(), password="sesame") as gateway, requests.Session() as session:
+        url = f"{gateway.url}/api/generate"
+        found = send(2_000)
+        tracemalloc.start()
+        try:
+            send(100)
+            gc.collect()
+            before = tracemalloc.get_traced_memory()[0]
+            found |= send(1_000)
+            gc.collect()
+            grown = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+        assert found == {200, 400, 401}
+        assert grown < 100_000
+        assert post(gateway, signed(password="sesame")).text == "Hello"
