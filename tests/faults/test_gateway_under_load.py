@@ -254,7 +254,7 @@ def test_too_large_a_body_is_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path:
 # --- ends -------------------------------------------------------------------------------------
 
 SERVE = """
-import sys, threading
+import signal, sys, threading
 import aichatfree.gateway
 from aichatfree.__main__ import main
 
@@ -273,6 +273,8 @@ class Stub:
     def close(self): pass
 
 aichatfree.gateway.OpenAIUpstream = Stub
+# Whoever runs tests in the background of a shell ignores it, and so would this process.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv[1:] = ["serve", "--port", sys.argv[1], "--upstream", "http://stub/v1", "--model", "stub"]
 sys.exit(main())
 """
@@ -317,6 +319,10 @@ def serving(port: int = 0) -> Iterator[Serving]:
             process.kill()
 
 
+def client_of(server: Serving) -> Client:
+    return Client(server.url, timeout=Timeout(total=60))
+
+
 def begun(client: Client, prompt: str) -> Stream:
     """A stream whose first word is there."""
     stream = client.stream(prompt)
@@ -333,7 +339,7 @@ def assert_broken(stream: Stream) -> None:
 
 def test_a_killed_gateway_breaks_its_streams_and_another_takes_its_place() -> None:
     """No client takes what it got for whole, and the same port serves again at once."""
-    with serving() as killed, Client(killed.url) as client:
+    with serving() as killed, client_of(killed) as client:
         streams = [begun(client, "endless") for _ in range(8)]
         killed.process.kill()
         killed.process.wait(10)
@@ -346,12 +352,13 @@ def test_a_killed_gateway_breaks_its_streams_and_another_takes_its_place() -> No
 
 def test_ctrl_c_lets_answers_finish_and_breaks_the_rest() -> None:
     """What ends within the grace is whole, what does not is visibly broken."""
-    with serving() as server, Client(server.url, retry=None) as client:
+    with serving() as server, client_of(server) as client:
         short = [begun(client, "short") for _ in range(4)]
         endless = [begun(client, "endless") for _ in range(4)]
         server.process.send_signal(signal.SIGINT)
         end = time.monotonic() + 20
-        while server.listens() and time.monotonic() < end:
+        while server.listens():
+            assert time.monotonic() < end
             time.sleep(0.02)
         server.finish()
         with ThreadPoolExecutor(8) as pool:
