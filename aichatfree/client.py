@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -376,7 +375,7 @@ class Client:
             body = request_body(
                 settings.site,
                 messages,
-                now=time.time(),
+                now=self._turns.time_to_sign(),
                 password=settings.password,
                 model=settings.model,
                 temperature=temperature,

@@ -61,7 +61,7 @@ def error_before_reply(error: Exception, *, host: str, timeout: Timeout) -> APIE
             f"No secure connection to {host}: check that base_url= should begin with https://."
         )
     return APIConnectionError(
-        f"The connection to {host} broke before an answer came ({_reason(causes)}). Send it again."
+        f"The connection to {host} broke before an answer came ({reason(causes)}). Send it again."
     )
 
 
@@ -71,7 +71,7 @@ def error_in_reply(error: Exception, *, host: str, timeout: Timeout) -> APIError
     if any(isinstance(cause, (u3.ReadTimeoutError, TimeoutError)) for cause in causes):
         return silence_error(host, timeout)
     return StreamInterruptedError(
-        f"The connection to {host} broke in the middle of the answer ({_reason(causes)}): the "
+        f"The connection to {host} broke in the middle of the answer ({reason(causes)}): the "
         "answer is not whole. Send it again."
     )
 
@@ -108,7 +108,7 @@ def forget_request(error: BaseException) -> None:
             cause.request = cause.response = None
 
 
-def _reason(causes: list[BaseException]) -> str:
+def reason(causes: list[BaseException]) -> str:
     """The innermost cause in a few words; never a body, an address or a header."""
     for cause in reversed(causes):
         if isinstance(cause, socket.gaierror):

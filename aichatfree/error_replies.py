@@ -82,6 +82,11 @@ _CLOSER_ADVICE: Final[Sequence[tuple[type[APIStatusError], str, str]]] = (
     ),
     (
         AuthenticationError,
+        "replay",
+        "Another request had the same text at the same moment: send this one again.",
+    ),
+    (
+        AuthenticationError,
         "signature",
         "Set the site's secret with secret= (AICHATFREE_SECRET), and check this machine's clock.",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from typing import Any
 
@@ -13,6 +14,8 @@ from .pacing import Cancelled, DeadlineExceeded, Pacer
 
 LEAST_PER_MINUTE = 0.001
 MOST_PER_MINUTE = 1_000_000_000
+MOST_AHEAD = 1000
+"""Milliseconds that a signature's time may be ahead of the clock."""
 
 
 class Turns:
@@ -40,10 +43,12 @@ class Turns:
         self.max_requests_per_minute = max_requests_per_minute
         self._last_words = ""
         self._retry_after: float | None = None
+        self._last_signed = 0
         self.after_fork()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
+        self._lock = threading.Lock()
         self._pacer = Pacer(self.max_requests_per_minute)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -91,6 +96,17 @@ class Turns:
             raise self._no_turn_in_time(call) from None
         call.turn_has_come()
         return turn
+
+    def time_to_sign(self) -> float:
+        """The time, but not the same millisecond twice, as long as that is nearly true.
+
+        Equal questions of two threads would have equal signatures, and look like a replay.
+        """
+        with self._lock:
+            now = time.time_ns() // 1_000_000
+            # A clock that was set back, or more than 1,000 requests a second, must not lead astray.
+            self._last_signed = max(now, min(self._last_signed + 1, now + MOST_AHEAD))
+            return (self._last_signed + 0.5) / 1000
 
     def _no_turn_in_time(self, call: Call) -> APIError:
         if time.monotonic() >= call.deadline:

@@ -4,7 +4,9 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ import responses
 import aichatfree
 from aichatfree import OPENAI, Client, RateLimitError, Reply, RetryPolicy, Site, Timeout
 from aichatfree.testing import Answer, FakeSite, Request
+from aichatfree.turns import Turns
 from conftest import ClientFor
 
 
@@ -112,6 +115,23 @@ SYSTEM_PROMPTS: dict[str, tuple[dict[str, Any], Any, list[str]]] = {
         ["own", "Q"],
     ),
 }
+
+
+def test_no_two_requests_have_the_same_time(client_for: ClientFor) -> None:
+    """Equal questions of many threads are signed apart, so that no site takes them for replays."""
+    with FakeSite("Hello") as fake:
+        client = client_for(fake.url)
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda _: client.with_options().generate("Again"), range(200)))
+        times = [request.json["time"] for request in fake.requests]
+    assert len(set(times)) == 200
+    assert abs(max(times) / 1000 - time.time()) < 60
+
+
+def test_the_time_of_many_requests_stays_near_the_clock() -> None:
+    """Beyond a thousand a second some have the same time, but none is far ahead of it."""
+    turns = Turns(None)
+    assert max(turns.time_to_sign() for _ in range(10_000)) < time.time() + 1.01
 
 
 @pytest.mark.parametrize("whose", SYSTEM_PROMPTS)

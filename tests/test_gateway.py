@@ -16,7 +16,7 @@ import requests
 
 from aichatfree.error_replies import error_from_reply
 from aichatfree.errors import BadRequestError, OverloadedError, RateLimitError
-from aichatfree.gateway import EngineError, Gateway
+from aichatfree.gateway import EngineError, Gateway, OpenAIUpstream
 from aichatfree.protocol import (
     GEMINI,
     OPENAI,
@@ -528,6 +528,37 @@ def test_a_broken_answer_is_marked_in_the_log(caplog: pytest.LogCaptureFixture) 
         read_all(send(gateway, signed()))
     (message,) = caplog.messages
     assert message.endswith(", broken off: 502")
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (QUOTA, "429 insufficient_quota"),
+        (EngineError("topsecret", status=400, code="topsecret is no name"), "400"),
+        (ZeroDivisionError("topsecret"), r"500 \(ZeroDivisionError\)"),
+    ],
+)
+def test_the_log_says_why_there_was_no_answer(
+    caplog: pytest.LogCaptureFixture, error: Exception, why: str
+) -> None:
+    """With the model's status and code; not in its words, which may repeat the question."""
+    caplog.set_level(logging.INFO, "aichatfree.gateway")
+    with Gateway(Fake(then=error)) as gateway:
+        assert ask(gateway, signed()).status_code in (400, 500)
+    message = caplog.messages[-1]
+    assert re.search(rf" s, the model: {why}$", message), message
+    assert "topsecret" not in message
+
+
+def test_the_log_says_why_a_server_was_not_reached(caplog: pytest.LogCaptureFixture) -> None:
+    """Whether nothing listens there, or the name is wrong, or the network is down."""
+    caplog.set_level(logging.INFO, "aichatfree.gateway")
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
+    with Gateway(OpenAIUpstream(url, "tiny", "topsecret")) as gateway:
+        assert ask(gateway, signed()).status_code == 500
+    (message,) = caplog.messages
+    assert message.endswith(", the model: 500 fetch (ECONNREFUSED)")
 
 
 @pytest.mark.parametrize(

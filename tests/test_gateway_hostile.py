@@ -218,6 +218,8 @@ def test_a_chunked_request_is_understood(gateway: Gateway) -> None:
         b"POST /api/generate HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
         b"POST /api/generate HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n",
         b"POST /api/generate HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /api/generate HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"POST /api/generate HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
         b"GET http://[ HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\nX: " + b"y" * 40_000 + b"\r\n\r\n",
         b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
@@ -228,6 +230,13 @@ def test_a_chunked_request_is_understood(gateway: Gateway) -> None:
 def test_malformed_http_is_a_4xx(gateway: Gateway, sent: bytes) -> None:
     """It is refused with a status, and without a traceback in the log."""
     assert raw(gateway, sent).split(b" ")[1][:1] == b"4"
+
+
+def test_a_coded_request_is_told_what_is_understood(gateway: Gateway) -> None:
+    """A coding other than chunks is refused by name, not as if there were no such address."""
+    reply = requests.post(gateway.url, headers={"Transfer-Encoding": "gzip"}, timeout=10)
+    assert reply.status_code == 400
+    assert "The only Transfer-Encoding taken here is chunked." in reply.text
 
 
 def test_half_open_connections_disturb_nobody(gateway: Gateway) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+import math
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Final, NoReturn
 
+from ..connection_errors import causes_of, reason
 from ..error_replies import one_line
 from ..protocol import (
     GEMINI,
@@ -23,6 +26,8 @@ from ..protocol import (
 )
 from .engine import Engine, EngineError
 from .generation import Generation
+from .guesses import Guesses
+from .replays import Replays
 from .replies import Headers, RefusalError, Reply, engine_reply, refusal, status_line
 
 logger = logging.getLogger("aichatfree.gateway")
@@ -51,13 +56,18 @@ class App:
         time_window: float | None,
         max_streams: int,
         max_body: int,
+        refuse_replays: bool = False,
     ) -> None:
+        if refuse_replays and time_window is None:
+            raise ValueError("refuse_replays needs a time_window: it is how long replays are known")
         self._engine = engine
         self._secret = secret
         self._passwords = [_bytes(password) for password in passwords]
         self._time_window = time_window
         self._max_streams = max_streams
         self._max_body = max_body
+        self._guesses = Guesses()
+        self._replays = Replays(time_window) if refuse_replays and time_window else None
         self._lock = threading.Lock()
         self._running: set[Generation] = set()
         self._stopping = threading.Event()
@@ -74,7 +84,8 @@ class App:
         except RefusalError as error:
             reply = error.reply
         except _CutError:
-            exchange.log(499, "cut off")
+            exchange.outcome = "cut off"
+            exchange.log(499)
             raise
         except Exception:
             logger.exception("a request failed")
@@ -116,12 +127,11 @@ class App:
         return Reply(200, GREETING, (("Content-Type", "text/plain; charset=utf-8"),))
 
     def _auth(self, environ: Environ, exchange: _Exchange) -> Reply:
-        right = self._password_right(self._body(environ).get("pass"))
-        body = json.dumps({"code": 0 if right else -1}).encode()
-        return Reply(200, body)
+        right = self._let_in(environ, self._body(environ).get("pass"), signed=False)
+        return Reply(200, json.dumps({"code": 0 if right else -1}).encode())
 
     def _generate(self, environ: Environ, exchange: _Exchange) -> Reply | _Stream:
-        dialect, messages, temperature = self._checked(self._body(environ))
+        dialect, messages, temperature = self._checked(environ)
         gone = environ.get("waitress.client_disconnected", lambda: False)
         pieces = self._pieces(self._start(messages, temperature), gone)
         plain = (("Content-Type", "text/plain; charset=utf-8"),)
@@ -133,6 +143,7 @@ class App:
                 # would look whole. So it goes out in one piece, with its length.
                 return Reply(200, (first + "".join(pieces)).encode(), headers)
         except EngineError as error:
+            exchange.outcome = f"the model: {_why(error)}"
             return engine_reply(error, dialect)
         return _Stream(headers, first, pieces, exchange)
 
@@ -150,7 +161,8 @@ class App:
             raise refusal(400, "`pass` must be a string or null.")
         return body
 
-    def _checked(self, body: dict[str, Any]) -> tuple[Dialect, list[Message], float | None]:
+    def _checked(self, environ: Environ) -> tuple[Dialect, list[Message], float | None]:
+        body = self._body(environ)
         try:
             dialect, messages = decode_messages(body.get("messages"))
         except ValueError as error:
@@ -158,10 +170,28 @@ class App:
         temperature = body.get("temperature") if dialect.temperature else None
         if temperature is not None and not _is_temperature(temperature):
             raise refusal(400, "`temperature` must be a number from 0 to 2.")
-        if not self._password_right(body.get("pass")):
+        stamp: Any = body.get("time")
+        sign: Any = body.get("sign")
+        signed = self._is_signature(stamp, sign, messages[-1]["content"])
+        if not self._let_in(environ, body.get("pass"), signed):
             raise refusal(401, "Invalid password.")
-        self._check_signature(body.get("time"), body.get("sign"), messages[-1]["content"])
+        if not signed:
+            raise refusal(401, "Invalid signature.")
+        self._check_time(stamp)
+        self._check_replay(sign)
         return dialect, messages, temperature
+
+    def _let_in(self, environ: Environ, given: str | None, signed: bool) -> bool:
+        """Whether the password is right, unless too many were wrong."""
+        right = self._password_right(given)
+        # No password is no guess: a client that asks whether one is needed must not have to wait.
+        if not self._passwords or not given:
+            return right
+        wait = math.ceil(self._guesses.wait(environ.get("REMOTE_ADDR", "-"), signed, right))
+        if wait:
+            sentence = f"Too many wrong passwords: try again in {wait} s."
+            raise refusal(429, sentence, Retry_After=str(wait))
+        return right
 
     def _password_right(self, given: str | None) -> bool:
         if not self._passwords:
@@ -169,12 +199,13 @@ class App:
         # A sum, which looks at all of them: the time taken must not tell which it was.
         return sum(hmac.compare_digest(_bytes(given or ""), each) for each in self._passwords) > 0
 
-    def _check_signature(self, stamp: object, sign: object, text: str) -> None:
+    def _is_signature(self, stamp: object, sign: object, text: str) -> bool:
         if type(stamp) is not int or abs(stamp) > SAFE_INTEGER or not isinstance(sign, str):
-            raise refusal(401, "Invalid signature.")
+            return False
         right = generate_signature(stamp, text, self._secret)
-        if not hmac.compare_digest(_bytes(sign), _bytes(right)):
-            raise refusal(401, "Invalid signature.")
+        return hmac.compare_digest(_bytes(sign), _bytes(right))
+
+    def _check_time(self, stamp: int) -> None:
         if self._time_window is None:
             return
         seconds = stamp / 1000 if stamp > 100_000_000_000 else stamp
@@ -185,6 +216,17 @@ class App:
                 f"Invalid signature: the client's clock is {abs(ahead):.0f} s "
                 f"{'ahead of' if ahead > 0 else 'behind'} the server's; set it right.",
             )
+
+    def _check_replay(self, sign: str) -> None:
+        if self._replays is None:
+            return
+        try:
+            new = self._replays.is_new(sign)
+        except OverflowError:
+            sentence = "Too many signatures to remember: try again in a while."
+            raise refusal(503, sentence, Retry_After="10") from None
+        if not new:
+            raise refusal(401, "Invalid signature: a replay of an earlier request; sign anew.")
 
     # --- answers ------------------------------------------------------------------------------
 
@@ -242,7 +284,7 @@ class _Stream:
         self._first = first
         self._rest = rest
         self._exchange = exchange
-        self._outcome = "cut off"
+        exchange.outcome = "cut off"
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -251,15 +293,15 @@ class _Stream:
                 if piece:
                     self._exchange.chunks += 1
                     yield piece.encode()
-            self._outcome = ""
+            self._exchange.outcome = ""
         except EngineError as error:
-            self._outcome = f"broken off: {error.status} {error.code or ''}".rstrip()
+            self._exchange.outcome = f"broken off: {_why(error)}"
             raise _CutError("the answer broke off") from error
 
     def close(self) -> None:
         """Stop the engine, if it still runs, and write the log line."""
         self._rest.close()
-        self._exchange.log(200, self._outcome)
+        self._exchange.log(200)
 
 
 class _Exchange:
@@ -270,8 +312,9 @@ class _Exchange:
         self._what = one_line(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}", 100)
         self._started = time.monotonic()
         self.chunks = 0
+        self.outcome = ""
 
-    def log(self, status: int, outcome: str = "") -> None:
+    def log(self, status: int) -> None:
         logger.info(
             "%s %s %d, %d chunks, %.3f s%s",
             self._who,
@@ -279,8 +322,19 @@ class _Exchange:
             status,
             self.chunks,
             time.monotonic() - self._started,
-            f", {outcome}" if outcome else "",
+            f", {self.outcome}" if self.outcome else "",
         )
+
+
+def _why(error: EngineError) -> str:
+    """What failed, without the words of a model's server, which may repeat the question."""
+    words = [str(error.status)]
+    if error.code and re.fullmatch(r"[\w.-]{1,60}", error.code):
+        words.append(error.code)
+    _, *causes = causes_of(error)
+    if causes:
+        words.append(f"({reason(causes)})")
+    return " ".join(words)
 
 
 def _bytes(text: str) -> bytes:

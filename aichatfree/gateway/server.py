@@ -29,9 +29,14 @@ class Gateway:
         port: the port to listen on; 0 for any free one.
         secret: the key of the signatures.
         password: the password or passwords that clients may use; ``None`` lets everybody in.
+            After three wrong ones an address has to wait before another is looked at.
         time_window: seconds that a request's ``time`` may be off; ``None`` for any time.
         max_streams: answers that may run at once; further questions are refused with a 503.
         max_body: bytes that a request's body may have.
+        refuse_replays: refuse a signature that was used before, with a 401; needs a
+            ``time_window``. It holds for as long as the gateway runs. The same text at the same
+            ``time`` has the same signature, so of two honest questions with the same text in the
+            same millisecond (second, for clients that count seconds) the later one is refused too.
 
     Raises:
         ImportError: the extra ``local`` is not installed.
@@ -51,6 +56,7 @@ class Gateway:
         time_window: float | None = None,
         max_streams: int = 32,
         max_body: int = 1_000_000,
+        refuse_replays: bool = False,
     ) -> None:
         passwords = _passwords(password)
         if not isinstance(secret, str):
@@ -77,7 +83,6 @@ class Gateway:
         self._own: SmolLM2 | None = None
         if engine is None:
             engine = self._own = SmolLM2()
-        bound = _bind(host, port)
         self._app = App(
             engine,
             secret=secret,
@@ -85,7 +90,9 @@ class Gateway:
             time_window=time_window,
             max_streams=max_streams,
             max_body=max_body,
+            refuse_replays=refuse_replays,
         )
+        bound = _bind(host, port)
         self.url = _url(host, bound)
         self._server = WSGIServer(self._app, bound, max_streams=max_streams, max_body=max_body)
         self._lock = threading.Lock()

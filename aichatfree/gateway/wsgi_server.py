@@ -1,21 +1,32 @@
-"""waitress, with an end that breaks streams instead of ending them as if they were whole."""
+"""waitress, with an end that breaks streams, and with connections that nobody holds for ever."""
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
-from waitress import create_server  # type: ignore[import-untyped,import-not-found,unused-ignore]
+from waitress.adjustments import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    Adjustments,
+)
+from waitress.buffers import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    OverflowableBuffer,
+)
 from waitress.channel import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
     HTTPChannel,
 )
 from waitress.parser import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
     HTTPRequestParser,
     ParsingError,
+    TransferEncodingNotImplemented,
+)
+from waitress.server import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    TcpWSGIServer,
 )
 from waitress.task import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
     ThreadedTaskDispatcher,
@@ -24,9 +35,13 @@ from waitress.task import (  # type: ignore[import-untyped,import-not-found,unus
 SPARE_THREADS: Final = 4
 """Threads beyond those for streams, so that refusals do not wait behind answers."""
 IDLE_CONNECTIONS: Final = 500
+PATIENCE: Final = 30.0
+"""Seconds that a client may take for a whole request, or for the next bit of a reply."""
+LEAST_PATIENCE: Final = 1.0
+"""Seconds that it may take at least, when others need its place."""
 OVERSIZE: Final = 16 << 20
-"""Bytes beyond the limit that are still read, so that the client gets to see the refusal: one
-who is cut off while sending sees only a broken connection."""
+"""Bytes beyond the limit that are still read, and dropped, so that the client gets to see the
+refusal: one who is cut off while sending sees only a broken connection."""
 PENDING_BYTES: Final = 256 << 10
 """Bytes that may wait for a slow reader before the engine has to wait too."""
 
@@ -37,9 +52,7 @@ class WSGIServer:
     def __init__(self, app: Any, bound: socket.socket, *, max_streams: int, max_body: int) -> None:
         self._workers = _Workers()
         self._workers.set_thread_count(max_streams + SPARE_THREADS)
-        self._server = create_server(
-            app,
-            _dispatcher=self._workers,
+        settings = Adjustments(
             sockets=[bound],
             ident="aichatfree",
             max_request_body_size=max_body + OVERSIZE,
@@ -47,13 +60,20 @@ class WSGIServer:
             outbuf_high_watermark=PENDING_BYTES,
             channel_request_lookahead=1,
             connection_limit=max_streams + IDLE_CONNECTIONS,
-            channel_timeout=30,
-            cleanup_interval=5,
+            cleanup_interval=1,
             asyncore_use_poll=True,
             # Clients who go away are no news. It also lets the app break a stream in silence.
             log_socket_errors=False,
         )
-        self._server.channel_class = _Channel
+        self._server = _Server(
+            app,
+            {},
+            _sock=bound,
+            bind_socket=False,
+            sockinfo=(bound.family, bound.type, bound.proto, bound.getsockname()),
+            dispatcher=self._workers,
+            adj=settings,
+        )
         self._loop = threading.Thread(
             target=self._server.run, name="aichatfree-gateway", daemon=True
         )
@@ -132,9 +152,95 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
     def parse_header(self, header_plus: bytes) -> None:
         try:
             super().parse_header(header_plus)
+        except TransferEncodingNotImplemented:
+            raise ParsingError("The only Transfer-Encoding taken here is chunked.") from None
         except ValueError as error:
             raise ParsingError(str(error)) from None
+        if self.body_rcv is not None:
+            self.body_rcv.buf = _Body(self.adj)
+
+
+class _Body(OverflowableBuffer):  # type: ignore[misc]
+    """Keeps as much of a body as tells that it is too large."""
+
+    def __init__(self, settings: Adjustments) -> None:
+        super().__init__(settings.inbuf_overflow)
+        self._most = settings.max_request_body_size - OVERSIZE
+
+    def append(self, data: bytes) -> None:
+        if len(self) <= self._most:
+            super().append(data)
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection that knows for how long its client has kept it waiting.
+
+    waitress asks for a sign of life now and then: a byte in half a minute, or none at all while an
+    answer runs, holds a connection for ever.
+    """
+
     parser_class = _Parser
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._moved = time.monotonic()
+        super().__init__(*args, **options)
+
+    def _flush_some(self, do_close: bool = True) -> bool:
+        sent: bool = super()._flush_some(do_close)
+        if sent:
+            self._moved = time.monotonic()
+        return sent
+
+    def kept_waiting(self) -> float:
+        """Seconds since the client was to send a request, or to read on."""
+        # Whoever holds the lock is sending.
+        if not self.outbuf_lock.acquire(False):
+            return 0.0
+        try:
+            working = self.requests and not self.total_outbufs_len
+            return 0.0 if working else time.monotonic() - self._moved
+        finally:
+            self.outbuf_lock.release()
+
+    def give_up(self) -> None:
+        """Have the loop close the connection, also if nobody reads from it."""
+        # Not closed here: in the middle of a turn of the loop, a new connection could get the same
+        # number, and the events of this one.
+        self.will_close = True
+        with suppress(OSError, AttributeError):  # whoever was sending may have closed it
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+
+class _Server(TcpWSGIServer):  # type: ignore[misc]
+    """waitress's server, which stops listening while it has too many connections, however idle."""
+
+    channel_class = _Channel
+
+    def accept(self) -> Any:
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._make_room()
+            raise
+
+    def readable(self) -> bool:
+        # One place is kept free, so that the next one need not wait.
+        if len(self._map) >= self.adj.connection_limit - 1:
+            self._make_room()
+        return bool(super().readable())
+
+    def _make_room(self) -> None:
+        idle = [each for each in self._channels() if not each.requests]
+        longest = max(idle, key=_Channel.kept_waiting, default=None)
+        # A new one may have sent its request already.
+        if longest is not None and longest.kept_waiting() > LEAST_PATIENCE:
+            longest.give_up()
+
+    def maintenance(self, now: float) -> None:
+        for each in self._channels():
+            if each.kept_waiting() > PATIENCE:
+                each.give_up()
+
+    def _channels(self) -> list[_Channel]:
+        return list(self.active_channels.values())
