@@ -259,7 +259,8 @@ class Stream(Iterator[str]):
         if error is not None:
             error.attempts = self.attempts
             error.partial_text = max(self._longest_partial, self.text, key=len)
-            self._chunks[:] = [error.partial_text] if self._whole else self._chunks
+            if self._whole:
+                self._chunks[:] = [error.partial_text]
         if isinstance(self._source, Generator):
             self._source.close()
         if self._on_end is not None:

@@ -207,18 +207,18 @@ class _Answering:
         with self._lock:
             self._failures_left -= 1
             self._unreachable += isinstance(error, (APIConnectionError, PermissionDeniedError))
-            if self._hopeless is None and self._unreachable >= _UNREACHABLE:
-                self._hopeless = (
-                    f"because the last {self._unreachable} prompts did not get through: {error}"
-                )
-            if self._hopeless is None and is_fatal(error):
-                self._hopeless = f"because every prompt would fail like this one: {error}"
-            elif self._hopeless is None and self._failures_left < 0:
-                self._hopeless = (
-                    f"after {self._max_errors} failures and one more; the last one: {error}"
-                )
+            self._hopeless = self._hopeless or self._why_hopeless(error)
         if self._hopeless is not None:
             self.stopping.set()
+
+    def _why_hopeless(self, error: Exception) -> str | None:
+        if self._unreachable >= _UNREACHABLE:
+            return f"because the last {self._unreachable} prompts did not get through: {error}"
+        if is_fatal(error):
+            return f"because every prompt would fail like this one: {error}"
+        if self._failures_left < 0:
+            return f"after {self._max_errors} failures and one more; the last one: {error}"
+        return None
 
     def reason_to_stop(self) -> str | None:
         """Why nothing more should be sent, to follow the word "stopped"; or ``None``."""
