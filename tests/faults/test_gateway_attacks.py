@@ -356,7 +356,7 @@ def random_body(rng: random.Random) -> bytes:
         at = spoilt if kind < 0.2 else spoilt["messages"][-1]
         at[rng.choice([*at, "extra"])] = rng.choice([*ODD, [rng.choice(ODD)]])
         return json.dumps(spoilt).encode()
-    for _ in range(rng.randrange(4)):
+    for _ in range(rng.randrange(1, 4)):
         start = rng.randrange(len(body) + 1)
         end = start + rng.randrange(9)
         body[start:end] = rng.choice([b"", rng.randbytes(1), b'"', b"[", b"}", bytes(body[:end])])
@@ -378,6 +378,13 @@ def status_of(app: App, body: bytes) -> str:
     return statuses[0][:3]
 
 
+@pytest.fixture
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many of the passwords are wrong."""
+    monkeypatch.setattr("aichatfree.gateway.guesses.FREE", 1_000_000)
+
+
+@pytest.mark.usefixtures("no_waits")
 def test_a_hundred_thousand_bodies_do_no_harm() -> None:
     """Each gives an answer or a refusal, never a 5xx, and leaves nothing in memory."""
     rng = random.Random(20)
@@ -395,6 +402,7 @@ def test_a_hundred_thousand_bodies_do_no_harm() -> None:
     assert min(found.values()) > 5_000
 
 
+@pytest.mark.usefixtures("no_waits")
 def test_thousands_of_bodies_over_sockets_do_no_harm() -> None:
     """So it is on real connections, where a reply belongs to its own request."""
     rng = random.Random(21)
@@ -404,17 +412,17 @@ def test_thousands_of_bodies_over_sockets_do_no_harm() -> None:
 
     with Gateway(Echo(), password="sesame") as gateway, requests.Session() as session:
         url = f"{gateway.url}/api/generate"
-        found = send(2_000)
+        found = send(1_500)
         tracemalloc.start()
         try:
             send(100)
             gc.collect()
             before = tracemalloc.get_traced_memory()[0]
-            found |= send(1_000)
+            found |= send(700)
             gc.collect()
             grown = tracemalloc.get_traced_memory()[0] - before
         finally:
             tracemalloc.stop()
         assert found == {200, 400, 401}
-        assert grown < 100_000
+        assert grown < 70_000
         assert post(gateway, signed(password="sesame")).text == "Hello"
