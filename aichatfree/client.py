@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import requests
 
 from .chat import Chat, OnPartial
+from .error_replies import hide_secrets
 from .errors import APIError
 from .health import Health, check_site
 from .limits import Call, TimeLimit, Timeout
@@ -384,6 +385,7 @@ class Client:
             try:
                 yield from read_text(exchange, settings.site)
             except APIError as error:
+                hide_secrets(error, settings.password, settings.site.secret)
                 if is_rejection(error):
                     self._turns.turned_away(turn, error)
                 raise

@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from .errors import (
+    APIError,
     APIStatusError,
     AuthenticationError,
     BadRequestError,
@@ -73,6 +74,11 @@ _CLOSER_ADVICE: Final[Sequence[tuple[type[APIStatusError], str, str]]] = (
     (
         AuthenticationError,
         "invalid_api_key",
+        "The site's own key for its model is wrong, not yours: only its operator can mend it.",
+    ),
+    (
+        AuthenticationError,
+        "api key",
         "The site's own key for its model is wrong, not yours: only its operator can mend it.",
     ),
     (
@@ -147,6 +153,15 @@ def quota_error(sentence: str) -> RateLimitError:
     )
 
 
+def hide_secrets(error: APIError, *secrets: str | None) -> None:
+    """Strike out what the site has repeated of them; shorter than 4 characters they are words."""
+    for secret in secrets:
+        if secret and len(secret) >= 4:
+            error.message = error.message.replace(secret, "***")
+            error.body = error.body and error.body.replace(secret, "***")
+    error.args = (error.message, *error.args[1:])
+
+
 def not_an_answer(status: int, headers: Mapping[str, str]) -> ProtocolError | None:
     """The error for a success that is no answer of this protocol, judged by its headers.
 
@@ -185,7 +200,10 @@ def _meant_status(status: int, said: str, quota_phrases: Iterable[str]) -> int:
     if status != 500:
         return status
     phrases = [phrase for phrase in quota_phrases if phrase]
-    if "quota exceeded" in said.lower() or any(phrase in said for phrase in phrases):
+    quota_words = ("quota exceeded", "exceeded your current quota")
+    if any(words in said.lower() for words in quota_words) or any(
+        phrase in said for phrase in phrases
+    ):
         return 429
     upstream = _UPSTREAM_STATUS.search(said)
     if upstream and 400 <= int(upstream[1]) < 600:

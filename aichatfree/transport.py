@@ -122,6 +122,7 @@ class Exchange:
                 self.chunks += 1
                 self.received += len(piece)
                 if self.received > self._max_bytes:
+                    yield piece[: int(self._max_bytes - self.received)]
                     raise self._too_large()
                 # A reader that takes its time is not the site's silence.
                 self.deadline = latest

@@ -270,7 +270,7 @@ def test_max_errors_stops_the_run(client_for: ClientFor, allowed: int) -> None:
         batch = client_for(site.url, retry=None).batch(
             ["x"] * 1000, max_workers=1, max_errors=allowed
         )
-        with pytest.raises(AIChatFreeError, match=f"after {allowed} failures and one more"):
+        with pytest.raises(AIChatFreeError, match=f"more than {allowed} prompts failed"):
             batch.run()
         assert len(site.requests) == allowed + 1
 

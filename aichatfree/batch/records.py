@@ -38,8 +38,13 @@ class Item:
         prompt = self.prompt
         if not isinstance(prompt, str):
             prompt = [{"role": m["role"], "content": m["content"]} for m in prompt]
-        asked = json.dumps([prompt, self.temperature], default=str)
-        return hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()
+        return digest_of([prompt, self.temperature])
+
+
+def digest_of(value: object) -> str:
+    """A short name for a value, the same in every run, that does not show it."""
+    text = json.dumps(value, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 @dataclass(slots=True)

@@ -24,6 +24,7 @@ from .records import (
     PromptSource,
     can_be_read_again,
     check_all,
+    digest_of,
     items_from,
 )
 from .runner import Batch
@@ -217,7 +218,7 @@ class _Answering:
         if is_fatal(error):
             return f"because every prompt would fail like this one: {error}"
         if self._failures_left < 0:
-            return f"after {self._max_errors} failures and one more; the last one: {error}"
+            return f"because more than {self._max_errors} prompts failed; the last one: {error}"
         return None
 
     def reason_to_stop(self) -> str | None:
@@ -301,5 +302,6 @@ def _answers_depend_on(client: Client) -> dict[str, Any]:
         "site": "this machine" if here else settings.site.base_url,
         "dialect": settings.site.dialect.name,
         "model": settings.model or settings.site.default_model,
-        "system": settings.system,
+        # As a digest: what differs is found out, and the text is in no file.
+        "system": None if settings.system is None else digest_of(settings.system),
     }

@@ -370,7 +370,7 @@ IN_REPLY = [
         "one chunk without an end",
         serving(Raw(CHUNKED + b"7ffffff\r\n", b"x" * 200_000, end="stall")),
         "ReplyTooLargeError",
-        "",
+        "x" * 100_000,
         again=False,
         settings={"max_reply_bytes": 100_000},
     ),

@@ -39,6 +39,7 @@ MISHAPS = [
     Answer(status=307, body="", headers={"Location": "/elsewhere"}),
     *(Answer(status=status, body="No.") for status in (400, 401, 403, 404, 429, 500, 503)),
     Answer(status=429, body="", headers={"Retry-After": "3600"}),
+    Answer(status=401, body=f"{PASSWORD} is not the password, nor is {SECRET} the secret."),
     Raw(end="reset"),
     Raw(b"nonsense\r\n"),
     Raw(b"HTTP/1.1 200 OK\r\n" + b"X: 1\r\n" * 200),
@@ -131,7 +132,7 @@ def test_no_file_but_the_output_has_them(tmp_path: Path) -> None:
     commands = [
         ["ask", "--system", "short"],
         ["chat"],
-        ["batch", "-", "-o", "answers.jsonl"],
+        ["batch", "-", "-o", "answers.jsonl", "--system", PROMPT],
         ["batch", "-"],
         ["check"],
     ]
