@@ -28,7 +28,7 @@ from .protocol import (
     messages_from,
     request_body,
 )
-from .retry import UNSET, Retry, RetryOption, RetryPolicy, check_retry, is_rejection, retrying_for
+from .retry import UNSET, Retry, RetryOption, RetryPolicy, check_retry, is_rejection, run_attempts
 from .stream import Reply, Stream, read_text
 from .transport import Transport
 from .turns import Turns
@@ -350,8 +350,7 @@ class Client:
         if isinstance(policy, RetryPolicy) and policy.max_elapsed is not None:
             call.patience = policy.max_elapsed
         send = self._sender(messages, temperature, call)
-        retrying = partial(retrying_for, policy, call)
-        return Stream(send, call, retrying, whole=whole, on_end=on_end)
+        return Stream(send, call, partial(run_attempts, policy, call), whole=whole, on_end=on_end)
 
     def _generate_patiently(self, prompt: Prompt, temperature: float | None, call: Call) -> Reply:
         """An answer for a batch: rejections are the pacer's affair, and never used up."""
@@ -360,9 +359,8 @@ class Client:
             temperature = None
         send = self._sender(self._messages(prompt, None), temperature, call)
         patient = settings.retry is not None
-        retrying = partial(retrying_for, settings.retry, call, patient=patient)
-        later = call.start_with_first_turn
-        return Stream(send, call, retrying, whole=True, on_start=later).reply()
+        run = partial(run_attempts, settings.retry, call, patient=patient)
+        return Stream(send, call, run, whole=True, on_start=call.start_with_first_turn).reply()
 
     def _sender(
         self, messages: list[Message], temperature: float | None, call: Call

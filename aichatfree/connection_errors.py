@@ -94,7 +94,8 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(cause))
         yield cause
-        inner = [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]
+        # Not __context__: that may be an error which the user is handling, or an earlier attempt's.
+        inner = [cause.__cause__, getattr(cause, "reason", None), *cause.args]
         pending.extend(each for each in inner if isinstance(each, BaseException))
 
 

@@ -6,6 +6,7 @@ import logging
 import random
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal, TypeAlias
@@ -171,21 +172,52 @@ def check_retry(retry: object) -> Retry:
     )
 
 
-def retrying_for(retry: Retry, call: Call, *, patient: bool = False) -> tenacity.Retrying:
-    """The tenacity object that runs one call's attempts; ``patient`` as for a policy."""
+def run_attempts(
+    retry: Retry, call: Call, attempt: Callable[[], None], *, patient: bool = False
+) -> None:
+    """Make an attempt, and make it again for as long as the policy says; ``patient`` as there.
+
+    Raises:
+        APIError: what the last attempt raised.
+    """
     if isinstance(retry, tenacity.Retrying):
-        # A copy, because a Retrying keeps the state of its last call. Its own way of sleeping is
-        # kept, unless it is tenacity's, which cannot be cancelled.
-        sleep = call.sleep if retry.sleep is tenacity.nap.sleep else retry.sleep
-        own, ours = retry.stop, _stop_with_call(call, call.deadline)
+        _ours_from(retry, call)(attempt)
+        return
+    try:
+        attempt()
+        return
+    except APIError as error:
+        failed = [error]
 
-        def stop(state: tenacity.RetryCallState) -> bool:
-            state.start_time = call.started  # the first attempt was made before
-            return own(state) or ours(state)
+    # Only now, because most calls need no second attempt, and tenacity costs a tenth of a
+    # request. To tenacity it looks as if it had made the first one itself.
+    def attempt_or_first_failure() -> None:
+        if failed:
+            raise failed.pop()
+        attempt()
 
-        # No callback, because its value would be taken for an answer.
-        return retry.copy(sleep=sleep, stop=stop, reraise=True, retry_error_callback=None)
-    return (retry or RetryPolicy(max_attempts=1)).retrying(call, patient=patient)
+    policy = retry or RetryPolicy(max_attempts=1)
+    policy.retrying(call, patient=patient)(attempt_or_first_failure)
+
+
+def _ours_from(retrying: tenacity.Retrying, call: Call) -> tenacity.Retrying:
+    """A copy of the user's own, because a Retrying keeps the state of its last call."""
+    own_stop, own_retry = retrying.stop, retrying.retry
+    call_stops = _stop_with_call(call, call.deadline)
+
+    def failed(state: tenacity.RetryCallState) -> bool:
+        # An attempt that succeeds is an answer: rules about results have nothing to judge.
+        return bool(state.outcome and state.outcome.failed and own_retry(state))
+
+    return retrying.copy(
+        # Its own way of sleeping is kept, unless it is tenacity's, which cannot be cancelled.
+        sleep=call.sleep if retrying.sleep is tenacity.nap.sleep else retrying.sleep,
+        stop=lambda state: own_stop(state) or call_stops(state),
+        retry=failed,
+        reraise=True,
+        # Its value would be taken for an answer.
+        retry_error_callback=None,
+    )
 
 
 class _stop_with_call(tenacity.stop.stop_base):  # noqa: N801  (named as tenacity's own)

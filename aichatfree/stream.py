@@ -9,8 +9,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from types import TracebackType
 
-import tenacity
-
 from .decoding import ReplyDecoder
 from .error_replies import MAX_ERROR_BODY, error_from_reply, not_an_answer
 from .errors import APIError, StreamInterruptedError
@@ -83,7 +81,7 @@ class Stream(Iterator[str]):
         self,
         send: Callable[[], Iterator[str]],
         call: Call,
-        retrying: Callable[[], tenacity.Retrying],
+        run: Callable[[Callable[[], None]], None],
         *,
         whole: bool = False,
         on_start: Callable[[], None] | None = None,
@@ -92,7 +90,7 @@ class Stream(Iterator[str]):
         self._send = send
         self._on_start = on_start or call.start
         self._call = call
-        self._retrying = retrying
+        self._run = run
         self._whole = whole
         self._on_end = on_end
         self._lock = threading.Lock()
@@ -211,28 +209,12 @@ class Stream(Iterator[str]):
     def _read_on(self) -> None:
         if self._source is None:
             self._on_start()
-            self._ask()
+            self._run(self._attempt)
         else:
             for chunk in self._source:
                 self._chunks.append(chunk)
                 return
             self._complete = True
-
-    def _ask(self) -> None:
-        """Make the first attempt, and the further ones if it fails."""
-        try:
-            self._attempt()
-        except APIError as error:
-            # Only now, because most calls need no second attempt, and tenacity costs a tenth of
-            # a request. To tenacity it looks as if it had made the first one itself.
-            failed = [error]
-
-            def attempt() -> None:
-                if failed:
-                    raise failed.pop()
-                self._attempt()
-
-            self._retrying()(attempt)
 
     def _attempt(self) -> None:
         """Send the request, and read what the retries are responsible for."""

@@ -131,7 +131,7 @@ class Exchange:
                 self.deadline = silent if silent < latest else latest
             if self._fate is not None:
                 raise self._fate
-            self._outcome = "ended"
+            self._outcome = "read to its end"
         except APIError as error:
             self._outcome = type(error).__name__
             raise
@@ -156,6 +156,7 @@ class Exchange:
     def read_up_to(self, limit: int) -> bytes:
         """The first ``limit`` bytes of the body, or what comes before it breaks off or drags on."""
         body = b""
+        self._max_bytes = limit
         enough = time.monotonic() + self._silence
         try:
             for piece in self.pieces():
@@ -524,7 +525,7 @@ class Transport:
         try:
             self._fit_pool(self._watchdog.watch(exchange))
             call.hold(exchange)
-            response = self._send(path, body, call.timeout, left)
+            exchange.begin(self._send(path, body, call.timeout, left))
         except TRANSPORT_ERRORS as error:
             meaning = exchange.error(error, begun=False)
             exchange.close()
@@ -534,7 +535,6 @@ class Transport:
             raise
         finally:
             _sending.exchange = None
-        exchange.begin(response)
         return exchange
 
     def _send(self, path: str, body: bytes, timeout: Timeout, left: float) -> requests.Response:

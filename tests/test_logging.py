@@ -32,11 +32,11 @@ def test_each_request_is_one_line(client_for: ClientFor, caplog: pytest.LogCaptu
         host = site.url.partition("//")[2]
     lines = [re.sub(r"\d+\.\d{3} s", "0 s", record.getMessage()) for record in caplog.records]
     assert lines == [
-        f"{host} 200, 5 bytes in 2 chunks, 0 s, attempt 1, ended",
+        f"{host} 200, 5 bytes in 2 chunks, 0 s, attempt 1, read to its end",
         f"{host} no reply, 0 bytes in 0 chunks, 0 s, attempt 1, APIConnectionError",
         f"{host} 200, 3 bytes in 1 chunks, 0 s, attempt 2, StreamInterruptedError",
-        f"{host} 200, 2 bytes in 1 chunks, 0 s, attempt 3, ended",
-        f"{host} 401, 2 bytes in 1 chunks, 0 s, attempt 1, ended",
+        f"{host} 200, 2 bytes in 1 chunks, 0 s, attempt 3, read to its end",
+        f"{host} 401, 2 bytes in 1 chunks, 0 s, attempt 1, read to its end",
     ]
 
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import time
 from email.utils import formatdate
 from typing import Any
 
 import pytest
+import requests
 import tenacity
+import urllib3
 
 from aichatfree import (
     APIConnectionError,
@@ -285,3 +288,45 @@ def test_a_turn_that_would_come_too_late_is_not_waited_for(client_for: ClientFor
         assert time.monotonic() - began < 1
         assert caught.value.attempts == 0
         assert len(site.requests) == 1
+
+
+def test_the_last_failure_is_told_and_not_the_first(client_for: ClientFor) -> None:
+    """An attempt's error is judged by its own cause, whatever the attempt before met."""
+    with FakeSite([Raw(end="stall"), Answer("Hel", end="cut")]) as site:
+        client = client_for(
+            site.url, timeout=Timeout(read=0.3), retry=dataclasses.replace(FAST, max_attempts=2)
+        )
+        with pytest.raises(StreamInterruptedError, match="2 attempts") as caught:
+            client.generate("Hi")
+    assert isinstance(caught.value.__cause__, urllib3.exceptions.HTTPError)
+
+
+def test_an_error_that_is_being_handled_is_no_cause(client_for: ClientFor) -> None:
+    """Asking another site in an `except` block neither blames the first nor changes its error."""
+    elsewhere = client_for("http://no-such-host.invalid", retry=None)
+    with FakeSite(Raw(end="reset")) as site:
+        try:
+            elsewhere.generate("Hi")
+        except APIConnectionError:
+            with pytest.raises(APIConnectionError, match="broke before an answer"):
+                client_for(site.url, retry=None).generate("Hi")
+        try:
+            raise requests.HTTPError("of the user's own", request=requests.PreparedRequest())
+        except requests.HTTPError as error:
+            with pytest.raises(APIConnectionError):
+                client_for(site.url, retry=None).generate("Hi")
+            assert error.request is not None  # noqa: PT017
+
+
+def test_rules_about_results_have_nothing_to_judge(client_for: ClientFor) -> None:
+    """A tenacity object is asked about failures only; an answer is an answer."""
+    attempts: list[int] = []
+    own = tenacity.Retrying(
+        retry=tenacity.retry_if_result(lambda text: not text) | tenacity.retry_if_exception_type(),
+        stop=tenacity.stop_after_attempt(4),
+        before=lambda state: attempts.append(state.attempt_number),
+    )
+    with FakeSite([Raw(end="reset"), "Hello"]) as site:
+        assert client_for(site.url, retry=own).generate("Hi").text == "Hello"
+        assert len(site.requests) == 2
+    assert attempts == [1, 2]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gzip
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -328,3 +330,20 @@ def test_an_interim_reply_does_not_shift_the_answers(client_for: ClientFor) -> N
                 assert client.generate(question).text == question
             except APIConnectionError:
                 continue
+
+
+def test_reading_on_after_a_ctrl_c_says_that_the_answer_is_not_whole(
+    client_for: ClientFor,
+) -> None:
+    """What had arrived is kept, and is not taken for all of it."""
+    with FakeSite(Answer("one", "two", gap=5)) as site:
+        stream = client_for(site.url).stream("Hi")
+        assert next(stream) == "one"
+        timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            next(stream)
+        timer.join()
+        with pytest.raises(StreamInterruptedError, match="interrupted"):
+            stream.read()
+        assert (stream.text, stream.complete) == ("one", False)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aichatfree import ReplyTooLargeError
+from aichatfree import AuthenticationError, ReplyTooLargeError
 from aichatfree.testing import Answer, FakeSite, Raw
 from conftest import ClientFor
 
@@ -68,3 +68,13 @@ def test_a_chunk_beyond_the_limit_is_not_read_to_its_end(client_for: ClientFor) 
         finally:
             tracemalloc.stop()
     assert peak < 5 * MEGABYTE
+
+
+def test_the_limit_is_for_answers_and_not_for_errors(client_for: ClientFor) -> None:
+    """What an error reply says is read, however short an answer has to be."""
+    refusal = Answer(status=401, body='{"error":{"message":"Invalid password."}}')
+    with (
+        FakeSite(refusal) as site,
+        pytest.raises(AuthenticationError, match="Invalid password"),
+    ):
+        client_for(site.url, max_reply_bytes=20).generate("Hi")
