@@ -73,16 +73,16 @@ def table(outcome: Outcome) -> str:
     keys = [key for key in work.metrics if outcome.figures("ours", key)]
     for at in range(0, len(keys), COLUMNS):
         lines += block(outcome, keys[at : at + COLUMNS])
-    lines += not_measured(outcome)
+    lines += failed(outcome)
     return "\n".join(lines)
 
 
-def not_measured(outcome: Outcome) -> Iterator[str]:
+def failed(outcome: Outcome) -> Iterator[str]:
     for client, failures in outcome.failures.items():
         for reason in dict.fromkeys(failures.values()):
             parts = ", ".join(part for part, why in failures.items() if why == reason)
             where = f" ({parts})" if outcome.has(client) else ""
-            yield f"{client} was not measured{where}: {reason}"
+            yield f"{client} failed{where}: {reason}"
     if "ModuleNotFoundError" in str(outcome.failures):
         yield 'pip install "aichatfree[bench]" brings what is not there'
 
