@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -429,6 +430,8 @@ def _checked_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | N
     for name, value in (headers or {}).items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"headers must be str, and {name!r} or its value is not")
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~\w-]+", name, re.ASCII):
+            raise ValueError(f"{name!r} is no name of a header")
         if value != value.strip() or not value.isprintable() or not value.isascii():
             # Only the name: the value may be a token.
             raise ValueError(

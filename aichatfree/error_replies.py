@@ -31,6 +31,9 @@ _UPSTREAM_STATUS = re.compile(r"\[(\d{3}) [^\]\n]{0,80}\]")
 _RETRY_DELAY = re.compile(r'"?retryDelay\\?"?\s*:\s*\\?"(\d{1,9}(?:\.\d{1,9})?)s\\?"')
 _HTML = re.compile(r"\s*(<!doctype html|<html|<head|<body)", re.IGNORECASE)
 
+# Some sites call their plain text an event stream, so that proxies do not hold it back.
+_KINDS_OF_ANSWERS: Final = ("", "text/plain", "text/event-stream", "application/octet-stream")
+
 _NO_API = "Check base_url= (AICHATFREE_BASE_URL): no chat API is there."
 
 _MEANING: Final[Mapping[int, tuple[type[APIStatusError], str]]] = {
@@ -154,9 +157,9 @@ def quota_error(sentence: str) -> RateLimitError:
 
 
 def hide_secrets(error: APIError, *secrets: str | None) -> None:
-    """Strike out what the site has repeated of them; shorter than 4 characters they are words."""
+    """Strike out what the site has repeated of them; below 8 characters they may be its words."""
     for secret in secrets:
-        if secret and len(secret) >= 4:
+        if secret and len(secret) >= 8:
             error.message = error.message.replace(secret, "***")
             error.body = error.body and error.body.replace(secret, "***")
     error.args = (error.message, *error.args[1:])
@@ -173,13 +176,17 @@ def not_an_answer(status: int, headers: Mapping[str, str]) -> ProtocolError | No
         headers.get("Content-Encoding", "").strip().lower() or "identity",
         headers.get("Transfer-Encoding", "").strip().lower() or "identity",
     ]
-    if kind in ("text/html", "application/xhtml+xml", "application/json"):
-        what = "JSON" if kind.endswith("json") else "a web page"
+    if kind.endswith("json"):
+        what = "JSON"
+    elif "html" in kind:
+        what = "a web page"
+    elif kind not in _KINDS_OF_ANSWERS:
+        what = one_line(kind, 40)
     elif encodings[0] != "identity" or encodings[1] not in ("identity", "chunked"):
         # A compressed body that was cut off cannot be told from a whole one.
         what = "a compressed body, which was not asked for,"
-    elif status == 206:
-        what = "a part of a body"
+    elif status not in (200, 204):
+        what = "something else"
     else:
         return None
     return ProtocolError(

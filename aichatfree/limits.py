@@ -56,7 +56,7 @@ class Call:
         self.attempts = 0
         self.patience = math.inf  # seconds from the start on in which another turn may come
         self._watched: Watched | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant: the handler of a signal may cancel
         self._starts_later = False
         self.start()
 
@@ -94,7 +94,7 @@ class Call:
         Raises:
             StreamInterruptedError: it is.
         """
-        if self.stop.wait(seconds):
+        if self.stop.wait(min(seconds, threading.TIMEOUT_MAX)):
             raise cancelled_error()
 
     def hold(self, watched: Watched | None) -> None:
@@ -128,7 +128,7 @@ class OpenCalls:
     def __init__(self) -> None:
         self._calls: list[weakref.ref[Call]] = []
         self._tidy_at = 64
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant: the handler of a signal may close the client
 
     def add(self, call: Call) -> None:
         """From now on :meth:`cancel` cancels it too."""
@@ -177,8 +177,9 @@ class Watchdog(Generic[W]):
         self._watched: set[W] = set()
         self._wake_at = math.inf
         self._thread: threading.Thread | None = None
-        # Entered as a plain lock: a Ctrl-C within Condition's own methods can leave it locked.
-        self._lock = threading.Lock()
+        # Entered by itself: a Ctrl-C within Condition's own methods can leave it locked. Reentrant,
+        # because the handler of a signal may close the client.
+        self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
 
     def watch(self, watched: W) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -238,8 +237,8 @@ def check_temperature(temperature: object, dialect: Dialect | None = None) -> No
         return
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
         raise TypeError(f"temperature must be a number, not {type(temperature).__name__}")
-    if not 0 <= temperature < math.inf:
-        raise ValueError(f"temperature must not be negative, nor {temperature}")
+    if not 0 <= temperature <= 100:
+        raise ValueError("temperature must be from 0 to 100 (most models take up to 2)")
     if dialect is not None and not dialect.temperature:
         raise ValueError(
             f"sites of the {dialect.name} dialect ignore the temperature: leave it out"

@@ -36,6 +36,8 @@ from .limits import Call, OpenCalls, Timeout, Watchdog, cancelled_error
 log = logging.getLogger("aichatfree.requests")
 
 READ_SIZE: Final = 65536
+SENT_AT_ONCE: Final = 65536
+"""Bytes of a request that any system takes at once, without waiting for the site."""
 
 # What http.client raises for chunk sizes that are none.
 _BAD_CHUNKS: Final = (ValueError, OverflowError, MemoryError)
@@ -229,8 +231,25 @@ class Exchange:
             return silence_error(self._host, self._call.timeout)
         return cancelled_error()
 
+    @property
+    def longest_silence(self) -> float | None:
+        """Seconds for each read and write of a socket."""
+        return self._call.timeout.read
+
     def _alive(self) -> None:
         self.deadline = min(self._call.deadline, time.monotonic() + self._silence)
+
+
+class _Response(http.client.HTTPResponse):
+    """A reply that is refused if a line of its head is no header.
+
+    The parser drops all that follows such a line, and with it the length that tells a cut body.
+    """
+
+    def begin(self) -> None:
+        super().begin()
+        if self.headers.defects or self.headers.get_payload():
+            raise http.client.HTTPException("malformed headers")
 
 
 class _Interruptible:
@@ -241,10 +260,12 @@ class _Interruptible:
     """
 
     sock: Any
+    response_class: Any = _Response
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._guard = threading.Lock()
+        # Reentrant: the handler of a signal may cancel what the same thread is sending.
+        self._guard = threading.RLock()
         self._exchange: Exchange | None = None
         self._reading: Any = None
         self._unsent: list[bytes] | None = None
@@ -261,9 +282,17 @@ class _Interruptible:
         try:
             super().request(*args, **kwargs)  # type: ignore[misc]
             unsent, self._unsent = self._unsent, None
-            self.send(b"".join(unsent))
+            self._send_all(b"".join(unsent))
         finally:
             self._unsent = None
+
+    def _send_all(self, data: bytes) -> None:
+        if self.sock is None:
+            self.connect()
+        if len(data) > SENT_AT_ONCE and self._exchange is not None:
+            # Until the reply, the limit is that of connecting: too short for a slow line.
+            self.sock.settimeout(self._exchange.longest_silence)
+        self.send(data)
 
     def send(self, data: Any) -> None:
         if self._unsent is not None and isinstance(data, bytes):
@@ -303,7 +332,10 @@ class _HTTPConnection(_Interruptible, HTTPConnection):
 
 
 class _HTTPSConnection(_Interruptible, HTTPSConnection):
-    pass
+    @property
+    def is_connected(self) -> bool:
+        # What is decrypted already came after the last reply: it is nobody's answer.
+        return super().is_connected and not self.sock.pending()
 
 
 class _Stack:
@@ -526,7 +558,8 @@ class Transport:
             self._fit_pool(self._watchdog.watch(exchange))
             call.hold(exchange)
             exchange.begin(self._send(path, body, call.timeout, left))
-        except TRANSPORT_ERRORS as error:
+        except (*TRANSPORT_ERRORS, ValueError) as error:
+            # ValueError: a session of the user's own works out where a redirect leads.
             meaning = exchange.error(error, begun=False)
             exchange.close()
             raise meaning from error

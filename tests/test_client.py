@@ -222,6 +222,8 @@ BAD_SETTINGS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"max_connections": "4"}, TypeError, "max_connections"),
     ({"headers": {"X": "a\r\nb"}}, ValueError, "header"),
     ({"headers": {"X": 3}}, TypeError, "X"),
+    ({"headers": {"Ж": "x"}}, ValueError, "name of a header"),
+    ({"headers": {"A\nB": "x"}}, ValueError, "name of a header"),
 ]
 
 

@@ -64,6 +64,8 @@ class Journal:
         self._synced = time.monotonic()
         self._dirty = False
         self._errors: BinaryIO | None = None
+        # Found out now: it is opened at the first failure, in whatever folder the user is then.
+        self._failures = files_of(self.path)[1].absolute()
         self._file = self.path.open("a+b", buffering=0)
         self._reader = self.path.open("rb")
         try:
@@ -180,7 +182,7 @@ class Journal:
         self._reader.close()
 
     def _errors_path(self) -> Path:
-        return files_of(self.path)[1]
+        return self._failures
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
         path = files_of(self.path)[2]

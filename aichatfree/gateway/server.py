@@ -66,8 +66,10 @@ class Gateway:
                 raise TypeError(f"{name} must be a whole number, not {type(number).__name__}")
         if not 0 <= port <= 65535:
             raise ValueError(f"port must be from 0 to 65535, not {port}")
-        if max_streams < 1 or max_body < 1:
-            raise ValueError("max_streams and max_body must be above 0")
+        if not 1 <= max_streams <= 1000:
+            raise ValueError("max_streams must be from 1 to 1000: each is a thread")
+        if not 1 <= max_body <= 1 << 30:
+            raise ValueError("max_body must be from 1 byte to 1 GiB")
         if time_window is not None and not time_window > 0:
             raise ValueError("time_window must be above 0 seconds")
         if engine is not None and not callable(getattr(engine, "generate", None)):

@@ -176,6 +176,16 @@ BEFORE_REPLY = [
         settings=quick(),
     ),
     Case("half of the headers", serving(Raw(HEAD)), "EmptyReplyError", again=False),
+    Case(
+        "a line in the head that is no header, before the length of a cut body",
+        serving(Raw(HEAD + b"oops\r\nContent-Length: 500\r\n\r\nHello")),
+        "APIConnectionError",
+    ),
+    Case(
+        "a bare line end in a header, before the chunks",
+        serving(Raw(HEAD + b"X-Note: a\rb\r\nTransfer-Encoding: chunked\r\n\r\n" + HELLO[-10:])),
+        "APIConnectionError",
+    ),
     Case("another protocol", serving(Raw(b"SSH-2.0-OpenSSH_9.6\r\n")), "APIConnectionError"),
     Case("a body without any head", serving(Raw(b"Hello!")), "APIConnectionError"),
     Case(
@@ -400,6 +410,13 @@ IN_REPLY = [
         serving(Answer(Site().quota_phrases[0])),
         "RateLimitError",
         rejected=True,
+    ),
+    Case(
+        "a picture",
+        serving(Answer(b"\x89PNG", content_type="image/png")),
+        "ProtocolError",
+        again=False,
+        stops_batch=True,
     ),
     Case("an empty 200", serving(Answer()), "EmptyReplyError", again=False),
     Case(

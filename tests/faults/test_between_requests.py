@@ -18,7 +18,7 @@ import pytest
 
 from aichatfree import AIChatFreeError, Client
 from aichatfree.gateway import Gateway
-from aichatfree.testing import Answer, FakeSite, Request
+from aichatfree.testing import Answer, FakeSite, Raw, Request
 from conftest import ClientFor
 
 from .echo import Echo
@@ -212,6 +212,46 @@ def test_an_authority_that_is_named_is_trusted(client_for: ClientFor, tmp_path: 
             stalled.read()
         assert time.monotonic() - started < 2
         assert len({request.connection for request in site.requests}) == 1
+
+
+def test_surplus_bytes_are_nobodys_answer(client_for: ClientFor, tmp_path: Path) -> None:
+    """What a site sends after a reply, in the same packet, is not taken for the next reply."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n"
+    length = 8192 - len(head % 1000)  # as much as a buffered reader takes at once
+    reply = head % length + b"x" * length
+    with (
+        FakeSite([Raw(reply + head % 8 + b"poisoned", end="clean"), Answer("Hello")]) as site,
+        tls_site(site.url) as tls,
+    ):
+        client = client_for(tls.url, verify=tls.authority_file(tmp_path))
+        assert len(reply) == 8192
+        assert client.generate("Hi").text == "x" * length
+        time.sleep(0.1)
+        assert client.generate("Hi").text == "Hello"
+
+
+def test_a_client_may_be_closed_in_the_handler_of_a_signal() -> None:
+    """Wherever the signal falls, the call ends with its answer or with an error of ours."""
+    script = """
+        import faulthandler, random, signal, sys
+        from aichatfree import AIChatFreeError, Client
+
+        faulthandler.dump_traceback_later(50, exit=True)
+        signal.signal(signal.SIGALRM, lambda number, frame: client.close())
+        chance = random.Random(1)
+        for _ in range(150):
+            client = Client(sys.argv[1], retry=None)
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0001, 0.004))
+            try:
+                client.generate("Hi")
+            except AIChatFreeError:
+                pass
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            client.close()
+    """
+    with FakeSite(Answer("Hel", "lo")) as site:
+        done = run_script(script, site.url)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_certificate_for_another_name_is_refused(client_for: ClientFor, tmp_path: Path) -> None:
