@@ -151,7 +151,10 @@ class Stream(Iterator[str]):
         return Reply(text, self.attempts, self._elapsed or 0.0, self._first_chunk or 0.0)
 
     def cancel(self) -> None:
-        """Stop the answer at once, from any thread; who reads it gets StreamInterruptedError."""
+        """Stop the answer at once, from any thread; who reads it gets StreamInterruptedError.
+
+        Only a connection that is just being made is waited for, ``Timeout.connect`` at most.
+        """
         self._call.cancel()
 
     def close(self) -> None:

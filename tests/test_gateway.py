@@ -568,6 +568,8 @@ def test_the_log_says_why_a_server_was_not_reached(caplog: pytest.LogCaptureFixt
         ({"port": "8000"}, TypeError),
         ({"max_streams": 1.5}, TypeError),
         ({"max_streams": 0}, ValueError),
+        ({"max_streams": 100_000}, ValueError),
+        ({"max_body": 2**63}, ValueError),
         ({"time_window": float("nan")}, ValueError),
         ({"engine": 5}, TypeError),
     ],

@@ -73,6 +73,18 @@ def test_a_running_answer_may_finish() -> None:
         assert reply.content == b"one two"
 
 
+@pytest.mark.parametrize(
+    ("grace", "error"), [("x", TypeError), (True, TypeError), (-1, ValueError)]
+)
+def test_a_grace_that_is_no_time_is_refused(grace: Any, error: type[Exception]) -> None:
+    """The gateway runs on, and can be closed properly afterwards."""
+    with Gateway(Slow(0)) as gateway:
+        with pytest.raises(error, match="grace"):
+            gateway.close(grace=grace)
+        with begin(gateway) as reply:
+            assert reply.content == b"one two"
+
+
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_what_does_not_finish_breaks_visibly(stubborn: bool) -> None:
     """After the grace a client sees a broken connection, never a whole answer."""

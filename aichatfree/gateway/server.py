@@ -108,7 +108,14 @@ class Gateway:
 
         Args:
             grace: seconds that running answers may take to finish.
+
+        Raises:
+            TypeError, ValueError: it is no number of seconds; the gateway runs on.
         """
+        if isinstance(grace, bool) or not isinstance(grace, (int, float)):
+            raise TypeError(f"grace must be a number of seconds, not {type(grace).__name__}")
+        if not grace >= 0:
+            raise ValueError("grace must not be negative")
         with self._lock:
             if self._closed:
                 return
