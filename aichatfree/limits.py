@@ -192,13 +192,13 @@ class Watchdog(Generic[W]):
             self._watched.add(watched)
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="aichatfree-watchdog", daemon=True)
-                self._thread = thread
                 try:
                     thread.start()
                 except BaseException:
-                    self._thread = None
                     self._watched.discard(watched)
                     raise
+                # Only now: it waits for the lock, and one that has not begun cannot be joined.
+                self._thread = thread
             elif watched.deadline < self._wake_at:
                 self._changed.notify()
             return len(self._watched)
