@@ -53,7 +53,7 @@ def report(clients: Sequence[str], rows: Sequence[Row], markdown: bool) -> Itera
     unknowable = [row for row in rows if row.undetectable]
     if unknowable:
         yield ""
-        yield "Not counted, since no client can know"
+        yield "Not counted, since ours cannot know"
         yield ""
     for row in unknowable:
         yield f"- {row.case}: {row.undetectable}"
