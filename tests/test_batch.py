@@ -181,6 +181,16 @@ def test_a_bad_prompt_of_a_lazy_input_is_a_failure_of_its_own(client_for: Client
     assert isinstance(results[1].error, ValueError)
 
 
+def test_a_unicode_error_in_place_of_a_prompt_is_named(client_for: ClientFor) -> None:
+    """An input that hands on what it could not decode fails there, and only there."""
+    broken: Any = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+    with FakeSite([echo]) as site:
+        bad, good = client_for(site.url).batch(iter([broken, "q"]))
+    assert isinstance(bad.error, ValueError)
+    assert "invalid start byte" in str(bad.error)
+    assert good.ok
+
+
 def test_an_error_belongs_to_its_prompt(client_for: ClientFor) -> None:
     """One failure fails one prompt, with its partial text, and the rest go on."""
 

@@ -137,7 +137,9 @@ def _items(inputs: Iterable[tuple[str, Any]], check: Check) -> Iterator[Item]:
             ids.take(custom_id, own=own_id is not None)
             check(prompt, temperature)
         except (TypeError, ValueError) as error:
-            named = type(error)(f"{where}: {error}")
+            # Not its own type: that of a Unicode error takes other arguments.
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            named = kind(f"{where}: {error}")
             yield Item(index, custom_id, "", error=named)
         else:
             yield Item(index, custom_id, prompt, temperature)
