@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import requests
 
 from .chat import Chat, OnPartial
+from .counts import check_count
 from .error_replies import hide_secrets
 from .errors import APIError
 from .health import Health, check_site
@@ -105,9 +106,9 @@ class Client:
         verify: bool | str = True,
         session: requests.Session | None = None,
     ) -> None:
-        _check_whole_number("max_connections", max_connections, 10_000)
+        check_count("max_connections", max_connections, 1, 10_000)
         if max_reply_bytes is not None:
-            _check_whole_number("max_reply_bytes", max_reply_bytes, sys.maxsize - 1)
+            check_count("max_reply_bytes", max_reply_bytes, 1, sys.maxsize - 1)
         _check_connection(verify, proxies, headers, session)
         if isinstance(base_url, Site):
             site = base_url
@@ -411,13 +412,6 @@ def environment(name: str) -> str | None:
 
 def _first(argument: Any, otherwise: Any) -> Any:
     return otherwise if argument is None else argument
-
-
-def _check_whole_number(name: str, number: object, most: int) -> None:
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise TypeError(f"{name} must be a whole number, not {type(number).__name__}")
-    if not 1 <= number <= most:
-        raise ValueError(f"{name} must be from 1 to {most}, not {number}")
 
 
 def _optional_str(name: str, value: object) -> str | None:

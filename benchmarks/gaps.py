@@ -6,7 +6,6 @@ sees differ from that, in milliseconds, for the three ways that a body can be se
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import time
 from itertools import pairwise
@@ -14,6 +13,7 @@ from multiprocessing.connection import Connection
 
 from aichatfree import Client
 from aichatfree.testing import Answer, FakeSite
+from benchmarks.elsewhere import elsewhere
 
 GAP = 0.05
 CHUNKS = 100
@@ -30,19 +30,14 @@ def serve(channel: Connection) -> None:
 
 
 def main() -> None:
-    here, there = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(there,))
-    server.start()
     print(f"{'body':<10}{'chunks':>7}{'median':>9}{'p99':>9}{'worst':>9}   (ms off)")
-    with Client(here.recv()) as client:
+    with elsewhere(serve) as url, Client(url) as client:
         for framing in ("chunked", "length", "close"):
             times = [time.perf_counter() for _ in client.stream("Hi")]
             off = sorted(abs(later - earlier - GAP) * 1000 for earlier, later in pairwise(times))
             p99 = off[int(len(off) * 0.99) - 1]
             median = statistics.median(off)
             print(f"{framing:<10}{len(times):>7}{median:>9.2f}{p99:>9.2f}{off[-1]:>9.2f}")
-    here.send(None)
-    server.join()
 
 
 if __name__ == "__main__":

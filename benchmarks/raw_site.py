@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import heapq
-import multiprocessing
 import selectors
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
+
+from benchmarks.elsewhere import elsewhere
 
 TEXT = "text/plain; charset=utf-8"
 
@@ -89,12 +90,5 @@ def raw_site(
 
     ``answers`` has the wire bytes for some paths; any other path is answered with the ``chunks``.
     """
-    here, there = multiprocessing.Pipe()
-    spawn = multiprocessing.get_context("spawn")
-    server = spawn.Process(target=serve, args=(there, reply(chunks), delay, answers or {}))
-    server.start()
-    try:
-        yield here.recv()
-    finally:
-        here.send(None)
-        server.join()
+    with elsewhere(serve, reply(chunks), delay, answers or {}) as url:
+        yield url

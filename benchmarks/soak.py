@@ -8,7 +8,6 @@ way: threads, open files (sockets included) and memory, which must not grow.
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
 import pickle
 import random
@@ -17,12 +16,12 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from aichatfree import AIChatFreeError, Client, RetryPolicy, Timeout
 from aichatfree.testing import Answer, FakeSite, Raw, Reply, Request
+from benchmarks.elsewhere import elsewhere
 
 THREADS = 16
 PAUSE = 0.02  # seconds that a thread rests after each turn, so that an hour's worth takes minutes
@@ -59,18 +58,6 @@ def serve(channel: Connection) -> None:
     with FakeSite(answer, record=False) as site:
         channel.send(site.url)
         channel.recv()
-
-
-@contextmanager
-def site_elsewhere() -> Iterator[str]:
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=serve, args=(there,))
-    process.start()
-    try:
-        yield here.recv()
-    finally:
-        here.send(None)
-        process.join()
 
 
 def generate(client: Client) -> None:
@@ -156,7 +143,7 @@ def soak(client: Client, seconds: float, outcomes: Counter[str]) -> None:
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 300.0
     outcomes: Counter[str] = Counter()
-    with site_elsewhere() as url:
+    with elsewhere(serve) as url:
         retry = RetryPolicy(max_attempts=2, initial_wait=0.01, jitter=0.01)
         with Client(url, timeout=Timeout(read=0.3, total=5), retry=retry) as client:
             soak(client, min(20.0, seconds), Counter())  # libraries load, caches fill

@@ -6,13 +6,13 @@ import io
 import json
 import logging
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import requests
+from echo import Echo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,24 +20,11 @@ from aichatfree.gateway import Gateway
 from aichatfree.gateway.app import App
 from aichatfree.protocol import (
     GEMINI,
-    Message,
     Site,
     generate_signature,
     messages_from,
     request_body,
 )
-
-
-class Echo:
-    """An engine that repeats the question."""
-
-    def generate(
-        self, messages: list[Message], *, temperature: float | None, cancelled: threading.Event
-    ) -> Iterator[str]:
-        yield messages[-1]["content"]
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")

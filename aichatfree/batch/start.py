@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ..counts import check_count
 from ..errors import APIConnectionError, APIError, PermissionDeniedError
 from ..limits import Call
 from ..protocol import Prompt, check_temperature
@@ -254,15 +255,6 @@ def _shards(
         parallel=parallel,
         client_factory=client_factory,
     )
-
-
-def check_count(name: str, value: object, least: int, most: int | None) -> None:
-    """Raise unless the value is a whole number within these bounds."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a whole number, not {type(value).__name__}")
-    if value < least or (most is not None and value > most):
-        bounds = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name} must be {bounds}, not {value}")
 
 
 def _check_executor(client: Client, executor: object, client_factory: ClientFactory | None) -> None:

@@ -15,13 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from echo import Echo
 
 from aichatfree import AIChatFreeError, Client
 from aichatfree.gateway import Gateway
 from aichatfree.testing import Answer, FakeSite, Raw, Request
 from conftest import ClientFor
 
-from .echo import Echo
 from .tls import tls_site
 
 
@@ -64,7 +64,7 @@ def test_a_restarted_site_is_found_again(client_for: ClientFor) -> None:
     client = client_for(f"http://127.0.0.1:{port}", retry=None)
     for number in range(3):
         with Gateway(Echo(), port=port):
-            assert client.generate(f"{number}").text == f"echo {number}"
+            assert client.generate(f"echo {number}").text == f"echo {number}"
 
 
 def open_sockets(port: int) -> int:

@@ -12,13 +12,13 @@ import threading
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 import requests
+from echo import Echo
 
 from aichatfree import AuthenticationError, Client, RateLimitError
 from aichatfree.error_replies import error_from_reply
@@ -26,19 +26,7 @@ from aichatfree.gateway import Gateway
 from aichatfree.gateway.app import App
 from aichatfree.gateway.guesses import Guesses
 from aichatfree.gateway.replays import Replays
-from aichatfree.protocol import Message, Site, generate_signature, messages_from, request_body
-
-
-class Echo:
-    """An engine that repeats the question."""
-
-    def generate(
-        self, messages: list[Message], *, temperature: float | None, cancelled: threading.Event
-    ) -> Iterator[str]:
-        yield messages[-1]["content"]
-
-    def close(self) -> None:
-        pass
+from aichatfree.protocol import Site, generate_signature, messages_from, request_body
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""An engine that says what it is told."""
+"""The engine of tests that are about the gateway."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from aichatfree.protocol import Message
 
 
 class Echo:
-    """Answers each question at once with ``echo <question>``."""
+    """An engine that repeats the question."""
 
     def generate(
         self, messages: list[Message], *, temperature: float | None, cancelled: threading.Event
     ) -> Iterator[str]:
-        yield "echo "
         yield messages[-1]["content"]
 
     def close(self) -> None:
