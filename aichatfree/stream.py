@@ -119,9 +119,10 @@ class Stream(Iterator[str]):
         return self._call.attempts
 
     def __iter__(self) -> Iterator[str]:
+        chunks = self._chunks
         index = 0
-        while index < len(self._chunks) or self._pull(index):
-            yield self._chunks[index]
+        while index < len(chunks) or self._pull(index):
+            yield chunks[index]
             index += 1
 
     def __next__(self) -> str:
@@ -198,7 +199,14 @@ class Stream(Iterator[str]):
             if self._complete:
                 return False
             try:
-                self._read_on()
+                if self._source is None:
+                    self._on_start()
+                    self._run(self._attempt)
+                else:
+                    for chunk in self._source:
+                        self._chunks.append(chunk)
+                        return True
+                    self._complete = True
             except APIError as error:
                 self._finish(error)
                 raise
@@ -208,16 +216,6 @@ class Stream(Iterator[str]):
             if self._complete:
                 self._finish(None)
             return index < len(self._chunks)
-
-    def _read_on(self) -> None:
-        if self._source is None:
-            self._on_start()
-            self._run(self._attempt)
-        else:
-            for chunk in self._source:
-                self._chunks.append(chunk)
-                return
-            self._complete = True
 
     def _attempt(self) -> None:
         """Send the request, and read what the retries are responsible for."""

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import logging
 import math
 import os
-import queue
-import socket
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Generator, Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.cookies import RequestsCookieJar
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from ._version import __version__
 from .connection_errors import (
@@ -29,6 +25,7 @@ from .connection_errors import (
     forget_request,
     silence_error,
 )
+from .connections import POOLS, Connection, sending
 from .errors import AIChatFreeError, APIError, ReplyTooLargeError
 from .forks import renew_after_fork
 from .limits import Call, OpenCalls, Timeout, Watchdog, cancelled_error
@@ -36,14 +33,8 @@ from .limits import Call, OpenCalls, Timeout, Watchdog, cancelled_error
 log = logging.getLogger("aichatfree.requests")
 
 READ_SIZE: Final = 65536
-SENT_AT_ONCE: Final = 65536
-"""Bytes of a request that any system takes at once, without waiting for the site."""
-
 # What http.client raises for chunk sizes that are none.
 _BAD_CHUNKS: Final = (ValueError, OverflowError, MemoryError)
-
-# The exchange that the current thread is sending, for the connection that urllib3 picks for it.
-_sending = threading.local()
 
 
 class Exchange:
@@ -66,7 +57,7 @@ class Exchange:
         self._watchdog = watchdog
         self._max_bytes = max_bytes
         self._silence = call.timeout.read or math.inf
-        self._connection: _Interruptible | None = None
+        self._connection: Connection | None = None
         self._response: requests.Response | None = None
         self._fate: APIError | None = None
         connecting = call.timeout.connect or math.inf
@@ -91,7 +82,7 @@ class Exchange:
         self._alive()
         log.debug("%s answers %d after %.3f s", self._host, self.status, self._seconds())
 
-    def use(self, connection: _Interruptible) -> None:
+    def use(self, connection: Connection) -> None:
         """The connection that carries this exchange is known."""
         self._connection = connection
         if self._fate is not None:
@@ -117,7 +108,7 @@ class Exchange:
         """
         latest = self._call.deadline
         try:
-            # Few calls in here: answers of many small chunks spend their time in this loop.
+            # Little in here: answers of many small chunks spend their time in this loop.
             for piece in self._raw_pieces():
                 if self._fate is not None:
                     break
@@ -149,11 +140,10 @@ class Exchange:
             # Chunks come whole, so that the failure tail can be told; only one that is too large
             # anyway is cut, because it would have to be held in memory.
             largest = None if self._max_bytes == math.inf else int(self._max_bytes) + 1
-            yield from raw.stream(largest, decode_content=True)
-            return
+            pieces: Iterator[bytes] = raw.read_chunked(largest, decode_content=True)
+            return pieces
         # read1 is the one call that neither waits for a full buffer nor loses the end.
-        while piece := raw.read1(READ_SIZE, decode_content=True):
-            yield piece
+        return iter(partial(raw.read1, READ_SIZE, decode_content=True), b"")
 
     def read_up_to(self, limit: int) -> bytes:
         """The first ``limit`` bytes of the body, or what comes before it breaks off or drags on."""
@@ -240,137 +230,10 @@ class Exchange:
         self.deadline = min(self._call.deadline, time.monotonic() + self._silence)
 
 
-class _Response(http.client.HTTPResponse):
-    """A reply that is refused if a line of its head is no header.
-
-    The parser drops all that follows such a line, and with it the length that tells a cut body.
-    """
-
-    def begin(self) -> None:
-        super().begin()
-        if self.headers.defects or self.headers.get_payload():
-            raise http.client.HTTPException("malformed headers")
-
-
-class _Interruptible:
-    """A connection that another thread can interrupt, in whichever phase its exchange is.
-
-    Sockets cannot be waited for and closed by different threads; shutting one down is what ends a
-    read at once. The guard keeps a late interrupt away from the next exchange on the connection.
-    """
-
-    sock: Any
-    response_class: Any = _Response
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # Reentrant: the handler of a signal may cancel what the same thread is sending.
-        self._guard = threading.RLock()
-        self._exchange: Exchange | None = None
-        self._reading: Any = None
-        self._unsent: list[bytes] | None = None
-
-    def connect(self) -> None:
-        self._attach()
-        super().connect()  # type: ignore[misc]
-        self._attach()
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        self._attach()
-        # The head and the body leave together: one system call, and one packet, for both.
-        self._unsent = []
-        try:
-            super().request(*args, **kwargs)  # type: ignore[misc]
-            unsent, self._unsent = self._unsent, None
-            self._send_all(b"".join(unsent))
-        finally:
-            self._unsent = None
-
-    def _send_all(self, data: bytes) -> None:
-        if self.sock is None:
-            self.connect()
-        if len(data) > SENT_AT_ONCE and self._exchange is not None:
-            # Until the reply, the limit is that of connecting: too short for a slow line.
-            self.sock.settimeout(self._exchange.longest_silence)
-        self.send(data)
-
-    def send(self, data: Any) -> None:
-        if self._unsent is not None and isinstance(data, bytes):
-            self._unsent.append(data)
-        else:
-            super().send(data)  # type: ignore[misc]
-
-    def getresponse(self) -> Any:
-        # http.client forgets the socket here when the body will be ended by closing it.
-        self._reading = self.sock
-        response = super().getresponse()  # type: ignore[misc]
-        if response.status < 200:
-            # The real reply is still to come, and would be taken for that of the next request.
-            self.close()  # type: ignore[attr-defined]
-            raise http.client.BadStatusLine(f"interim reply {response.status}")
-        return response
-
-    def _attach(self) -> None:
-        exchange: Exchange | None = getattr(_sending, "exchange", None)
-        with self._guard:
-            self._exchange = exchange
-            self._reading = None
-        if exchange is not None:
-            exchange.use(self)
-
-    def interrupt(self, exchange: Exchange) -> None:
-        with self._guard:
-            sock = self.sock or self._reading
-            if self._exchange is exchange and isinstance(sock, socket.socket):
-                with contextlib.suppress(OSError):
-                    # Not the TLS socket's own method, which would leave a half-unwrapped one.
-                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
-class _HTTPConnection(_Interruptible, HTTPConnection):
-    pass
-
-
-class _HTTPSConnection(_Interruptible, HTTPSConnection):
-    @property
-    def is_connected(self) -> bool:
-        # What is decrypted already came after the last reply: it is nobody's answer.
-        return super().is_connected and not self.sock.pending()
-
-
-class _Stack:
-    """A pool's idle connections, last in first out.
-
-    The standard library's queues hold a lock in Python code, where a Ctrl-C can leave it locked.
-    """
-
-    def __init__(self, maxsize: int) -> None:
-        self._maxsize = maxsize
-        self._items: deque[Any] = deque()
-
-    def put(self, item: Any, block: bool = False, timeout: float | None = None) -> None:
-        if len(self._items) >= self._maxsize:
-            raise queue.Full
-        self._items.append(item)
-
-    def get(self, block: bool = False, timeout: float | None = None) -> Any:
-        try:
-            return self._items.pop()
-        except IndexError:
-            raise queue.Empty from None
-
-    def qsize(self) -> int:
-        return len(self._items)
-
-
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
-    QueueCls = _Stack  # type: ignore[assignment]
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
-    QueueCls = _Stack  # type: ignore[assignment]
+def _least(limit: float | None, left: float) -> float | None:
+    """Seconds for a phase of a request whose time is limited as a whole too."""
+    seconds = min(left, limit or math.inf)
+    return None if seconds == math.inf else max(0.001, seconds)
 
 
 class _NoCookies(RequestsCookieJar):
@@ -381,9 +244,6 @@ class _NoCookies(RequestsCookieJar):
 
     def copy(self) -> _NoCookies:
         return self  # one for each request would cost a tenth of it
-
-
-_POOLS: Final = {"http": _HTTPPool, "https": _HTTPSPool}
 
 
 class _Adapter(HTTPAdapter):
@@ -400,6 +260,14 @@ class _Adapter(HTTPAdapter):
             pool = self._pool = super().get_connection_with_tls_context(*args, **kwargs)
         return pool
 
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        response = requests.Response()
+        response.status_code = resp.status
+        response.headers = resp.headers
+        response.raw = resp
+        response.request = req
+        return response
+
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
         target = self._targets.get(request.url)
         if target is None:
@@ -414,12 +282,12 @@ class _Adapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
+        self.poolmanager.pool_classes_by_scheme = POOLS
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)
         if not proxy.lower().startswith("socks"):
-            manager.pool_classes_by_scheme = _POOLS
+            manager.pool_classes_by_scheme = POOLS
         return manager
 
 
@@ -510,7 +378,7 @@ class Transport:
             self._session.trust_env = False
         if self._base_url.startswith("http:"):
             environment["verify"] = True  # or a file that is of no use is looked up each time
-        self._settings = {**environment, "stream": True, "allow_redirects": False}
+        self._settings = {**environment, "stream": True}
         self._request("/api/generate", b"")  # shows at once whether the headers can be sent
 
     def after_fork(self) -> None:
@@ -553,7 +421,7 @@ class Transport:
         exchange = Exchange(call, self._host, self._watchdog, self.max_reply_bytes or math.inf)
         left = call.deadline - time.monotonic()
         log.debug("%s is sent %d bytes, attempt %d", self._host, len(body), call.attempts)
-        _sending.exchange = exchange
+        sending.exchange = exchange
         try:
             self._fit_pool(self._watchdog.watch(exchange))
             call.hold(exchange)
@@ -567,17 +435,19 @@ class Transport:
             exchange.close()
             raise
         finally:
-            _sending.exchange = None
+            sending.exchange = None
         return exchange
 
     def _send(self, path: str, body: bytes, timeout: Timeout, left: float) -> requests.Response:
         assert self._session is not None
         request = self._request(path, body)
-        limits = tuple(
-            None if limit is None and left == math.inf else max(0.001, min(limit or left, left))
-            for limit in (timeout.connect, timeout.read)
-        )
-        return self._session.send(request, timeout=limits, **self._settings)
+        limits = (_least(timeout.connect, left), _least(timeout.read, left))
+        if self._own_session:
+            # What Session.send adds is redirects, cookies and hooks, none of which it has.
+            return self._session.get_adapter(self._base_url).send(
+                request, timeout=limits, **self._settings
+            )
+        return self._session.send(request, timeout=limits, allow_redirects=False, **self._settings)
 
     def _request(self, path: str, body: bytes) -> requests.PreparedRequest:
         assert self._session is not None

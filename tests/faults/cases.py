@@ -253,17 +253,18 @@ FRAMING = [
     Case("chunk size below zero", body(b"-5\r\nHello\r\n"), BROKEN, "Hello"),
     Case("chunk size beyond memory", body(b"7fffffffffffffff\r\nHello"), BROKEN, "Hello"),
     Case("chunk size larger than the chunk", body(b"ff\r\nHello\r\n0\r\n\r\n"), BROKEN, "Hello"),
-    Case("chunk size smaller than the chunk", body(b"2\r\n, all\r\n0\r\n\r\n"), BROKEN, "Hello, "),
+    Case("chunk size smaller than the chunk", body(b"2\r\n, all\r\n0\r\n\r\n"), BROKEN, "Hello"),
     Case(
         "chunk size smaller than the chunk, whose rest looks like a size",
         serving(Raw(CHUNKED + b"8\r\nPrice: $100\r\n6\r\n a day\r\n0\r\n\r\n", end="clean")),
-        text="Price: $",
-        undetectable="urllib3 throws the two bytes after a chunk away, whatever they are",
+        BROKEN,
     ),
     Case("no chunk size", body(b"\r\n\r\n"), BROKEN, "Hello"),
     Case("no last chunk", body(), BROKEN, "Hello"),
     Case("cut inside a chunk", body(b"c\r\n, all is"), BROKEN, "Hello"),
-    Case("cut when nothing is missing but line ends", body(b"0"), text="Hello", arguable="Hello"),
+    Case(
+        "cut when nothing is missing but line ends", body(b"0"), BROKEN, "Hello", arguable="Hello"
+    ),
     Case(
         "shorter than its Content-Length",
         serving(Answer("Hello", framing="length", end="cut")),
