@@ -126,6 +126,8 @@ def test_options_reach_the_site() -> None:
     """Each -o has its effect; what is set for good with ``llm models options`` too."""
     with FakeSite(echo) as site:
         run("models", "options", "set", "aichatfree", "base_url", site.url)
+        bad = run("models", "options", "set", "aichatfree", "base_url", "example.com")
+        assert bad.returncode == 1
         options = ["-o", "dialect", "openai", "-o", "temperature", "0.5", "-o", "model", "big"]
         done = run(*ASK, "-s", "Be brief.", *options, "Hello")
     assert done.stdout == "echo Hello\n", done.stderr
@@ -206,6 +208,7 @@ def test_an_answer_that_breaks_off_is_an_error(command: list[str]) -> None:
     ("arguments", "words"),
     [
         (["-o", "temperature", "hot", "Hello"], "temperature\n  Input should be a valid number"),
+        (["-o", "temperature", "101", "Hello"], "temperature\n  Input should be less than"),
         (["-o", "temperature", "0.5", "Hello"], "sites of the gemini dialect ignore the temp"),
         (["-o", "timeout", "0", "Hello"], "timeout\n  Input should be greater than 0"),
         (["-o", "dialect", "latin", "Hello"], "dialect\n  Input should be 'gemini' or 'openai'"),
