@@ -41,12 +41,12 @@ def run(
 class Terminal:
     """A command in a terminal of its own."""
 
-    def __init__(self, *arguments: str, url: str) -> None:
+    def __init__(self, *arguments: str, url: str, command: list[str]) -> None:
         main, side = pty.openpty()
         fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
         self._fd = main
         self.process = subprocess.Popen(
-            [*COMMAND, *arguments],
+            [*command, *arguments],
             stdin=side,
             stdout=side,
             stderr=side,
@@ -86,8 +86,8 @@ class Terminal:
 
 
 @contextmanager
-def terminal(*arguments: str, url: str) -> Iterator[Terminal]:
-    session = Terminal(*arguments, url=url)
+def terminal(*arguments: str, url: str, command: list[str] = COMMAND) -> Iterator[Terminal]:
+    session = Terminal(*arguments, url=url, command=command)
     try:
         yield session
     finally:

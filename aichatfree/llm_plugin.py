@@ -1,0 +1,123 @@
+"""The model ``aichatfree`` of the ``llm`` command: ``pip install "aichatfree[llm]"``.
+
+    llm -m aichatfree "Hello, how are you?"
+
+The key that ``llm`` keeps under the name ``aichatfree`` is the site's password, because that is
+what operators give to users; sites without a password need none. A secret can be kept there too,
+as ``aichatfree-secret``. Neither is an option, because ``llm`` writes options into its log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Literal
+
+import click
+import llm
+from llm.parts import ReasoningPart, TextPart
+from pydantic import ConfigDict, Field, field_validator
+
+import aichatfree
+
+
+class SiteError(llm.ModelError, click.ClickException):
+    """No whole answer came; ``__cause__`` has the error of this package.
+
+    ``llm chat`` lets model errors through to click, which prints only those of its own in one line.
+    """
+
+
+class AIChatFree(llm.KeyModel):
+    """A site that speaks the signed chat protocol, as ``aichatfree.Client`` finds it."""
+
+    model_id = "aichatfree"
+    needs_key = "aichatfree"
+    key_env_var = "AICHATFREE_PASSWORD"
+    can_stream = True
+
+    class Options(llm.Options):
+        """What a prompt may change; what is left out is as in ``aichatfree.Client``."""
+
+        model_config = ConfigDict(hide_input_in_errors=True)
+
+        base_url: str | None = Field(None, description="The site (AICHATFREE_BASE_URL)")
+        dialect: Literal["gemini", "openai"] | None = Field(
+            None, description="How the site spells messages (AICHATFREE_DIALECT)"
+        )
+        model: str | None = Field(
+            None, description="The model to name; most sites ignore it (AICHATFREE_MODEL)"
+        )
+        temperature: float | None = Field(
+            None, ge=0, le=100, description="The randomness of answers, in the dialect openai"
+        )
+        timeout: float | None = Field(
+            None, gt=0, description="The longest an answer may take in all, in seconds"
+        )
+
+        @field_validator("base_url")
+        @classmethod
+        def _is_a_url(cls, value: str | None) -> str | None:
+            return value and aichatfree.Site(value).base_url
+
+    def get_key(self, explicit_key: str | None = None) -> str | None:
+        """The site's password, or ``None``: most sites have none, and none must be demanded."""
+        with suppress(llm.NeedsKeyException):
+            return super().get_key(explicit_key)
+        return None
+
+    def execute(
+        self,
+        prompt: llm.Prompt,
+        stream: bool,
+        response: llm.Response,
+        conversation: llm.Conversation | None,
+        key: str | None,
+    ) -> Iterator[str]:
+        """Ask, and give the answer as it arrives; whole, and with retries, if not to be streamed.
+
+        Raises:
+            SiteError: the prompt cannot be sent, or no whole answer came.
+        """
+        options: Any = prompt.options
+        try:
+            messages = [_message_from(message) for message in prompt.messages]
+            if not messages or messages[-1]["role"] != "user":
+                raise ValueError("the prompt is empty: write what the model should answer")
+            with _client(options, key) as client:
+                if not stream:
+                    yield client.generate(messages, temperature=options.temperature).text
+                    return
+                with client.stream(messages, temperature=options.temperature) as chunks:
+                    yield from chunks
+        except aichatfree.AuthenticationError as error:
+            keys = "llm keeps them as its keys aichatfree (password) and aichatfree-secret."
+            raise SiteError(f"{error} {keys}") from error
+        except (aichatfree.AIChatFreeError, ValueError) as error:
+            raise SiteError(str(error)) from error
+
+
+def _client(options: Any, key: str | None) -> aichatfree.Client:
+    return aichatfree.Client(
+        options.base_url,
+        dialect=options.dialect,
+        secret=llm.get_key(alias="aichatfree-secret", env="AICHATFREE_SECRET"),
+        password=key,
+        model=options.model,
+        timeout=aichatfree.Timeout(total=options.timeout),
+    )
+
+
+def _message_from(message: llm.Message) -> aichatfree.Message:
+    """The text of a message; thoughts of another model's turn are left out, as elsewhere."""
+    if not all(isinstance(part, (TextPart, ReasoningPart)) for part in message.parts):
+        raise ValueError("only text can be sent: no attachments, and no calls of tools")
+    text = "".join(part.text for part in message.parts if isinstance(part, TextPart))
+    role: Any = message.role
+    return {"role": role, "content": text}
+
+
+@llm.hookimpl
+def register_models(register: Any) -> None:
+    """Called by ``llm``."""
+    register(AIChatFree())
