@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -54,10 +55,10 @@ def test_every_command_runs(
     monkeypatch.setenv("AICHATFREE_BASE_URL", site.url)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "Name a colour."}\n')
-    command = line.replace("aichatfree", f"{sys.executable} -m aichatfree", 1)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    monkeypatch.setenv("LLM_USER_PATH", str(tmp_path))
     serving = " serve " in line
-    if serving:
-        command = f"exec {command.replace('--port 8000', '')} --port 0"  # whichever is free
+    command = f"exec {line.replace('--port 8000', '')} --port 0" if serving else line
     with subprocess.Popen(
         command,
         shell=True,
