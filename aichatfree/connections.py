@@ -17,9 +17,6 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import IncompleteRead, ProtocolError
 
-SENT_AT_ONCE: Final = 65536
-"""Bytes of a request that any system takes at once, without waiting for the site."""
-
 _LONGEST_LINE: Final = 65536  # bytes, as in http.client
 
 
@@ -195,12 +192,14 @@ class Connection:
     def _send_all(self, data: bytes) -> None:
         if self.sock is None:
             self.connect()
-        limit = self.timeout
-        if len(data) > SENT_AT_ONCE and self._exchange is not None:
-            # Until the reply, the limit is that of connecting: too short for a slow line.
-            limit = self._exchange.longest_silence
-        self.sock.settimeout(limit)
+        # Until the reply, urllib3's limit is that of connecting: too short for a slow line.
+        self._limit(self.timeout if self._exchange is None else self._exchange.longest_silence)
         self.send(data)
+
+    def _limit(self, seconds: float | None) -> None:
+        # Setting it is a system call, at which threads that are waiting for the interpreter switch.
+        if self.sock.gettimeout() != seconds:
+            self.sock.settimeout(seconds)
 
     def send(self, data: Any) -> None:
         if self._unsent is not None and isinstance(data, bytes):
@@ -211,7 +210,7 @@ class Connection:
     def getresponse(self) -> Any:
         # http.client forgets the socket here when the body will be ended by closing it.
         self._reading = self.sock
-        self.sock.settimeout(self.timeout)
+        self._limit(self.timeout)
         head: Any = http.client.HTTPConnection.getresponse(self)  # type: ignore[arg-type]
         if head.status < 200:
             # The real reply is still to come, and would be taken for that of the next request.

@@ -62,10 +62,11 @@ def run_shard(shard: bytes, client_factory: ClientFactory | None = None) -> byte
     settings = None if client_factory else json.dumps(order["settings"], sort_keys=True)
     stopped: str | None = None
     results: list[BatchResult] = []
-    records = [
+    # Not as a list, which would be checked as a whole first: that has been done.
+    records = (
         {"custom_id": custom_id, _kind(prompt): prompt, "temperature": temperature}
         for _, custom_id, prompt, temperature in order["items"]
-    ]
+    )
     with _borrowed_client(settings, client_factory) as client:
         batch = client.batch(
             records, max_workers=order["max_workers"], ordered=False, progress=False
