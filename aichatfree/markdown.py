@@ -19,13 +19,15 @@ _PIECES = re.compile(
     ^(?P<indent>[ \t>]*)(?P<fence>`{3,}|~{3,})[^`\n]*\n
         (?P<block>.*?)(?:^[ \t>]*(?P=fence)[`~]*[ \t]*$|\Z)
     |(?<!`)(?P<ticks>`+)(?!`)(?P<code>[^\n]{1,1000}?)(?<!`)(?P=ticks)(?!`)
-    |(?P<formula>\$\$.{1,1000}?\$\$|\\\(.{1,1000}?\\\)|\\\[.{1,1000}?\\\]|\$[^$\n]{1,1000}\$)
+    |\$\$(?P<display>.{1,1000}?)\$\$|\\\[(?P<display2>.{1,1000}?)\\\]
+    |\$(?P<inline>[^$\n]{1,1000})\$|\\\((?P<inline2>.{1,1000}?)\\\)
     """,
     re.DOTALL | re.MULTILINE | re.VERBOSE,
 )
 _JOINER = "\u2060"
 """Takes no room, and is no part of any markup."""
 _ENTITY = re.compile(r"&(?=#|\w+;)")
+_LINE_END = re.compile(r"(?:(?<=\S)|\A)\n(?=\S|\Z)")  # Markdown would make one paragraph of a poem
 _GAP = r"\s*"  # browsers overlook tabs and line ends within a URL's scheme
 _SCRIPT = re.compile(f"({_GAP.join('javascript')})(?={_GAP}[\\\\]*:)", re.IGNORECASE)
 
@@ -47,8 +49,11 @@ def _code_or_formula(piece: re.Match[str]) -> str:
         return f"{piece['indent']}<pre><code>{_code(block)}</code></pre>"
     if piece["ticks"]:
         return f"<code>{_code(piece['code'])}</code>"
-    # In a formula an entity would show as it is written, so it gets TeX's own words.
-    return _inert(piece["formula"].replace("<", r"\lt ").replace('"', "''"))
+    # In a formula an entity would show as it is written, so it gets TeX's own words. Dollars are
+    # what Jupyter knows one by.
+    dollars = "$$" if (piece.lastgroup or "").startswith("display") else "$"
+    formula = piece.group(piece.lastgroup or 0).strip().replace("<", r"\lt ").replace('"', "''")
+    return f"{dollars}{_inert(formula)}{dollars}"
 
 
 def _code(text: str) -> str:
@@ -57,7 +62,8 @@ def _code(text: str) -> str:
 
 
 def _prose(text: str) -> str:
-    return _inert(text).replace("<", "&lt;").replace('"', "&quot;")
+    text = _inert(text).replace("<", "&lt;").replace('"', "&quot;")
+    return _LINE_END.sub("  \n", text)
 
 
 def _inert(text: str) -> str:

@@ -40,8 +40,7 @@ def show_growing(stream: Stream) -> None:
             if time.monotonic() >= answer.due:
                 answer.draw(stream.text)
     finally:
-        if stream.text:
-            answer.draw(stream.text)
+        answer.draw(stream.text)
 
 
 class _Drawing:
@@ -49,15 +48,19 @@ class _Drawing:
 
     def __init__(self) -> None:
         self.due = 0.0
+        self._shown = ""
         self._handle: Any = None
 
     def draw(self, text: str) -> None:
+        if text == self._shown:
+            return
         began = time.monotonic()
         bundle = {"text/markdown": harmless(text), "text/plain": without_control(text)}
         if self._handle is None:
             self._handle = display(bundle, raw=True, display_id=True)
         else:
             self._handle.update(bundle, raw=True)
+        self._shown = text
         now = time.monotonic()
         self.due = now + max(EVERY, (now - began) / SHARE)
 

@@ -62,6 +62,21 @@ def test_nothing_is_sent_before_the_first_chunk_is_asked_for(client_for: ClientF
         assert stream.read() == "Hello"
 
 
+@pytest.mark.parametrize("end", ["clean", "cut"])
+def test_show_prints_outside_of_a_notebook(
+    client_for: ClientFor, capsys: pytest.CaptureFixture[str], end: Any
+) -> None:
+    """What arrives is on standard output, its last line ended; half an answer raises after that."""
+    with FakeSite([Answer("Hel", "lo", end=end)]) as site:
+        stream = client_for(site.url, retry=None).stream("Hi")
+        if end == "clean":
+            assert stream.show().text == "Hello"
+        else:
+            with pytest.raises(StreamInterruptedError):
+                stream.show()
+    assert capsys.readouterr().out == "Hello\n"
+
+
 def test_iterating_again_replays_and_sends_nothing(client_for: ClientFor) -> None:
     """The second reader gets the same chunks from memory."""
     with FakeSite([Answer("a", "b", "c")]) as site:
