@@ -62,6 +62,7 @@ LOOKS = {
     ),
     "a block in a quotation": ("> ```\n> x\n> ```", "> <pre><code>x</code></pre>"),
     "a formula": ("$a<b$ and $$a<b$$", "$a\\lt b$ and $$a\\lt b$$"),
+    "quotes in a formula": (r'$\text{"a"}$', r"$\text{''a''}$"),
     "a formula in brackets": (r"\( a<b \) and \[ c \]", r"$a\lt b$ and $$c$$"),
     "lines of a poem": ("one\ntwo\n\nthree", "one  \ntwo\n\nthree"),
 }

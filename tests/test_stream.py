@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import signal
 import threading
@@ -75,6 +76,24 @@ def test_show_prints_outside_of_a_notebook(
             with pytest.raises(StreamInterruptedError):
                 stream.show()
     assert capsys.readouterr().out == "Hello\n"
+
+
+def test_show_closes_the_connection_if_nobody_reads(
+    client_for: ClientFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that cannot be printed is not left open."""
+
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    with FakeSite([Answer("a", "b", gap=30)]) as site:
+        stream = client_for(site.url).stream("Hi")
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdout", Closed())
+            with pytest.raises(BrokenPipeError):
+                stream.show()
+        assert site.requests[0].disconnected.wait(2)
 
 
 def test_iterating_again_replays_and_sends_nothing(client_for: ClientFor) -> None:
