@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
     from .chat import Chat
     from .client import Client
     from .errors import (
@@ -103,3 +105,10 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def load_ipython_extension(ipython: InteractiveShell) -> None:
+    """What ``%load_ext aichatfree`` calls; it adds ``%%ask``."""
+    from .notebook import AskMagics
+
+    ipython.register_magics(AskMagics)

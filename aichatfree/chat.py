@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from .limits import TimeLimit
+from .markdown import harmless
 from .protocol import Message, check_messages
 from .retry import UNSET, RetryOption
 from .stream import Reply, Stream
@@ -128,6 +129,10 @@ class Chat:
         chat = client.chat(messages=messages, on_partial=data.get("on_partial", "drop"))
         chat.messages = check_messages(messages)  # no system prompt that was not there before
         return chat
+
+    def _repr_markdown_(self) -> str | None:
+        turns = (f"**{m['role']}**\n\n{harmless(m['content'])}" for m in self.messages)
+        return "\n\n".join(turns) or None
 
     def __repr__(self) -> str:
         return f"<Chat, {len(self.messages)} messages>"

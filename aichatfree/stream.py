@@ -13,7 +13,9 @@ from .decoding import ReplyDecoder
 from .error_replies import MAX_ERROR_BODY, error_from_reply, not_an_answer
 from .errors import APIError, StreamInterruptedError
 from .limits import Call
+from .markdown import harmless
 from .protocol import Site
+from .terminal import in_notebook, write_chunks
 from .transport import Exchange
 
 
@@ -35,6 +37,9 @@ class Reply:
 
     def __str__(self) -> str:
         return self.text
+
+    def _repr_markdown_(self) -> str:
+        return harmless(self.text)
 
 
 def read_text(exchange: Exchange, site: Site) -> Iterator[str]:
@@ -150,6 +155,23 @@ class Stream(Iterator[str]):
         """
         text = self.read()
         return Reply(text, self.attempts, self._elapsed or 0.0, self._first_chunk or 0.0)
+
+    def show(self) -> Reply:
+        """Show the answer while it arrives, and return it whole.
+
+        In a notebook it is Markdown that grows in place, elsewhere text on standard output.
+
+        Raises:
+            APIError: as :meth:`read` does; what has arrived stays on show.
+        """
+        with self:
+            if in_notebook():
+                from .notebook import show_growing
+
+                show_growing(self)
+            else:
+                write_chunks(self)
+        return self.reply()
 
     def cancel(self) -> None:
         """Stop the answer at once, from any thread; who reads it gets StreamInterruptedError.

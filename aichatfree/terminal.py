@@ -1,11 +1,13 @@
-"""What may be written to a terminal: text that a site sent must not steer it."""
+"""Showing text: whether that is in a notebook, and what may be written to a terminal."""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
 from typing import TextIO
 
+# Text that a site sent must not steer the terminal.
 # C0 but tab and newline, DEL, C1, and what reorders the text around it (the "Trojan Source" set).
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -20,3 +22,22 @@ def write_answer(text: str, stream: TextIO | None = None) -> None:
     stream = sys.stdout if stream is None else stream
     stream.write(without_control(text) if stream.isatty() else text)
     stream.flush()
+
+
+def write_chunks(chunks: Iterable[str]) -> None:
+    """Write an answer as it arrives, and end its last line wherever it ends."""
+    chunk = "\n"
+    try:
+        for chunk in chunks:
+            write_answer(chunk)
+    finally:
+        if not chunk.endswith("\n"):
+            write_answer("\n")
+
+
+def in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this; nothing is imported to find out."""
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell = get_ipython() if get_ipython is not None else None
+    # By name and with what it inherits from, because Colab has a shell of its own.
+    return any(kind.__name__ == "ZMQInteractiveShell" for kind in type(shell).__mro__)

@@ -349,6 +349,19 @@ def test_the_public_names_are_these() -> None:
         getattr(aichatfree, "nonsense")  # noqa: B009  (mypy would not allow it otherwise)
 
 
+def test_showing_an_answer_in_a_script_needs_no_notebook_library() -> None:
+    """IPython and tqdm's widgets are imported in a notebook only."""
+    code = (
+        "import sys, aichatfree; from aichatfree.testing import FakeSite\n"
+        "with FakeSite('Hello') as site, aichatfree.Client(site.url) as client:\n"
+        "    client.stream('Hi').show()\n"
+        "    client.batch(['Hi'], progress=True).run()\n"
+        "print(*{'IPython', 'ipywidgets', 'tqdm.notebook'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "Hello\n\n"
+
+
 def test_a_reply_is_a_value() -> None:
     """Replies compare and cannot be changed."""
     make: Callable[[], Reply] = lambda: Reply("a", 1, 2.0, 1.0)  # noqa: E731
@@ -360,6 +373,7 @@ def test_a_reply_is_a_value() -> None:
 @pytest.mark.parametrize("module", ["aichatfree", "aichatfree.cli"])
 def test_importing_needs_no_network_library(module: str) -> None:
     """They are imported when a client is made, so that a script and `--help` begin at once."""
-    code = f"import sys, {module}; print(*{{'requests', 'urllib3', 'tenacity'}} & set(sys.modules))"
+    heavy = {"requests", "urllib3", "tenacity", "IPython"}
+    code = f"import sys, {module}; print(*{heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import signal
 import threading
@@ -60,6 +61,39 @@ def test_nothing_is_sent_before_the_first_chunk_is_asked_for(client_for: ClientF
         time.sleep(0.05)
         assert site.requests == []
         assert stream.read() == "Hello"
+
+
+@pytest.mark.parametrize("end", ["clean", "cut"])
+def test_show_prints_outside_of_a_notebook(
+    client_for: ClientFor, capsys: pytest.CaptureFixture[str], end: Any
+) -> None:
+    """What arrives is on standard output, its last line ended; half an answer raises after that."""
+    with FakeSite([Answer("Hel", "lo", end=end)]) as site:
+        stream = client_for(site.url, retry=None).stream("Hi")
+        if end == "clean":
+            assert stream.show().text == "Hello"
+        else:
+            with pytest.raises(StreamInterruptedError):
+                stream.show()
+    assert capsys.readouterr().out == "Hello\n"
+
+
+def test_show_closes_the_connection_if_nobody_reads(
+    client_for: ClientFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that cannot be printed is not left open."""
+
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    with FakeSite([Answer("a", "b", gap=30)]) as site:
+        stream = client_for(site.url).stream("Hi")
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdout", Closed())
+            with pytest.raises(BrokenPipeError):
+                stream.show()
+        assert site.requests[0].disconnected.wait(2)
 
 
 def test_iterating_again_replays_and_sends_nothing(client_for: ClientFor) -> None:

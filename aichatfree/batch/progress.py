@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from importlib.util import find_spec
 from typing import Any
+
+from ..terminal import in_notebook
 
 
 class Progress:
@@ -20,10 +23,8 @@ class Progress:
     def __init__(self, show: bool | None, total: int | None) -> None:
         self._bar: Any = None
         self._drawn = 0.0
-        if show if show is not None else (_in_notebook() or sys.stderr.isatty()):
-            from tqdm.auto import tqdm
-
-            self._bar = tqdm(total=total, unit=" prompts", file=sys.stderr, smoothing=0.05)
+        if show if show is not None else (in_notebook() or sys.stderr.isatty()):
+            self._bar = _tqdm()(total=total, unit=" prompts", file=sys.stderr, smoothing=0.05)
 
     @property
     def shown(self) -> bool:
@@ -46,7 +47,12 @@ class Progress:
             self._bar.close()
 
 
-def _in_notebook() -> bool:
-    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
-    shell = get_ipython() if get_ipython is not None else None
-    return type(shell).__name__ == "ZMQInteractiveShell"
+def _tqdm() -> Any:
+    """The widget where it can be shown; ``tqdm.auto`` would warn where it cannot."""
+    if in_notebook() and find_spec("ipywidgets"):
+        from tqdm.notebook import tqdm as widget
+
+        return widget
+    from tqdm import tqdm
+
+    return tqdm
