@@ -8,8 +8,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Protocol
 
+from .crew import CREW
 from .records import BatchResult, Item
 
 
@@ -60,7 +62,7 @@ class Pool(Protocol):
 
 
 class Threads:
-    """Answers items in threads of this process, which are started as they are needed.
+    """Answers items in threads of this process, as many as are needed.
 
     Args:
         answer: answers one item; ``None`` if the run was stopped before it could. An item that
@@ -83,7 +85,7 @@ class Threads:
         self._cancel_all = cancel_all
         self._items: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._at_work: list[threading.Event] = []  # of each thread, set when it has left
         self._put_by: list[tuple[float, int, Item]] = []  # a heap: when, index, item
         self._put_by_lock = threading.Lock()
         # Enough that one slow item at the head of ordered results does not idle the others.
@@ -91,17 +93,16 @@ class Threads:
 
     def submit(self, item: Item) -> None:
         self._items.put(item)
-        if len(self._threads) < self._max_workers:
-            name = f"aichatfree-batch-{len(self._threads)}"
-            thread = threading.Thread(target=self._work, name=name, daemon=True)
+        if len(self._at_work) < self._max_workers:
+            left = threading.Event()
             try:
-                thread.start()
-            except RuntimeError:  # the system has no more; those that there are go on
-                if not self._threads:
+                CREW.do(partial(self._work, left))
+            except RuntimeError:  # the system has no more threads; those that there are go on
+                if not self._at_work:
                     raise
-                self._max_workers = len(self._threads)
+                self._max_workers = len(self._at_work)
             else:
-                self._threads.append(thread)
+                self._at_work.append(left)
 
     def flush(self) -> None:
         """Threads put nothing by."""
@@ -134,14 +135,20 @@ class Threads:
 
     def close(self, timeout: float | None = None) -> None:
         self._bring_back()
-        for _ in self._threads:
+        for _ in self._at_work:
             self._items.put(None)
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        for thread in self._threads:
+        for left in self._at_work:
             # A thread that is connecting cannot be interrupted; it is a daemon.
-            thread.join(None if timeout is None else max(0.0, deadline - time.monotonic()))
+            left.wait(None if timeout is None else max(0.0, deadline - time.monotonic()))
 
-    def _work(self) -> None:
+    def _work(self, left: threading.Event) -> None:
+        try:
+            self._answer_items()
+        finally:
+            left.set()
+
+    def _answer_items(self) -> None:
         while (item := self._items.get()) is not None:
             outcome: BatchResult | PutBy | BaseException | None = None
             if not self._stopping.is_set():
