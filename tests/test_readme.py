@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import aichatfree
 from aichatfree.gateway import Gateway
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +44,19 @@ def test_every_python_snippet_runs(
     assert "True" in printed  # stream.complete
     assert "half of it" in printed
     assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 3
+
+
+def test_every_line_to_write_instead_runs(site: Gateway) -> None:
+    """What the table for those who come from elsewhere tells them to write is right."""
+    table = README.partition("## If you come from\n")[2].partition("\n## ")[0]
+    lines = re.findall(r"\| `([^`|]+)` \|$", table, re.MULTILINE)
+    assert len(lines) == table.count("\n|") - 2
+    for line in lines:
+        messages = [{"role": "user", "content": "Name a colour."}]
+        names: dict[str, object] = {"aichatfree": aichatfree, "messages": messages}
+        names |= {"client": aichatfree.Client(site.url), "url": site.url, "key": "secret"}
+        names |= {"RetryPolicy": aichatfree.RetryPolicy}
+        exec(line, names)
 
 
 @pytest.mark.parametrize(
