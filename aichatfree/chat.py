@@ -53,7 +53,7 @@ class Chat:
             raise ValueError(f'on_partial takes "drop" or "keep", not {on_partial!r}')
         self._ask = ask
         self._on_partial = on_partial
-        self.messages = check_messages(messages)
+        self.messages: list[Message] = check_messages(messages)
         if system is not None and not any(m["role"] == "system" for m in self.messages):
             self.messages[:0] = check_messages([{"role": "system", "content": system}])
 

@@ -29,7 +29,7 @@ from .errors import (
 )
 from .limits import Call
 
-log = logging.getLogger("aichatfree.retry")
+log: Final = logging.getLogger("aichatfree.retry")
 
 _RETRYABLE = (
     APIConnectionError,

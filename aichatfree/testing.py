@@ -112,7 +112,7 @@ class Answer:
         if stream is not None:
             self.chunks = stream
         self.status = status
-        self.headers = dict(headers or {})
+        self.headers: dict[str, str] = dict(headers or {})
         self.framing = framing
         self.content_type = content_type
         self.delay = delay
@@ -201,8 +201,8 @@ class Request:
         self.headers = headers
         self.body = body
         self.connection = connection
-        self.received = time.monotonic()
-        self.disconnected = threading.Event()
+        self.received: float = time.monotonic()
+        self.disconnected: threading.Event = threading.Event()
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.path} on connection {self.connection}>"

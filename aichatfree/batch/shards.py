@@ -290,7 +290,7 @@ class Shards:
         self._sent: dict[Future[bytes], list[Item]] = {}
         self._back: queue.SimpleQueue[Future[bytes]] = queue.SimpleQueue()
         self._undone: list[Outcome] = []
-        self.capacity = 2 * parallel * shard_size
+        self.capacity: int = 2 * parallel * shard_size
 
     def submit(self, item: Item) -> None:
         self._put_by.append(item)

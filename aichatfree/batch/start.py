@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from ..counts import check_count
@@ -48,7 +48,7 @@ MAX_WORKERS = 1024
 _UNREACHABLE = 32
 """Failures to get through to the site, with no answer between them, that end a run."""
 
-log = logging.getLogger("aichatfree.batch")
+log: Final = logging.getLogger("aichatfree.batch")
 
 
 def start_batch(

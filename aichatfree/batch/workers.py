@@ -87,7 +87,7 @@ class Threads:
         self._put_by: list[tuple[float, int, Item]] = []  # a heap: when, index, item
         self._put_by_lock = threading.Lock()
         # Enough that one slow item at the head of ordered results does not idle the others.
-        self.capacity = 16 * max_workers
+        self.capacity: int = 16 * max_workers
 
     def submit(self, item: Item) -> None:
         self._items.put(item)

@@ -8,13 +8,14 @@ import socket
 import threading
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Final
 
 from .app import App
 from .engine import Engine
 from .smollm2 import SmolLM2
 from .weights import missing_extra
 
-logger = logging.getLogger("aichatfree.gateway")
+logger: Final = logging.getLogger("aichatfree.gateway")
 
 
 class Gateway:
@@ -95,7 +96,7 @@ class Gateway:
             refuse_replays=refuse_replays,
         )
         bound = _bind(host, port)
-        self.url = _url(host, bound)
+        self.url: str = _url(host, bound)
         self._server = WSGIServer(self._app, bound, max_streams=max_streams, max_body=max_body)
         self._lock = threading.Lock()
         self._closed = False

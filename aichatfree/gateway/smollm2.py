@@ -28,7 +28,11 @@ BATCH_TOKENS: Final = 32
 
 # Found by trying: with a repetition penalty so small a model forgets how to count; without
 # anything it falls into loops. DRY breaks the loops only.
-SAMPLING: Final = {"temperature": 0.0, "dry_multiplier": 0.8, "dry_allowed_length": 4}
+SAMPLING: Final[dict[str, float]] = {
+    "temperature": 0.0,
+    "dry_multiplier": 0.8,
+    "dry_allowed_length": 4,
+}
 SYSTEM: Final[Message] = {
     "role": "system",
     "content": "You are a helpful assistant. Answer briefly.",
