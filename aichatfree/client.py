@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 import requests
 
@@ -38,6 +38,8 @@ from .turns import Turns
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from typing_extensions import Self, Unpack
+
     from .batch import Batch
     from .batch.records import PromptSource
 
@@ -55,6 +57,18 @@ class _Settings:
     model: str | None
     system: str | None
     timeout: Timeout
+    retry: Retry
+
+
+class ClientOptions(TypedDict, total=False):
+    """What :meth:`Client.with_options` may change."""
+
+    dialect: str | Dialect | None
+    secret: str | None
+    password: str | None
+    model: str | None
+    system: str | None
+    timeout: TimeLimit
     retry: Retry
 
 
@@ -283,7 +297,7 @@ class Client:
             lambda: self.generate("Hello", timeout=timeout, retry=None),
         )
 
-    def with_options(self, **changes: Any) -> Client:
+    def with_options(self, **changes: Unpack[ClientOptions]) -> Self:
         """A client with other settings that shares this one's connections and limit.
 
         Args:
@@ -293,24 +307,25 @@ class Client:
         Raises:
             TypeError: a setting is unknown, or belongs to the connections.
         """
-        known = {"dialect", "secret", "password", "model", "system", "timeout", "retry"}
-        unknown = sorted(set(changes) - known)
+        known = sorted(ClientOptions.__annotations__)
+        unknown = sorted(set(changes).difference(known))
+        settings: dict[str, Any] = dict(changes)
         if unknown:
             raise TypeError(
-                f"with_options() cannot change {unknown[0]!r}, only {', '.join(sorted(known))}: "
+                f"with_options() cannot change {unknown[0]!r}, only {', '.join(known)}: "
                 "make a new Client for the rest"
             )
         if "timeout" in changes:
-            changes["timeout"] = _timeout_from(changes["timeout"])
+            settings["timeout"] = _timeout_from(changes["timeout"])
         if "retry" in changes:
             check_retry(changes["retry"])
         for name in ("password", "model", "system"):
-            _optional_str(name, changes.get(name))
+            _optional_str(name, settings.get(name))
         site = _site_with(
-            self._settings.site, changes.pop("dialect", None), changes.pop("secret", None)
+            self._settings.site, settings.pop("dialect", None), settings.pop("secret", None)
         )
         other = object.__new__(type(self))
-        other._settings = dataclasses.replace(self._settings, site=site, **changes)
+        other._settings = dataclasses.replace(self._settings, site=site, **settings)
         other._transport, other._turns = self._transport, self._turns
         other._travels = self._travels
         return other
@@ -319,7 +334,7 @@ class Client:
         """Cancel what is under way and close the connections, also of clients that share them."""
         self._transport.close()
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
