@@ -36,6 +36,12 @@ class _HasChat(Protocol):
 class Chat:
     """A conversation. A turn, question and answer, enters ``messages`` once, when it is complete.
 
+    >>> chat = client.chat()
+    >>> print(chat.send("Name a river."))
+    The Nile.
+    >>> chat.messages[-1]
+    {'role': 'assistant', 'content': 'The Nile.'}
+
     Attributes:
         messages: the turns so far, as ``{"role": ..., "content": ...}``; yours to edit between
             turns.
@@ -118,6 +124,13 @@ class Chat:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], client: _HasChat) -> Chat:
         """Go on with a conversation that :meth:`to_dict` gave.
+
+        >>> chat = client.chat()
+        >>> print(chat.send("Name a river."))
+        The Nile.
+        >>> same = aichatfree.Chat.from_dict(chat.to_dict(), client)
+        >>> print(same.send("Where does it end?"))
+        In the Mediterranean Sea.
 
         Raises:
             TypeError, ValueError: the data are not such a conversation.

@@ -77,6 +77,12 @@ class Client:
 
     Each setting is taken from its argument, or else from the environment, or else the default.
 
+    >>> with aichatfree.Client(timeout=30) as client:
+    ...     print(client.generate("Name a river."))
+    The Nile.
+    >>> aichatfree.Client("https://chat.example", dialect="openai", secret="s3cret")
+    Client('https://chat.example', dialect='openai')
+
     Args:
         base_url: the site, or a :class:`Site` (``AICHATFREE_BASE_URL``,
             ``https://aichatfree.info``).
@@ -165,6 +171,13 @@ class Client:
 
         Whatever is safe to send again is sent again, an answer that broke off in the middle too.
 
+        >>> print(client.generate("Name a river.", system="Be brief."))
+        The Nile.
+        >>> turns = ["Name a river.", "The Nile.", "Where does it end?"]
+        >>> roles = ["user", "assistant", "user"]
+        >>> client.generate([{"role": r, "content": c} for r, c in zip(roles, turns)]).text
+        'In the Mediterranean Sea.'
+
         Args:
             prompt: the question, or a list of ``{"role": ..., "content": ...}`` messages with the
                 roles ``system``, ``user`` and ``assistant``.
@@ -193,6 +206,12 @@ class Client:
         The request is sent when the first chunk is asked for, and sent again only before there is
         one. Arguments are those of :meth:`generate`.
 
+        >>> with client.stream("Name a river.") as stream:
+        ...     for chunk in stream:
+        ...         print(chunk, end="", flush=True)
+        ...     print()
+        The Nile.
+
         Raises:
             TypeError, ValueError: the arguments cannot be sent; nothing will be.
         """
@@ -206,6 +225,12 @@ class Client:
         on_partial: OnPartial = "drop",
     ) -> Chat:
         """Begin a conversation, or go on with one.
+
+        >>> chat = client.chat(system="Be brief.")
+        >>> print(chat.send("Name a river."))
+        The Nile.
+        >>> print(chat.send("Where does it end?"))
+        In the Mediterranean Sea.
 
         Args:
             system: its system prompt; the client's own if there is none.
@@ -236,6 +261,12 @@ class Client:
         An error belongs to its prompt. The run as a whole stops where every prompt would fail (a
         wrong password or secret, no such host), and where the site's quota is used up for good.
         Requests that the site turns away as too many are sent again until it takes them.
+
+        >>> prompts = ["Name a river.", "Name a lake."]
+        >>> for result in client.batch(prompts, output="answers.jsonl"):
+        ...     print(result.custom_id, result.text if result.ok else result.error)
+        0 The Nile.
+        1 Lake Baikal.
 
         Args:
             prompts: an iterable, lazy and endless ones included, of strings, message lists and
@@ -288,6 +319,13 @@ class Client:
 
         It asks one short question and takes a minute at most. Failures are in the result, not
         raised.
+
+        >>> print(client.check())
+        ok    url       http://127.0.0.1:... has a chat API
+        ok    clock     this machine's clock agrees with the site's
+        ok    password  the password is not needed
+        ok    signature the site takes the signature
+        ok    answer    the first text came after 0... s
         """
         timeout = dataclasses.replace(self._settings.timeout, total=60)
         return check_site(
@@ -299,6 +337,10 @@ class Client:
 
     def with_options(self, **changes: Unpack[ClientOptions]) -> Self:
         """A client with other settings that shares this one's connections and limit.
+
+        >>> patient = client.with_options(timeout=aichatfree.Timeout(read=120, total=600))
+        >>> print(patient.generate("Name a river."))
+        The Nile.
 
         Args:
             changes: any of ``dialect``, ``secret``, ``password``, ``model``, ``system``,
@@ -331,7 +373,13 @@ class Client:
         return other
 
     def close(self) -> None:
-        """Cancel what is under way and close the connections, also of clients that share them."""
+        """Cancel what is under way and close the connections, also of clients that share them.
+
+        >>> client.close()
+        >>> client.generate("Name a river.")
+        Traceback (most recent call last):
+        aichatfree.errors.AIChatFreeError: This client is closed: make a new one.
+        """
         self._transport.close()
 
     def __enter__(self) -> Self:

@@ -18,6 +18,11 @@ _FOR_EVER: Final = 100_000_000  # seconds; three years
 class Timeout:
     """Time limits in seconds; ``None`` is no limit.
 
+    >>> aichatfree.Timeout(read=120, total=600)
+    Timeout(connect=10, read=120, total=600)
+    >>> print(client.generate("Name a river.", timeout=aichatfree.Timeout(total=30)))
+    The Nile.
+
     Attributes:
         connect: to reach the site: each address it has, and the TLS handshake.
         read: the longest silence, before the answer begins and within it.

@@ -82,6 +82,10 @@ class RetryPolicy:
     plus jitter; if ``max_elapsed`` or ``Timeout.total`` has no room for it, the error is raised
     at once, with ``retry_after``.
 
+    >>> patient = aichatfree.RetryPolicy(max_attempts=8, max_elapsed=600)
+    >>> print(client.generate("Name a river.", retry=patient))
+    The Nile.
+
     Attributes:
         max_attempts: requests sent at most, the first included.
         max_elapsed: seconds from the first request on, after which none is sent, or ``None``;

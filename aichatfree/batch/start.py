@@ -118,6 +118,12 @@ def make_shards(
 ) -> Iterator[bytes]:
     """The prompts as shards for :func:`run_shard`, for engines without an Executor.
 
+    >>> from aichatfree.batch import make_shards, read_results, run_shard
+    >>> for shard in make_shards(client, ["Name a river.", "Name a lake."], shard_size=1):
+    ...     print([result.text for result in read_results(run_shard(shard))])
+    ['The Nile.']
+    ['Lake Baikal.']
+
     Args:
         client: whose settings travel, without its secrets.
         prompts: as for ``Client.batch``.

@@ -24,6 +24,12 @@ class Gateway:
     It serves from the moment it is made until :meth:`close`, or to the end of its ``with`` block.
     Every request becomes one INFO line of the logger ``aichatfree.gateway``.
 
+    >>> from aichatfree.gateway import Gateway, OpenAIUpstream
+    >>> ollama = OpenAIUpstream("http://127.0.0.1:11434/v1", "llama3.2")
+    >>> with Gateway(ollama, secret="s3cret") as gateway:
+    ...     aichatfree.Client(gateway.url, secret="s3cret")
+    Client('http://127.0.0.1:...', dialect='gemini')
+
     Args:
         engine: what answers; ``None`` for :class:`SmolLM2`. One that is given is not closed here.
         host: the address to listen on.

@@ -58,6 +58,15 @@ class SmolLM2:
     For demonstration and tests: it understands English only and is often wrong. It needs about
     350 MB of memory; its weights (93 MB) are fetched once, on first use.
 
+    >>> from aichatfree.gateway import Gateway, SmolLM2
+    >>> model = SmolLM2(max_tokens=64)
+    >>> model.load()
+    >>> with Gateway(model) as gateway:
+    ...     reply = aichatfree.Client(gateway.url).generate("What is the capital of France?")
+    >>> "Paris" in reply.text
+    True
+    >>> model.close()
+
     Args:
         path: a GGUF file of your own to use instead; a chat model.
         threads: processor threads for each answer; half of the processor's unless given.
