@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
+import sysconfig
 import termios
 import time
 from collections.abc import Iterator
@@ -38,10 +39,42 @@ def run(
     )
 
 
+def paste(line: str, *, url: str, folder: Path) -> None:
+    """Run a line as it is pasted into a shell; of a server, see only that it starts."""
+    (folder / "prompts.jsonl").write_text('{"prompt": "Name a colour."}\n')
+    serving = " serve " in line
+    if serving:
+        line = f"exec {line.replace('--port 8000', '')} --port 0"  # whichever is free
+    scripts = sysconfig.get_path("scripts")
+    with subprocess.Popen(
+        line,
+        shell=True,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={
+            **os.environ,
+            "AICHATFREE_BASE_URL": url,
+            "PATH": os.pathsep.join([scripts, os.environ["PATH"]]),
+        },
+    ) as process:
+        try:
+            if serving:
+                assert process.stderr is not None
+                assert "Serving at http://127.0.0.1:" in process.stderr.readline()
+                process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=100)
+        finally:
+            process.kill()
+    assert process.returncode == (130 if serving else 0), (out, err)
+
+
 class Terminal:
     """A command in a terminal of its own."""
 
-    def __init__(self, *arguments: str, url: str) -> None:
+    def __init__(self, *arguments: str, url: str, **environment: str) -> None:
         main, side = pty.openpty()
         fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
         self._fd = main
@@ -51,7 +84,7 @@ class Terminal:
             stdout=side,
             stderr=side,
             start_new_session=True,
-            env={**os.environ, "AICHATFREE_BASE_URL": url, "TERM": "dumb"},
+            env={**os.environ, "AICHATFREE_BASE_URL": url, "TERM": "dumb", **environment},
             preexec_fn=lambda: os.set_inheritable(side, True),
         )
         os.close(side)
@@ -86,8 +119,8 @@ class Terminal:
 
 
 @contextmanager
-def terminal(*arguments: str, url: str) -> Iterator[Terminal]:
-    session = Terminal(*arguments, url=url)
+def terminal(*arguments: str, url: str, **environment: str) -> Iterator[Terminal]:
+    session = Terminal(*arguments, url=url, **environment)
     try:
         yield session
     finally:
@@ -298,15 +331,6 @@ def test_retries_are_told_on_a_terminal_only() -> None:
             session.wait_for("OverloadedError")
             session.wait_for("fine")
         assert run("ask", "Hi", url=site.url).stderr == b""
-
-
-@pytest.mark.parametrize("command", [[], ["ask"], ["chat"], ["batch"], ["check"], ["serve"]])
-def test_help_has_an_example(command: list[str]) -> None:
-    """--help works for each command, and shows how to call it."""
-    done = run(*command, "--help")
-    assert done.returncode == 0
-    assert b"Usage:" in done.stdout
-    assert not command or b"  aichatfree " in done.stdout
 
 
 def test_the_version_is_the_packages() -> None:

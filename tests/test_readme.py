@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from aichatfree.gateway import Gateway
+from test_cli import paste
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,31 +45,9 @@ def test_every_python_snippet_runs(
 @pytest.mark.parametrize(
     "line", [line[2:] for block in blocks("console") for line in block.splitlines()]
 )
-def test_every_command_runs(
-    line: str, site: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_every_command_runs(line: str, site: Gateway, tmp_path: Path) -> None:
     """Each line is a command that works as pasted; servers are only asked whether they start."""
-    monkeypatch.setenv("AICHATFREE_BASE_URL", site.url)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Name a colour."}\n')
-    command = line.replace("aichatfree", f"{sys.executable} -m aichatfree", 1)
-    serving = " serve " in line
-    if serving:
-        command = f"exec {command.replace('--port 8000', '')} --port 0"  # whichever is free
-    with subprocess.Popen(
-        command,
-        shell=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        if serving:
-            assert process.stderr is not None
-            assert "Serving at http://127.0.0.1:" in process.stderr.readline()
-            process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=120)
-    assert process.returncode == (130 if serving else 0), (out, err)
+    paste(line, url=site.url, folder=tmp_path)
 
 
 def test_ci_sets_up_as_the_readme_says() -> None:
