@@ -325,6 +325,8 @@ def batch(
                 ordered=not unordered,
                 output=output,
                 executor=stack.enter_context(dask_executor(dask)) if dask else None,
+                # Answers on a terminal tell how far it is, and a bar would get between them.
+                progress=False if output is None and sys.stdout.isatty() else None,
                 max_errors=max_errors,
                 dedupe=dedupe,
                 column=column,

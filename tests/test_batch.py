@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -526,3 +527,26 @@ def test_closing_from_another_thread_ends_the_iteration(client_for: ClientFor) -
         threading.Timer(0.3, batch.close).start()
         with pytest.raises(AIChatFreeError, match="closed"):
             next(batch)
+
+
+def test_a_log_line_does_not_land_in_the_bar(
+    client_for: ClientFor, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the start of a batch has to say comes before the bar is drawn."""
+    drawn_before: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            drawn_before.append(capsys.readouterr().err)
+
+    caplog.set_level(logging.INFO, "aichatfree.batch")
+    listener = Listener()
+    with FakeSite([echo]) as site, ThreadPoolExecutor(1) as executor:
+        client = client_for(site.url, max_requests_per_minute=6000)
+        logging.getLogger("aichatfree.batch").addHandler(listener)
+        try:
+            client.batch(["one"], executor=executor, progress=True).run()
+        finally:
+            logging.getLogger("aichatfree.batch").removeHandler(listener)
+    assert drawn_before == [""]
+    assert "1/1" in capsys.readouterr().err

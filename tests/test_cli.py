@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -12,7 +13,7 @@ import sys
 import sysconfig
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -74,9 +75,15 @@ def paste(line: str, *, url: str, folder: Path) -> None:
 class Terminal:
     """A command in a terminal of its own."""
 
-    def __init__(self, *arguments: str, url: str, **environment: str) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        url: str,
+        columns: int = 100,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         main, side = pty.openpty()
-        fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+        fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self._fd = main
         self.process = subprocess.Popen(
             [*COMMAND, *arguments],
@@ -84,7 +91,7 @@ class Terminal:
             stdout=side,
             stderr=side,
             start_new_session=True,
-            env={**os.environ, "AICHATFREE_BASE_URL": url, "TERM": "dumb", **environment},
+            env={**os.environ, "AICHATFREE_BASE_URL": url, "TERM": "dumb", **(environment or {})},
             preexec_fn=lambda: os.set_inheritable(side, True),
         )
         os.close(side)
@@ -119,8 +126,10 @@ class Terminal:
 
 
 @contextmanager
-def terminal(*arguments: str, url: str, **environment: str) -> Iterator[Terminal]:
-    session = Terminal(*arguments, url=url, **environment)
+def terminal(
+    *arguments: str, url: str, columns: int = 100, environment: Mapping[str, str] | None = None
+) -> Iterator[Terminal]:
+    session = Terminal(*arguments, url=url, columns=columns, environment=environment)
     try:
         yield session
     finally:
@@ -400,6 +409,33 @@ def test_batch_shows_a_bar_on_a_terminal_only(tmp_path: Path) -> None:
         quiet = run(*command, url=site.url)
     assert quiet.stdout == b""
     assert quiet.stderr.startswith(b"0 answered, 0 failed, 2 reused")
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_bar_fits_on_the_terminal(columns: int, tmp_path: Path) -> None:
+    """No count is cut off, and ^C has room behind it."""
+    (tmp_path / "p.txt").write_text("one\ntwo\n")
+    command = ["batch", str(tmp_path / "p.txt"), "-o", str(tmp_path / "a.jsonl")]
+    with (
+        FakeSite(Answer(status=400, body="no")) as site,
+        terminal(*command, url=site.url, columns=columns) as session,
+    ):
+        drawn = session.wait_for("failed=2]")
+        assert session.finish() == 1
+    assert "2/2" in drawn
+    assert max(map(len, re.split("[\r\n]", f"{drawn}failed=2]"))) <= columns - len("^C")
+
+
+def test_answers_on_a_terminal_have_lines_of_their_own(tmp_path: Path) -> None:
+    """No bar gets between them."""
+    (tmp_path / "p.txt").write_text("one\ntwo\n")
+    with (
+        FakeSite([echo]) as site,
+        terminal("batch", str(tmp_path / "p.txt"), url=site.url) as session,
+    ):
+        answers = session.wait_for("2 answered").splitlines()
+        assert session.finish() == 0
+    assert [json.loads(line)["text"] for line in answers] == ["echo one", "echo two"]
 
 
 BATCH_OPTIONS = {

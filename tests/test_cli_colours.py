@@ -9,11 +9,11 @@ COLOURFUL = {"TERM": "xterm-256color"}
 PLAIN = [{**COLOURFUL, "NO_COLOR": "1"}, {"TERM": "dumb"}]
 
 
-def shown(*arguments: str, **environment: str) -> str:
+def shown(*arguments: str, environment: dict[str, str]) -> str:
     """All that a terminal is sent when the site says no."""
     with (
         FakeSite(Answer(status=400, body="no such thing")) as site,
-        terminal(*arguments, url=site.url, **environment) as session,
+        terminal(*arguments, url=site.url, environment=environment) as session,
     ):
         before = session.wait_for("no such thing")
         assert session.finish() == 1
@@ -22,12 +22,12 @@ def shown(*arguments: str, **environment: str) -> str:
 
 def test_an_error_stands_out_on_a_terminal() -> None:
     """Its first word is red, and what follows is not."""
-    assert shown("ask", "Hi", **COLOURFUL).startswith("\x1b[31maichatfree:\x1b[0m ")
+    assert shown("ask", "Hi", environment=COLOURFUL).startswith("\x1b[31maichatfree:\x1b[0m ")
 
 
 def test_what_check_found_is_told_by_colour_too() -> None:
     """Right is green and wrong is red."""
-    marks = shown("check", **COLOURFUL)
+    marks = shown("check", environment=COLOURFUL)
     assert marks.startswith("\x1b[32mok\x1b[0m    url ")
     assert "\x1b[31mWRONG\x1b[0m answer " in marks
 
@@ -36,7 +36,7 @@ def test_what_check_found_is_told_by_colour_too() -> None:
 @pytest.mark.parametrize("arguments", [["ask", "Hi"], ["check"]])
 def test_colours_can_be_refused(arguments: list[str], environment: dict[str, str]) -> None:
     """Who asks for none, or whose terminal has none, gets none."""
-    assert "\x1b" not in shown(*arguments, **environment)
+    assert "\x1b" not in shown(*arguments, environment=environment)
 
 
 @pytest.mark.parametrize("arguments", [["ask", "Hi"], ["check"], ["batch"], ["chat"], ["--help"]])

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
+
+_NARROW: Final = 60  # columns; tqdm cuts what does not fit, and the counts come last
+_SHORT: Final = "{n_fmt}/{total_fmt} [{remaining}{postfix}]"
+_ROOM: Final = 3  # columns left free for a terminal's ^C, which else breaks the line
 
 
 class Progress:
@@ -23,7 +29,9 @@ class Progress:
         if show if show is not None else (_in_notebook() or sys.stderr.isatty()):
             from tqdm.auto import tqdm
 
-            self._bar = tqdm(total=total, unit=" prompts", file=sys.stderr, smoothing=0.05)
+            self._bar = tqdm(
+                total=total, unit=" prompts", file=sys.stderr, smoothing=0.05, **_shape()
+            )
 
     @property
     def shown(self) -> bool:
@@ -35,7 +43,9 @@ class Progress:
         if self._bar is None or (not now and time.monotonic() - self._drawn < self.EVERY):
             return
         self._drawn = time.monotonic()
-        notes = {"failed": failed, "waiting for the limit": waiting}
+        notes = {"failed": failed, "waiting": waiting}
+        for name, value in _shape().items():
+            setattr(self._bar, name, value)
         self._bar.set_postfix({name: n for name, n in notes.items() if n}, refresh=False)
         self._bar.update(done - self._bar.n)
         self._bar.refresh()
@@ -44,6 +54,20 @@ class Progress:
         """Leave the bar as it is."""
         if self._bar is not None:
             self._bar.close()
+
+
+def _shape() -> dict[str, Any]:
+    """What of the bar fits on the terminal, as wide as it is now."""
+    columns = 0
+    if sys.stderr.isatty():
+        with suppress(OSError):
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    if not columns:  # no terminal, or one that does not know
+        return {}
+    return {
+        "ncols": max(columns - _ROOM, 1),
+        "bar_format": _SHORT if columns < _NARROW else None,
+    }
 
 
 def _in_notebook() -> bool:

@@ -186,8 +186,8 @@ class Batch(Iterator[BatchResult]):
         self._turns.begin_run()
         self._waited_before = self._turns.waited
         self._started = time.monotonic()
+        self._pool = self._make_pool()  # which may log a line, so the bar comes after it
         self._progress = Progress(self._show, self._total)
-        self._pool = self._make_pool()
 
     def _feed(self, pool: Pool) -> None:
         """Pull inputs until the pool has as much in hand as it can use."""
