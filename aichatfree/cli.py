@@ -33,7 +33,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 INTERRUPTED = 130
 
-COLOURS = {True: "green", False: "red", None: "yellow"}
+COLOURS: dict[bool | None, str] = {True: "green", False: "red", None: "yellow"}
 """Of what is right, wrong and unknown."""
 
 
