@@ -8,9 +8,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from .records import BatchResult, Item
+
+NOTICE: Final = 0.2
+"""Seconds of a wait at a time: a Ctrl-C just before an endless one is noticed only at its end."""
 
 
 class PutBy(NamedTuple):
@@ -139,7 +142,8 @@ class Threads:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         for thread in self._threads:
             # A thread that is connecting cannot be interrupted; it is a daemon.
-            thread.join(None if timeout is None else max(0.0, deadline - time.monotonic()))
+            while thread.is_alive() and (left := deadline - time.monotonic()) > 0:
+                thread.join(min(left, NOTICE))
 
     def _work(self) -> None:
         while (item := self._items.get()) is not None:
