@@ -37,6 +37,12 @@ class _HasChat(Protocol):
 class Chat:
     """A conversation. A turn, question and answer, enters ``messages`` once, when it is complete.
 
+    >>> chat = client.chat()
+    >>> print(chat.send("Name a river."))
+    The Nile.
+    >>> chat.messages[-1]
+    {'role': 'assistant', 'content': 'The Nile.'}
+
     Attributes:
         messages: the turns so far, as ``{"role": ..., "content": ...}``; yours to edit between
             turns.
@@ -54,7 +60,7 @@ class Chat:
             raise ValueError(f'on_partial takes "drop" or "keep", not {on_partial!r}')
         self._ask = ask
         self._on_partial = on_partial
-        self.messages = check_messages(messages)
+        self.messages: list[Message] = check_messages(messages)
         if system is not None and not any(m["role"] == "system" for m in self.messages):
             self.messages[:0] = check_messages([{"role": "system", "content": system}])
 
@@ -119,6 +125,13 @@ class Chat:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], client: _HasChat) -> Chat:
         """Go on with a conversation that :meth:`to_dict` gave.
+
+        >>> chat = client.chat()
+        >>> print(chat.send("Name a river."))
+        The Nile.
+        >>> same = aichatfree.Chat.from_dict(chat.to_dict(), client)
+        >>> print(same.send("Where does it end?"))
+        In the Mediterranean Sea.
 
         Raises:
             TypeError, ValueError: the data are not such a conversation.

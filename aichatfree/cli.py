@@ -19,6 +19,7 @@ import click
 from ._version import __version__
 from .errors import AIChatFreeError
 from .limits import Timeout
+from .protocol import DIALECTS
 from .terminal import without_control, write_answer
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 INTERRUPTED = 130
 
+COLOURS: dict[bool | None, str] = {True: "green", False: "red", None: "yellow"}
+"""Of what is right, wrong and unknown."""
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="aichatfree")
@@ -41,6 +45,16 @@ def cli() -> None:
     The site and its keys come from AICHATFREE_BASE_URL, AICHATFREE_DIALECT, AICHATFREE_SECRET,
     AICHATFREE_PASSWORD and AICHATFREE_MODEL. Secrets have no options, because other users of a
     machine can see a command line.
+
+    \b
+    Example:
+      aichatfree ask --local "Hello, how are you?"
+
+    \b
+    For Tab to complete commands, options and files, in the shell's startup file:
+      eval "$(_AICHATFREE_COMPLETE=bash_source aichatfree)"  # bash
+      eval "$(_AICHATFREE_COMPLETE=zsh_source aichatfree)"   # zsh
+      _AICHATFREE_COMPLETE=fish_source aichatfree | source   # fish
     """
 
 
@@ -48,7 +62,11 @@ def site_options(command: F) -> F:
     """The options that say whom to talk to."""
     for option in (
         click.option("--model", help="The model to name; most sites ignore it."),
-        click.option("--dialect", help='"gemini" (default) or "openai".'),
+        click.option(
+            "--dialect",
+            type=click.Choice(list(DIALECTS)),
+            help="The site's; AICHATFREE_DIALECT, or gemini.",
+        ),
         click.option("--base-url", metavar="URL", help="The site; AICHATFREE_BASE_URL."),
         click.option("--local", is_flag=True, help="Answer from the small model on this machine."),
     ):
@@ -112,7 +130,7 @@ def ask(
     \b
     Examples:
       aichatfree ask --local "Hello, how are you?"
-      aichatfree ask --system "Answer in French." < question.txt > answer.txt
+      echo "Name three rivers." | aichatfree ask --local --json
     """
     show_retries()
     question = read_prompt() if prompt in (None, "-") else prompt
@@ -176,8 +194,14 @@ def is_utf8(stream: Any) -> bool:
     return (stream.encoding or "").lower().replace("-", "") == "utf8"
 
 
+def coloured(text: str, colour: str) -> str:
+    """The text in colour for a terminal; ``click.echo`` takes it off for everything else."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain else click.style(text, fg=colour)
+
+
 def report(error: BaseException) -> int:
-    click.echo(f"aichatfree: {without_control(str(error))}", err=True)
+    click.echo(f"{coloured('aichatfree:', 'red')} {without_control(str(error))}", err=True)
     return 1
 
 
@@ -243,10 +267,11 @@ def turn(talk: Chat, line: str, interactive: bool) -> int:
 
 
 @cli.command()
-@click.argument("prompts", default="-")
+@click.argument("prompts", default="-", type=click.Path(allow_dash=True))
 @click.option(
     "-o",
     "--output",
+    type=click.Path(),
     metavar="FILE.jsonl",
     help="Where answers go as they come, failures to FILE.errors.jsonl; else stdout, in order.",
 )
@@ -272,9 +297,10 @@ def batch(
     dask: str | None,
     **site: Any,
 ) -> int:
-    """Ask many prompts: a .jsonl, .txt or .csv file, or lines on standard input.
+    """Ask many prompts.
 
-    Run the same command again to go on where it stopped, and to try failures again.
+    PROMPTS is a .jsonl, .txt or .csv file; without one they are the lines of standard input. Run
+    the same command again to go on where it stopped, and to try failures again.
 
     \b
     Examples:
@@ -299,6 +325,8 @@ def batch(
                 ordered=not unordered,
                 output=output,
                 executor=stack.enter_context(dask_executor(dask)) if dask else None,
+                # Answers on a terminal tell how far it is, and a bar would get between them.
+                progress=False if output is None and sys.stdout.isatty() else None,
                 max_errors=max_errors,
                 dedupe=dedupe,
                 column=column,
@@ -357,15 +385,18 @@ def dask_executor(address: str) -> Iterator[Any]:
 @cli.command()
 @site_options
 def check(**site: Any) -> int:
-    """Try the site with each setting in turn, and say what is right and what to change.
+    """Try each setting on the site, and say what to change.
 
     \b
-    Example:
-      aichatfree check --base-url https://aichatfree.info
+    Examples:
+      aichatfree check --local
+      aichatfree check --base-url http://127.0.0.1:8000
     """
     with open_client(**site) as client:
         health = client.check()
-    click.echo(without_control(str(health)))
+    for finding in health.findings:
+        mark, space, words = without_control(str(finding)).partition(" ")
+        click.echo(coloured(mark, COLOURS[finding.ok]) + space + words)
     return 0 if health.ok else 1
 
 
@@ -377,11 +408,11 @@ def check(**site: Any) -> int:
 )
 @click.option("--model", help="The upstream's model.")
 def serve(host: str, port: int, upstream: str | None, model: str | None) -> NoReturn:
-    """Serve a model on this machine in the chat sites' protocol, until Ctrl-C.
+    """Serve a model on this machine until Ctrl-C.
 
-    It answers from a small built-in model, or from --upstream (its key in AICHATFREE_API_KEY).
-    AICHATFREE_SECRET and AICHATFREE_PASSWORD are what clients must know; without both it serves
-    this machine only.
+    It speaks the chat sites' protocol, and answers from a small built-in model, or from --upstream
+    (its key in AICHATFREE_API_KEY). AICHATFREE_SECRET and AICHATFREE_PASSWORD are what clients must
+    know; without both it serves this machine only.
 
     \b
     Examples:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 import requests
 
@@ -38,6 +38,8 @@ from .turns import Turns
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from typing_extensions import Self, Unpack
+
     from .batch import Batch
     from .batch.records import PromptSource
 
@@ -58,10 +60,28 @@ class _Settings:
     retry: Retry
 
 
+class ClientOptions(TypedDict, total=False):
+    """What :meth:`Client.with_options` may change."""
+
+    dialect: str | Dialect | None
+    secret: str | None
+    password: str | None
+    model: str | None
+    system: str | None
+    timeout: TimeLimit
+    retry: Retry
+
+
 class Client:
     """Talks to one site that speaks the signed chat protocol. Threads may share it.
 
     Each setting is taken from its argument, or else from the environment, or else the default.
+
+    >>> with aichatfree.Client(timeout=30) as client:
+    ...     print(client.generate("Name a river."))
+    The Nile.
+    >>> aichatfree.Client("https://chat.example", dialect="openai", secret="s3cret")
+    Client('https://chat.example', dialect='openai')
 
     Args:
         base_url: the site, or a :class:`Site` (``AICHATFREE_BASE_URL``,
@@ -151,6 +171,13 @@ class Client:
 
         Whatever is safe to send again is sent again, an answer that broke off in the middle too.
 
+        >>> print(client.generate("Name a river.", system="Be brief."))
+        The Nile.
+        >>> turns = ["Name a river.", "The Nile.", "Where does it end?"]
+        >>> roles = ["user", "assistant", "user"]
+        >>> client.generate([{"role": r, "content": c} for r, c in zip(roles, turns)]).text
+        'In the Mediterranean Sea.'
+
         Args:
             prompt: the question, or a list of ``{"role": ..., "content": ...}`` messages with the
                 roles ``system``, ``user`` and ``assistant``.
@@ -179,6 +206,12 @@ class Client:
         The request is sent when the first chunk is asked for, and sent again only before there is
         one. Arguments are those of :meth:`generate`.
 
+        >>> with client.stream("Name a river.") as stream:
+        ...     for chunk in stream:
+        ...         print(chunk, end="", flush=True)
+        ...     print()
+        The Nile.
+
         Raises:
             TypeError, ValueError: the arguments cannot be sent; nothing will be.
         """
@@ -192,6 +225,12 @@ class Client:
         on_partial: OnPartial = "drop",
     ) -> Chat:
         """Begin a conversation, or go on with one.
+
+        >>> chat = client.chat(system="Be brief.")
+        >>> print(chat.send("Name a river."))
+        The Nile.
+        >>> print(chat.send("Where does it end?"))
+        In the Mediterranean Sea.
 
         Args:
             system: its system prompt; the client's own if there is none.
@@ -222,6 +261,12 @@ class Client:
         An error belongs to its prompt. The run as a whole stops where every prompt would fail (a
         wrong password or secret, no such host), and where the site's quota is used up for good.
         Requests that the site turns away as too many are sent again until it takes them.
+
+        >>> prompts = ["Name a river.", "Name a lake."]
+        >>> for result in client.batch(prompts, output="answers.jsonl"):
+        ...     print(result.custom_id, result.text if result.ok else result.error)
+        0 The Nile.
+        1 Lake Baikal.
 
         Args:
             prompts: an iterable, lazy and endless ones included, of strings, message lists and
@@ -274,6 +319,13 @@ class Client:
 
         It asks one short question and takes a minute at most. Failures are in the result, not
         raised.
+
+        >>> print(client.check())
+        ok    url       http://127.0.0.1:... has a chat API
+        ok    clock     this machine's clock agrees with the site's
+        ok    password  the password is not needed
+        ok    signature the site takes the signature
+        ok    answer    the first text came after 0... s
         """
         timeout = dataclasses.replace(self._settings.timeout, total=60)
         return check_site(
@@ -283,8 +335,12 @@ class Client:
             lambda: self.generate("Hello", timeout=timeout, retry=None),
         )
 
-    def with_options(self, **changes: Any) -> Client:
+    def with_options(self, **changes: Unpack[ClientOptions]) -> Self:
         """A client with other settings that shares this one's connections and limit.
+
+        >>> patient = client.with_options(timeout=aichatfree.Timeout(read=120, total=600))
+        >>> print(patient.generate("Name a river."))
+        The Nile.
 
         Args:
             changes: any of ``dialect``, ``secret``, ``password``, ``model``, ``system``,
@@ -293,33 +349,40 @@ class Client:
         Raises:
             TypeError: a setting is unknown, or belongs to the connections.
         """
-        known = {"dialect", "secret", "password", "model", "system", "timeout", "retry"}
-        unknown = sorted(set(changes) - known)
+        known = sorted(ClientOptions.__annotations__)
+        unknown = sorted(set(changes).difference(known))
+        settings: dict[str, Any] = dict(changes)
         if unknown:
             raise TypeError(
-                f"with_options() cannot change {unknown[0]!r}, only {', '.join(sorted(known))}: "
+                f"with_options() cannot change {unknown[0]!r}, only {', '.join(known)}: "
                 "make a new Client for the rest"
             )
         if "timeout" in changes:
-            changes["timeout"] = _timeout_from(changes["timeout"])
+            settings["timeout"] = _timeout_from(changes["timeout"])
         if "retry" in changes:
             check_retry(changes["retry"])
         for name in ("password", "model", "system"):
-            _optional_str(name, changes.get(name))
+            _optional_str(name, settings.get(name))
         site = _site_with(
-            self._settings.site, changes.pop("dialect", None), changes.pop("secret", None)
+            self._settings.site, settings.pop("dialect", None), settings.pop("secret", None)
         )
         other = object.__new__(type(self))
-        other._settings = dataclasses.replace(self._settings, site=site, **changes)
+        other._settings = dataclasses.replace(self._settings, site=site, **settings)
         other._transport, other._turns = self._transport, self._turns
         other._travels = self._travels
         return other
 
     def close(self) -> None:
-        """Cancel what is under way and close the connections, also of clients that share them."""
+        """Cancel what is under way and close the connections, also of clients that share them.
+
+        >>> client.close()
+        >>> client.generate("Name a river.")
+        Traceback (most recent call last):
+        aichatfree.errors.AIChatFreeError: This client is closed: make a new one.
+        """
         self._transport.close()
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

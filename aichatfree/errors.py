@@ -32,6 +32,14 @@ class AIChatFreeError(Exception):
 class APIError(AIChatFreeError):
     """A request failed.
 
+    >>> from aichatfree.testing import Answer, FakeSite
+    >>> with FakeSite(Answer("half of it", end="cut")) as site:
+    ...     try:
+    ...         aichatfree.Client(site.url, retry=None).generate("Hello")
+    ...     except aichatfree.APIError as error:
+    ...         print(type(error).__name__, "after", repr(error.partial_text))
+    StreamInterruptedError after 'half of it'
+
     Attributes:
         message: what happened and what to do next.
         status_code: the HTTP status of the reply, or ``None`` where there was no reply.

@@ -29,6 +29,9 @@ CLOCK_TOLERANCE: Final = 60.0
 class Finding:
     """What was found out about one thing.
 
+    >>> print(client.check().findings[0])
+    ok    url       http://127.0.0.1:... has a chat API
+
     Attributes:
         name: ``url``, ``clock``, ``password``, ``signature`` or ``answer``.
         ok: ``None`` where it could not be found out.
@@ -46,7 +49,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Health:
-    """The findings of :meth:`Client.check`; ``str(health)`` has one line for each."""
+    """The findings of :meth:`Client.check`; ``str(health)`` has one line for each.
+
+    >>> health = client.check()
+    >>> health.ok, [finding.name for finding in health.findings if not finding.ok]
+    (True, [])
+    """
 
     findings: tuple[Finding, ...]
 

@@ -18,6 +18,11 @@ _FOR_EVER: Final = 100_000_000  # seconds; three years
 class Timeout:
     """Time limits in seconds; ``None`` is no limit.
 
+    >>> aichatfree.Timeout(read=120, total=600)
+    Timeout(connect=10, read=120, total=600)
+    >>> print(client.generate("Name a river.", timeout=aichatfree.Timeout(total=30)))
+    The Nile.
+
     Attributes:
         connect: to reach the site: each address it has, and the TLS handshake.
         read: the longest silence, before the answer begins and within it.
@@ -51,10 +56,10 @@ class Call:
     def __init__(self, timeout: Timeout, stop: threading.Event | None = None) -> None:
         """``stop`` ends the waits of many calls, and lets those that are under way go on."""
         self.timeout = timeout
-        self.cancelled = threading.Event()
-        self.stop = self.cancelled if stop is None else stop
-        self.attempts = 0
-        self.patience = math.inf  # seconds from the start on in which another turn may come
+        self.cancelled: threading.Event = threading.Event()
+        self.stop: threading.Event = self.cancelled if stop is None else stop
+        self.attempts: int = 0
+        self.patience: float = math.inf  # seconds from the start on in which another turn may come
         self._watched: Watched | None = None
         self._lock = threading.RLock()  # reentrant: the handler of a signal may cancel
         self._starts_later = False
@@ -62,8 +67,8 @@ class Call:
 
     def start(self) -> None:
         """Let the total time limit begin now."""
-        self.started = time.monotonic()
-        self.deadline = self.started + (self.timeout.total or math.inf)
+        self.started: float = time.monotonic()
+        self.deadline: float = self.started + (self.timeout.total or math.inf)
 
     def start_with_first_turn(self) -> None:
         """Let the total time limit begin when the first request may leave.

@@ -63,11 +63,11 @@ class AdaptiveRate:
 
     def __init__(self, limit: float = math.inf) -> None:
         """`limit`: requests/s known to be allowed; infinite when they have to be learnt."""
-        self.ceiling = limit * TOLD_SHARE
+        self.ceiling: float = limit * TOLD_SHARE
         self.rate: float | None = None if math.isinf(limit) else self.ceiling
-        self.slot = -math.inf  # clock time at which the next request may leave
-        self.sent = 0
-        self.rejections = 0
+        self.slot: float = -math.inf  # clock time at which the next request may leave
+        self.sent: int = 0
+        self.rejections: int = 0
         self.exhausted: str | None = None
         self._slow_start = math.isinf(limit)
         self._base = self.ceiling

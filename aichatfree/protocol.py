@@ -13,7 +13,12 @@ from urllib.parse import urlsplit
 
 
 class Message(TypedDict):
-    """One turn of a conversation, in the form that users write."""
+    """One turn of a conversation, in the form that users write.
+
+    >>> history: list[aichatfree.Message] = [{"role": "user", "content": "Name a river."}]
+    >>> print(client.generate(history))
+    The Nile.
+    """
 
     role: Literal["system", "user", "assistant"]
     content: str
@@ -30,6 +35,11 @@ ROLES: Final = ("system", "user", "assistant")
 @dataclass(frozen=True)
 class Dialect:
     """How one family of servers spells messages.
+
+    >>> aichatfree.GEMINI.encode([{"role": "assistant", "content": "Hello"}])
+    [{'role': 'model', 'parts': [{'text': 'Hello'}]}]
+    >>> aichatfree.OPENAI.encode([{"role": "assistant", "content": "Hello"}])
+    [{'role': 'assistant', 'content': 'Hello'}]
 
     Attributes:
         name: what users call it.
@@ -89,6 +99,10 @@ DIALECTS: Final[Mapping[str, Dialect]] = {d.name: d for d in (GEMINI, OPENAI)}
 @dataclass(frozen=True)
 class Site:
     """What differs between deployments of the protocol.
+
+    >>> site = aichatfree.Site("https://chat.example", aichatfree.OPENAI, time_unit="s")
+    >>> aichatfree.Client(site)
+    Client('https://chat.example', dialect='openai')
 
     Attributes:
         base_url: scheme, host and, if need be, a path; ``/api/generate`` is added to it.
@@ -291,6 +305,9 @@ def _parts_text(parts: object) -> str | None:
 
 def generate_signature(time: int, text: str, secret: str = "") -> str:
     """The ``sign`` of a request: lowercase hex SHA-256 of ``"{time}:{text}:{secret}"`` in UTF-8.
+
+    >>> aichatfree.generate_signature(1700000000000, "Hello, how are you?", "s3cret")
+    '21553074a543d517b7474e6ea784c05926cc415ee52b526995a1c5c0f76094b9'
 
     Args:
         time: the request's ``time``, in the unit that the site uses (mostly milliseconds).

@@ -29,7 +29,7 @@ from .errors import (
 )
 from .limits import Call
 
-log = logging.getLogger("aichatfree.retry")
+log: Final = logging.getLogger("aichatfree.retry")
 
 _RETRYABLE = (
     APIConnectionError,
@@ -81,6 +81,10 @@ class RetryPolicy:
     A wait that the site names (``Retry-After``, or Gemini's ``retryDelay``) is waited for in full,
     plus jitter; if ``max_elapsed`` or ``Timeout.total`` has no room for it, the error is raised
     at once, with ``retry_after``.
+
+    >>> patient = aichatfree.RetryPolicy(max_attempts=8, max_elapsed=600)
+    >>> print(client.generate("Name a river.", retry=patient))
+    The Nile.
 
     Attributes:
         max_attempts: requests sent at most, the first included.

@@ -23,6 +23,12 @@ from .transport import Exchange
 class Reply:
     """A whole answer; ``str(reply)`` is its text.
 
+    >>> reply = client.generate("Name a river.")
+    >>> print(reply)
+    The Nile.
+    >>> reply.attempts, reply.first_chunk <= reply.elapsed
+    (1, True)
+
     Attributes:
         text: the answer.
         attempts: how often the request was sent.
@@ -78,6 +84,14 @@ class Stream(Iterator[str]):
     The request is sent when the first chunk is asked for, and sent again only as long as nothing
     has been handed over. Iterating again replays what has arrived and goes on from there; it
     never sends anything. An answer that does not come to its end raises, every time it is read.
+
+    >>> stream = client.stream("Name a river.")
+    >>> next(stream), stream.complete
+    ('The ', False)
+    >>> stream.read(), stream.complete
+    ('The Nile.', True)
+    >>> list(stream)
+    ['The ', 'Nile.']
 
     Use it as a context manager, or read it to its end: otherwise its connection stays open.
     """

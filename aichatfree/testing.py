@@ -1,14 +1,13 @@
 """A scripted chat site on a real loopback socket, for tests of code that talks to one.
 
-    import aichatfree
-    from aichatfree.testing import Answer, FakeSite
-
-    def test_greeting_survives_a_rate_limit():
-        busy = Answer(status=429, body="{}", headers={"Retry-After": "0"})
-        with FakeSite([busy, Answer("Hel", "lo", gap=0.1)]) as site:
-            client = aichatfree.Client(site.url)
-            assert str(client.generate("Greet me")) == "Hello"
-        assert [request.text for request in site.requests] == ["Greet me", "Greet me"]
+>>> import aichatfree
+>>> from aichatfree.testing import Answer, FakeSite
+>>> busy = Answer(status=429, body="{}", headers={"Retry-After": "0"})
+>>> with FakeSite([busy, Answer("Hel", "lo", gap=0.1)]) as site:
+...     print(aichatfree.Client(site.url).generate("Greet me"))
+Hello
+>>> [request.text for request in site.requests]
+['Greet me', 'Greet me']
 
 Each ``POST /api/generate`` takes the next item of the script; the last item repeats for ever.
 Nothing outside the standard library is needed, and nothing leaves the machine.
@@ -50,6 +49,12 @@ _LINGER_ZERO = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 class Answer:
     """An HTTP response, well formed until its end.
+
+    >>> from aichatfree.testing import Answer, FakeSite
+    >>> with FakeSite(Answer("half of it", end="cut")) as site:
+    ...     aichatfree.Client(site.url, retry=None).generate("Hello")
+    Traceback (most recent call last):
+    aichatfree.errors.StreamInterruptedError: ...the answer is not whole. Send it again.
 
     Args:
         chunks: the body, ``str`` (sent as UTF-8) or ``bytes``. The headers leave together with
@@ -112,7 +117,7 @@ class Answer:
         if stream is not None:
             self.chunks = stream
         self.status = status
-        self.headers = dict(headers or {})
+        self.headers: dict[str, str] = dict(headers or {})
         self.framing = framing
         self.content_type = content_type
         self.delay = delay
@@ -133,6 +138,11 @@ class Answer:
 
 class Raw:
     """Exact bytes on the socket in place of an HTTP response: half a status line, a wrong chunk.
+
+    >>> from aichatfree.testing import FakeSite, Raw
+    >>> with FakeSite([Raw(b"HTTP/1.1 2"), "Hello"]) as site:
+    ...     print(aichatfree.Client(site.url).generate("Hi"))
+    Hello
 
     Args:
         pieces: each one is sent by itself.
@@ -180,6 +190,12 @@ class Headers(Mapping[str, str]):
 class Request:
     """A request as the site received it.
 
+    >>> from aichatfree.testing import FakeSite
+    >>> with FakeSite("Hello") as site:
+    ...     reply = aichatfree.Client(site.url).generate("Hi")
+    >>> site.requests[0], site.requests[0].text
+    (<Request POST /api/generate on connection 1>, 'Hi')
+
     Attributes:
         method: such as ``"POST"``.
         path: such as ``"/api/generate"``; a whole URL when the site is used as a proxy.
@@ -201,8 +217,8 @@ class Request:
         self.headers = headers
         self.body = body
         self.connection = connection
-        self.received = time.monotonic()
-        self.disconnected = threading.Event()
+        self.received: float = time.monotonic()
+        self.disconnected: threading.Event = threading.Event()
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.path} on connection {self.connection}>"
@@ -237,6 +253,14 @@ Item = Reply | Callable[[Request], Reply]
 
 class FakeSite:
     """A chat site that answers from a script; it runs while its ``with`` block does.
+
+    >>> from aichatfree.testing import FakeSite
+    >>> with FakeSite(["one", lambda request: f"echo {request.text}"]) as site:
+    ...     client = aichatfree.Client(site.url)
+    ...     print(client.generate("Hi"), client.generate("Hi"))
+    one echo Hi
+    >>> len(site.requests)
+    2
 
     Args:
         script: an iterable of items, endless if you like, or a single item. An item is a ``str``

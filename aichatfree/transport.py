@@ -30,7 +30,7 @@ from .errors import AIChatFreeError, APIError, ReplyTooLargeError
 from .forks import renew_after_fork
 from .limits import Call, OpenCalls, Timeout, Watchdog, cancelled_error
 
-log = logging.getLogger("aichatfree.requests")
+log: Final = logging.getLogger("aichatfree.requests")
 
 READ_SIZE: Final = 65536
 # What http.client raises for chunk sizes that are none.
@@ -61,12 +61,12 @@ class Exchange:
         self._response: requests.Response | None = None
         self._fate: APIError | None = None
         connecting = call.timeout.connect or math.inf
-        self.deadline = min(call.deadline, time.monotonic() + connecting + self._silence)
-        self.status = 0
+        self.deadline: float = min(call.deadline, time.monotonic() + connecting + self._silence)
+        self.status: int = 0
         self.headers: Mapping[str, str] = {}
-        self.framed = False
-        self.received = 0
-        self.chunks = 0
+        self.framed: bool = False
+        self.received: int = 0
+        self.chunks: int = 0
         self._sent = time.monotonic()
         self._outcome = "given up"
         self._logged = False
@@ -354,7 +354,7 @@ class Transport:
         """Make everything that threads and processes must not inherit."""
         self._lock = threading.Lock()
         self._watchdog: Watchdog[Exchange] = Watchdog()
-        self.calls = OpenCalls()
+        self.calls: OpenCalls = OpenCalls()
         self._pool_size = self._max_connections
         self._prepared: dict[str, requests.PreparedRequest] = {}
         if self._own_session:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import concurrent.futures
 import itertools
 import json
+import logging
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -536,3 +539,56 @@ def test_closing_from_another_thread_ends_the_iteration(client_for: ClientFor) -
         threading.Timer(0.3, batch.close).start()
         with pytest.raises(AIChatFreeError, match="closed"):
             next(batch)
+
+
+def test_a_log_line_does_not_land_in_the_bar(
+    client_for: ClientFor, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the start of a batch has to say comes before the bar is drawn."""
+    drawn_before: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            drawn_before.append(capsys.readouterr().err)
+
+    caplog.set_level(logging.INFO, "aichatfree.batch")
+    listener = Listener()
+    with FakeSite([echo]) as site, ThreadPoolExecutor(1) as executor:
+        client = client_for(site.url, max_requests_per_minute=6000)
+        logging.getLogger("aichatfree.batch").addHandler(listener)
+        try:
+            client.batch(["one"], executor=executor, progress=True).run()
+        finally:
+            logging.getLogger("aichatfree.batch").removeHandler(listener)
+    assert drawn_before == [""]
+    assert "1/1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["threads", "executor"])
+def test_ctrl_c_just_before_a_wait_is_noticed_soon(
+    client_for: ClientFor, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Python sees it only between two waits, so none of those for the end of a batch is endless."""
+    waits: list[float | None] = []
+
+    def join(thread: threading.Thread, timeout: float | None = None) -> None:
+        waits.append(timeout)
+        real_join(thread, timeout)
+
+    def wait(futures: Any, timeout: float | None = None) -> Any:
+        waits.append(timeout)
+        return real_wait(futures, timeout)
+
+    real_join, real_wait = threading.Thread.join, concurrent.futures.wait
+    with FakeSite([Answer("slow", delay=0.5)]) as site, ThreadPoolExecutor(1) as executor:
+        batch = client_for(site.url).batch(
+            ["x"] * 2, executor=executor if where == "executor" else None, shard_size=1
+        )
+        threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "join", join)
+            patch.setattr(concurrent.futures, "wait", wait)
+            with pytest.raises(KeyboardInterrupt):
+                list(batch)
+    assert waits
+    assert all(timeout is not None and timeout <= 1 for timeout in waits)

@@ -117,7 +117,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
         FakeSite(answers) as site,
         terminal(*batch_command(prompts, output)[3:], url=site.url) as session,
     ):
-        send_signal_when_busy(session, site, 10)
+        send_signal_when_busy(session, site, 4 + WORKERS)  # so the quick answers are written down
         session.wait_for("Ctrl-C again")
         began = time.monotonic()
         session.interrupt()

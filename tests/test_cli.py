@@ -4,14 +4,16 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import signal
 import struct
 import subprocess
 import sys
+import sysconfig
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,12 +40,52 @@ def run(
     )
 
 
+def paste(line: str, *, url: str, folder: Path) -> None:
+    """Run a line as it is pasted into a shell; of a server, see only that it starts."""
+    (folder / "prompts.jsonl").write_text('{"prompt": "Name a colour."}\n')
+    serving = " serve " in line
+    if serving:
+        line = f"exec {line.replace('--port 8000', '')} --port 0"  # whichever is free
+    scripts = sysconfig.get_path("scripts")
+    with subprocess.Popen(
+        line,
+        shell=True,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={
+            **os.environ,
+            "AICHATFREE_BASE_URL": url,
+            "LLM_USER_PATH": str(folder),
+            "PATH": os.pathsep.join([scripts, os.environ["PATH"]]),
+        },
+    ) as process:
+        try:
+            if serving:
+                assert process.stderr is not None
+                assert "Serving at http://127.0.0.1:" in process.stderr.readline()
+                process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=100)
+        finally:
+            process.kill()
+    assert process.returncode == (130 if serving else 0), (out, err)
+
+
 class Terminal:
     """A command in a terminal of its own."""
 
-    def __init__(self, *arguments: str, url: str, command: list[str]) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        url: str,
+        command: list[str],
+        columns: int = 100,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         main, side = pty.openpty()
-        fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+        fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self._fd = main
         self.process = subprocess.Popen(
             [*command, *arguments],
@@ -51,7 +93,7 @@ class Terminal:
             stdout=side,
             stderr=side,
             start_new_session=True,
-            env={**os.environ, "AICHATFREE_BASE_URL": url, "TERM": "dumb"},
+            env={**os.environ, "AICHATFREE_BASE_URL": url, "TERM": "dumb", **(environment or {})},
             preexec_fn=lambda: os.set_inheritable(side, True),
         )
         os.close(side)
@@ -86,8 +128,16 @@ class Terminal:
 
 
 @contextmanager
-def terminal(*arguments: str, url: str, command: list[str] = COMMAND) -> Iterator[Terminal]:
-    session = Terminal(*arguments, url=url, command=command)
+def terminal(
+    *arguments: str,
+    url: str,
+    command: list[str] = COMMAND,
+    columns: int = 100,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Terminal]:
+    session = Terminal(
+        *arguments, url=url, command=command, columns=columns, environment=environment
+    )
     try:
         yield session
     finally:
@@ -300,15 +350,6 @@ def test_retries_are_told_on_a_terminal_only() -> None:
         assert run("ask", "Hi", url=site.url).stderr == b""
 
 
-@pytest.mark.parametrize("command", [[], ["ask"], ["chat"], ["batch"], ["check"], ["serve"]])
-def test_help_has_an_example(command: list[str]) -> None:
-    """--help works for each command, and shows how to call it."""
-    done = run(*command, "--help")
-    assert done.returncode == 0
-    assert b"Usage:" in done.stdout
-    assert not command or b"  aichatfree " in done.stdout
-
-
 def test_the_version_is_the_packages() -> None:
     """--version tells which one is installed."""
     import aichatfree
@@ -376,6 +417,33 @@ def test_batch_shows_a_bar_on_a_terminal_only(tmp_path: Path) -> None:
         quiet = run(*command, url=site.url)
     assert quiet.stdout == b""
     assert quiet.stderr.startswith(b"0 answered, 0 failed, 2 reused")
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_bar_fits_on_the_terminal(columns: int, tmp_path: Path) -> None:
+    """No count is cut off, and ^C has room behind it."""
+    (tmp_path / "p.txt").write_text("one\ntwo\n")
+    command = ["batch", str(tmp_path / "p.txt"), "-o", str(tmp_path / "a.jsonl")]
+    with (
+        FakeSite(Answer(status=400, body="no")) as site,
+        terminal(*command, url=site.url, columns=columns) as session,
+    ):
+        drawn = session.wait_for("failed=2]")
+        assert session.finish() == 1
+    assert "2/2" in drawn
+    assert max(map(len, re.split("[\r\n]", f"{drawn}failed=2]"))) <= columns - len("^C")
+
+
+def test_answers_on_a_terminal_have_lines_of_their_own(tmp_path: Path) -> None:
+    """No bar gets between them."""
+    (tmp_path / "p.txt").write_text("one\ntwo\n")
+    with (
+        FakeSite([echo]) as site,
+        terminal("batch", str(tmp_path / "p.txt"), url=site.url) as session,
+    ):
+        answers = session.wait_for("2 answered").splitlines()
+        assert session.finish() == 0
+    assert [json.loads(line)["text"] for line in answers] == ["echo one", "echo two"]
 
 
 BATCH_OPTIONS = {

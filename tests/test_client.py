@@ -161,8 +161,9 @@ def test_with_options_shares_the_connections(client_for: ClientFor) -> None:
 @pytest.mark.parametrize("name", ["base_url", "headers", "tmeout"])
 def test_with_options_refuses_what_it_cannot_change(client_for: ClientFor, name: str) -> None:
     """Settings of the connections, and misspelled ones, are TypeErrors."""
+    changes: Any = {name: "x"}
     with pytest.raises(TypeError, match=name):
-        client_for("http://127.0.0.1:1").with_options(**{name: "x"})
+        client_for("http://127.0.0.1:1").with_options(**changes)
 
 
 def test_the_temperature_is_sent_where_it_is_known(client_for: ClientFor) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from aichatfree import AIChatFreeError, ServerError
 from aichatfree.batch.journal import Journal
 from aichatfree.batch.records import BatchResult, Item
+from aichatfree.client import ClientOptions
 from aichatfree.testing import Answer, FakeSite, Request
 from conftest import ClientFor
 
@@ -146,7 +147,7 @@ def test_failures_are_tried_again(client_for: ClientFor, tmp_path: Path) -> None
     ],
 )
 def test_an_output_of_other_settings_is_refused(
-    client_for: ClientFor, tmp_path: Path, changes: dict[str, str], words: str
+    client_for: ClientFor, tmp_path: Path, changes: ClientOptions, words: str
 ) -> None:
     """What differs is named, nothing is sent, and the file stays as it was."""
     path = tmp_path / "a.jsonl"

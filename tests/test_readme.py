@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +8,7 @@ import pytest
 
 import aichatfree
 from aichatfree.gateway import Gateway
+from test_cli import paste
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -62,31 +59,9 @@ def test_every_line_to_write_instead_runs(site: Gateway) -> None:
 @pytest.mark.parametrize(
     "line", [line[2:] for block in blocks("console") for line in block.splitlines()]
 )
-def test_every_command_runs(
-    line: str, site: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_every_command_runs(line: str, site: Gateway, tmp_path: Path) -> None:
     """Each line is a command that works as pasted; servers are only asked whether they start."""
-    monkeypatch.setenv("AICHATFREE_BASE_URL", site.url)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Name a colour."}\n')
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
-    monkeypatch.setenv("LLM_USER_PATH", str(tmp_path))
-    serving = " serve " in line
-    command = f"exec {line.replace('--port 8000', '')} --port 0" if serving else line
-    with subprocess.Popen(
-        command,
-        shell=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        if serving:
-            assert process.stderr is not None
-            assert "Serving at http://127.0.0.1:" in process.stderr.readline()
-            process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=120)
-    assert process.returncode == (130 if serving else 0), (out, err)
+    paste(line, url=site.url, folder=tmp_path)
 
 
 def test_ci_sets_up_as_the_readme_says() -> None:

@@ -53,7 +53,7 @@ class Journal:
     def __init__(
         self, output: str | os.PathLike[str], settings: Mapping[str, Any], *, resume: bool = True
     ) -> None:
-        self.path = Path(output)
+        self.path: Path = Path(output)
         if not self.path.parent.is_dir():
             raise FileNotFoundError(
                 f"there is no folder {str(self.path.parent)!r} for the output: make it first"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from contextlib import suppress
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Final
 
 from ..terminal import in_notebook
+
+_NARROW: Final = 60  # columns; tqdm cuts what does not fit, and the counts come last
+_SHORT: Final = "{n_fmt}/{total_fmt} [{remaining}{postfix}]"
+_ROOM: Final = 3  # columns left free for a terminal's ^C, which else breaks the line
 
 
 class Progress:
@@ -24,7 +30,9 @@ class Progress:
         self._bar: Any = None
         self._drawn = 0.0
         if show if show is not None else (in_notebook() or sys.stderr.isatty()):
-            self._bar = _tqdm()(total=total, unit=" prompts", file=sys.stderr, smoothing=0.05)
+            self._bar = _tqdm()(
+                total=total, unit=" prompts", file=sys.stderr, smoothing=0.05, **_shape()
+            )
 
     @property
     def shown(self) -> bool:
@@ -36,7 +44,9 @@ class Progress:
         if self._bar is None or (not now and time.monotonic() - self._drawn < self.EVERY):
             return
         self._drawn = time.monotonic()
-        notes = {"failed": failed, "waiting for the limit": waiting}
+        notes = {"failed": failed, "waiting": waiting}
+        for name, value in _shape().items():
+            setattr(self._bar, name, value)
         self._bar.set_postfix({name: n for name, n in notes.items() if n}, refresh=False)
         self._bar.update(done - self._bar.n)
         self._bar.refresh()
@@ -56,3 +66,17 @@ def _tqdm() -> Any:
     from tqdm import tqdm
 
     return tqdm
+
+
+def _shape() -> dict[str, Any]:
+    """What of the bar fits on the terminal, as wide as it is now."""
+    columns = 0
+    if sys.stderr.isatty():
+        with suppress(OSError):
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    if not columns:  # no terminal, or one that does not know
+        return {}
+    return {
+        "ncols": max(columns - _ROOM, 1),
+        "bar_format": _SHORT if columns < _NARROW else None,
+    }

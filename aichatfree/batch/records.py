@@ -51,6 +51,10 @@ def digest_of(value: object) -> str:
 class BatchResult:
     """What became of one prompt.
 
+    >>> for result in client.batch([{"custom_id": "first", "prompt": "Name a river."}]):
+    ...     print(result.custom_id, result.ok, result.text)
+    first True The Nile.
+
     Attributes:
         custom_id: the item's own, or its position as text.
         index: its position in the input, from 0.

@@ -27,6 +27,9 @@ _LAST_WAIT: Final = 1.0  # seconds for threads to notice that they were broken o
 class Summary:
     """What a batch has done so far.
 
+    >>> print(client.batch(["Name a river."]).run())
+    1 answered, 0 failed, ... s, ... a second
+
     Attributes:
         answered: items answered by this run.
         failed: items without a whole answer.
@@ -67,6 +70,14 @@ class Batch(Iterator[BatchResult]):
     Use it as a context manager, or iterate to the end: otherwise its threads go on with what
     they have in hand. Ctrl-C stops sending, keeps what is finished and under way, and a second
     one breaks that off too.
+
+    >>> with client.batch(["Name a river.", "Name a lake."]) as batch:
+    ...     for result in batch:
+    ...         print(result.text)
+    The Nile.
+    Lake Baikal.
+    >>> batch.summary.answered, batch.summary.complete
+    (2, True)
     """
 
     def __init__(
@@ -175,8 +186,8 @@ class Batch(Iterator[BatchResult]):
         self._turns.begin_run()
         self._waited_before = self._turns.waited
         self._started = time.monotonic()
+        self._pool = self._make_pool()  # which may log a line, so the bar comes after it
         self._progress = Progress(self._show, self._total)
-        self._pool = self._make_pool()
 
     def _feed(self, pool: Pool) -> None:
         """Pull inputs until the pool has as much in hand as it can use."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pickle
 import queue
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
@@ -24,7 +26,7 @@ from ..limits import Timeout
 from ..protocol import Dialect, Site
 from ..retry import RetryPolicy
 from .records import BatchResult, Item
-from .workers import Outcome
+from .workers import NOTICE, Outcome
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -291,7 +293,7 @@ class Shards:
         self._sent: dict[Future[bytes], list[Item]] = {}
         self._back: queue.SimpleQueue[Future[bytes]] = queue.SimpleQueue()
         self._undone: list[Outcome] = []
-        self.capacity = 2 * parallel * shard_size
+        self.capacity: int = 2 * parallel * shard_size
 
     def submit(self, item: Item) -> None:
         self._put_by.append(item)
@@ -360,7 +362,10 @@ class Shards:
             future.cancel()
 
     def close(self, timeout: float | None = None) -> None:
-        futures.wait(list(self._sent), timeout)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            if not futures.wait(list(self._sent), min(left, NOTICE)).not_done:
+                break
         while not self._back.empty():
             self._undone += self._taken(self._back.get())
 

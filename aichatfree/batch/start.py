@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from ..counts import check_count
@@ -48,7 +48,7 @@ MAX_WORKERS = 1024
 _UNREACHABLE = 32
 """Failures to get through to the site, with no answer between them, that end a run."""
 
-log = logging.getLogger("aichatfree.batch")
+log: Final = logging.getLogger("aichatfree.batch")
 
 
 def start_batch(
@@ -117,6 +117,12 @@ def make_shards(
     column: str | None = None,
 ) -> Iterator[bytes]:
     """The prompts as shards for :func:`run_shard`, for engines without an Executor.
+
+    >>> from aichatfree.batch import make_shards, read_results, run_shard
+    >>> for shard in make_shards(client, ["Name a river.", "Name a lake."], shard_size=1):
+    ...     print([result.text for result in read_results(run_shard(shard))])
+    ['The Nile.']
+    ['Lake Baikal.']
 
     Args:
         client: whose settings travel, without its secrets.

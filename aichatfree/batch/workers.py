@@ -9,10 +9,13 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from .crew import CREW
 from .records import BatchResult, Item
+
+NOTICE: Final = 0.2
+"""Seconds of a wait at a time: a Ctrl-C just before an endless one is noticed only at its end."""
 
 
 class PutBy(NamedTuple):
@@ -89,7 +92,7 @@ class Threads:
         self._put_by: list[tuple[float, int, Item]] = []  # a heap: when, index, item
         self._put_by_lock = threading.Lock()
         # Enough that one slow item at the head of ordered results does not idle the others.
-        self.capacity = 16 * max_workers
+        self.capacity: int = 16 * max_workers
 
     def submit(self, item: Item) -> None:
         self._items.put(item)
@@ -140,7 +143,8 @@ class Threads:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         for left in self._at_work:
             # A thread that is connecting cannot be interrupted; it is a daemon.
-            left.wait(None if timeout is None else max(0.0, deadline - time.monotonic()))
+            while (rest := deadline - time.monotonic()) > 0 and not left.wait(min(rest, NOTICE)):
+                pass
 
     def _work(self, left: threading.Event) -> None:
         try:

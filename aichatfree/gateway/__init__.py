@@ -1,11 +1,8 @@
 """A chat site on this machine: the signed protocol in front of a model of your own.
 
-::
-
-    from aichatfree.gateway import Gateway
-
-    with Gateway() as gateway:
-        client = aichatfree.Client(gateway.url)
+>>> from aichatfree.gateway import Gateway
+>>> with Gateway() as gateway:
+...     client = aichatfree.Client(gateway.url)
 
 Needs ``pip install "aichatfree[local]"``.
 """

@@ -30,7 +30,7 @@ from .guesses import Guesses
 from .replays import Replays
 from .replies import Headers, RefusalError, Reply, engine_reply, refusal, status_line
 
-logger = logging.getLogger("aichatfree.gateway")
+logger: Final = logging.getLogger("aichatfree.gateway")
 
 POLL: Final = 0.1
 """Seconds between two looks whether the connection is still there."""

@@ -36,7 +36,17 @@ class EngineError(AIChatFreeError):
 
 
 class Engine(Protocol):
-    """A model, or the way to one. Any object with these two methods will do."""
+    """A model, or the way to one. Any object with these two methods will do.
+
+    >>> class Shouting:
+    ...     def generate(self, messages, *, temperature, cancelled):
+    ...         yield messages[-1]["content"].upper()
+    ...
+    ...     def close(self): ...
+    >>> with aichatfree.gateway.Gateway(Shouting()) as gateway:
+    ...     print(aichatfree.Client(gateway.url).generate("Hello"))
+    HELLO
+    """
 
     def generate(
         self,

@@ -8,13 +8,14 @@ import socket
 import threading
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Final
 
 from .app import App
 from .engine import Engine
 from .smollm2 import SmolLM2
 from .weights import missing_extra
 
-logger = logging.getLogger("aichatfree.gateway")
+logger: Final = logging.getLogger("aichatfree.gateway")
 
 
 class Gateway:
@@ -22,6 +23,12 @@ class Gateway:
 
     It serves from the moment it is made until :meth:`close`, or to the end of its ``with`` block.
     Every request becomes one INFO line of the logger ``aichatfree.gateway``.
+
+    >>> from aichatfree.gateway import Gateway, OpenAIUpstream
+    >>> ollama = OpenAIUpstream("http://127.0.0.1:11434/v1", "llama3.2")
+    >>> with Gateway(ollama, secret="s3cret") as gateway:
+    ...     aichatfree.Client(gateway.url, secret="s3cret")
+    Client('http://127.0.0.1:...', dialect='gemini')
 
     Args:
         engine: what answers; ``None`` for :class:`SmolLM2`. One that is given is not closed here.
@@ -95,7 +102,7 @@ class Gateway:
             refuse_replays=refuse_replays,
         )
         bound = _bind(host, port)
-        self.url = _url(host, bound)
+        self.url: str = _url(host, bound)
         self._server = WSGIServer(self._app, bound, max_streams=max_streams, max_body=max_body)
         self._lock = threading.Lock()
         self._closed = False

@@ -28,7 +28,11 @@ BATCH_TOKENS: Final = 32
 
 # Found by trying: with a repetition penalty so small a model forgets how to count; without
 # anything it falls into loops. DRY breaks the loops only.
-SAMPLING: Final = {"temperature": 0.0, "dry_multiplier": 0.8, "dry_allowed_length": 4}
+SAMPLING: Final[dict[str, float]] = {
+    "temperature": 0.0,
+    "dry_multiplier": 0.8,
+    "dry_allowed_length": 4,
+}
 SYSTEM: Final[Message] = {
     "role": "system",
     "content": "You are a helpful assistant. Answer briefly.",
@@ -53,6 +57,15 @@ class SmolLM2:
 
     For demonstration and tests: it understands English only and is often wrong. It needs about
     350 MB of memory; its weights (93 MB) are fetched once, on first use.
+
+    >>> from aichatfree.gateway import Gateway, SmolLM2
+    >>> model = SmolLM2(max_tokens=64)
+    >>> model.load()
+    >>> with Gateway(model) as gateway:
+    ...     reply = aichatfree.Client(gateway.url).generate("What is the capital of France?")
+    >>> "Paris" in reply.text
+    True
+    >>> model.close()
 
     Args:
         path: a GGUF file of your own to use instead; a chat model.

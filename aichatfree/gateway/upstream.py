@@ -27,6 +27,10 @@ MAX_LINE: Final = 8 << 20
 class OpenAIUpstream:
     """An engine that asks an OpenAI-compatible server.
 
+    >>> from aichatfree.gateway import OpenAIUpstream
+    >>> OpenAIUpstream("http://127.0.0.1:11434/v1", "llama3.2", api_key="k3y")
+    OpenAIUpstream('http://127.0.0.1:11434/v1/chat/completions', 'llama3.2')
+
     Args:
         base_url: what comes before ``/chat/completions``, such as ``http://127.0.0.1:11434/v1``.
         model: the model's name there.
