@@ -5,6 +5,7 @@ import itertools
 import json
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -571,22 +572,23 @@ def test_ctrl_c_just_before_a_wait_is_noticed_soon(
     """Python sees it only between two waits, so none of those for the end of a batch is endless."""
     waits: list[float | None] = []
 
-    def join(thread: threading.Thread, timeout: float | None = None) -> None:
-        waits.append(timeout)
-        real_join(thread, timeout)
+    def wait_for_event(event: threading.Event, timeout: float | None = None) -> bool:
+        if sys._getframe(1).f_globals["__name__"] == "aichatfree.batch.workers":
+            waits.append(timeout)
+        return real_event_wait(event, timeout)
 
     def wait(futures: Any, timeout: float | None = None) -> Any:
         waits.append(timeout)
         return real_wait(futures, timeout)
 
-    real_join, real_wait = threading.Thread.join, concurrent.futures.wait
+    real_event_wait, real_wait = threading.Event.wait, concurrent.futures.wait
     with FakeSite([Answer("slow", delay=0.5)]) as site, ThreadPoolExecutor(1) as executor:
         batch = client_for(site.url).batch(
             ["x"] * 2, executor=executor if where == "executor" else None, shard_size=1
         )
         threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()
         with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "join", join)
+            patch.setattr(threading.Event, "wait", wait_for_event)
             patch.setattr(concurrent.futures, "wait", wait)
             with pytest.raises(KeyboardInterrupt):
                 list(batch)
