@@ -20,7 +20,7 @@ from ._version import __version__
 from .errors import AIChatFreeError
 from .limits import Timeout
 from .protocol import DIALECTS
-from .terminal import without_control, write_answer
+from .terminal import without_control, write_chunks
 
 if TYPE_CHECKING:
     # The commands import what they need of these, so that --help does not wait for it.
@@ -157,18 +157,10 @@ def read_prompt() -> str:
 def print_stream(stream: Stream) -> int:
     with stream:
         try:
-            for chunk in stream:
-                write_answer(chunk)
+            write_chunks(stream)
         except AIChatFreeError as error:
-            end_line(stream.text)
             return report(error)
-    end_line(stream.text)
     return 0
-
-
-def end_line(text: str) -> None:
-    if text and not text.endswith("\n"):
-        write_answer("\n")
 
 
 def print_json(stream: Stream) -> int:
