@@ -32,7 +32,7 @@ class Carried(Protocol):
 
 
 # What the current thread is sending, for the connection that urllib3 picks for it.
-sending = threading.local()
+sending: threading.local = threading.local()
 
 
 class _Head(http.client.HTTPResponse):
@@ -281,4 +281,4 @@ class _HTTPSPool(HTTPSConnectionPool):
     QueueCls = _Stack  # type: ignore[assignment]
 
 
-POOLS: Final = {"http": _HTTPPool, "https": _HTTPSPool}
+POOLS: Final[dict[str, type[HTTPConnectionPool]]] = {"http": _HTTPPool, "https": _HTTPSPool}

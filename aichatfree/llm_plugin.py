@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import click
 import llm
@@ -32,14 +32,14 @@ class AIChatFree(llm.KeyModel):
     """A site that speaks the signed chat protocol, as ``aichatfree.Client`` finds it."""
 
     model_id = "aichatfree"
-    needs_key = "aichatfree"
-    key_env_var = "AICHATFREE_PASSWORD"
+    needs_key: str | None = "aichatfree"
+    key_env_var: str | None = "AICHATFREE_PASSWORD"
     can_stream = True
 
     class Options(llm.Options):
         """What a prompt may change; what is left out is as in ``aichatfree.Client``."""
 
-        model_config = ConfigDict(hide_input_in_errors=True)
+        model_config: ClassVar[ConfigDict] = ConfigDict(hide_input_in_errors=True)
 
         base_url: str | None = Field(None, description="The site (AICHATFREE_BASE_URL)")
         dialect: Literal["gemini", "openai"] | None = Field(
