@@ -489,6 +489,8 @@ def _checked_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | N
             raise TypeError(f"headers must be str, and {name!r} or its value is not")
         if not re.fullmatch(r"[!#$%&'*+.^_`|~\w-]+", name, re.ASCII):
             raise ValueError(f"{name!r} is no name of a header")
+        if name.lower() in ("content-length", "transfer-encoding"):
+            raise ValueError(f"the header {name!r} follows from each request: leave it out")
         if value != value.strip() or not value.isprintable() or not value.isascii():
             # Only the name: the value may be a token.
             raise ValueError(

@@ -36,9 +36,10 @@ sending: threading.local = threading.local()
 
 
 class _Head(http.client.HTTPResponse):
-    """The status and headers of a reply, refused if a line of them is no header.
+    """The status and headers of a reply, refused if it is cut or a line of it is no header.
 
-    The parser drops all that follows such a line, and with it the length that tells a cut body.
+    The parser takes a cut for the end of the head. What follows a line that is none it drops, and
+    with it the length that tells a cut body.
 
     Attributes:
         body: what follows, to be read as it is on the wire.
@@ -46,26 +47,38 @@ class _Head(http.client.HTTPResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         self.body = sock.makefile("rb")
-        super().__init__(_Opened(self.body), *args, **kwargs)  # type: ignore[arg-type]
+        self._opened = _Opened(self.body)
+        super().__init__(self._opened, *args, **kwargs)  # type: ignore[arg-type]
 
     def begin(self) -> None:
         super().begin()
+        if self._opened.line not in (b"\r\n", b"\n"):
+            raise http.client.IncompleteRead(b"")
         if self.headers.defects or self.headers.get_payload():
             raise http.client.HTTPException("malformed headers")
 
 
 class _Opened:
-    """A socket whose file is open already: http.client reads through the one that we know."""
+    """A socket whose file is open already, and which remembers the line that was read last."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
+        self.line = b""
 
-    def makefile(self, mode: str) -> Any:
-        return self._file
+    def makefile(self, mode: str) -> _Opened:
+        return self
+
+    def readline(self, limit: int = -1) -> bytes:
+        line: bytes = self._file.readline(limit)
+        self.line = line
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 class _Reply(urllib3.HTTPResponse):
-    """A reply whose chunks are read strictly, in half the time.
+    """A reply whose chunks must end where their sizes say, read in half the time.
 
     urllib3 skips the two bytes after each chunk unseen: where a size is too small, the rest of the
     chunk can pass for the next size, and the answer has a hole.
@@ -100,19 +113,18 @@ class _Reply(urllib3.HTTPResponse):
                 size = int(line, 16)
             except ValueError:
                 size = _size_in(line)
-            if not 0 < size <= largest:
-                if not size:
-                    break
+            if size > largest:
                 size = yield from self._first_pieces(size, largest)
+            elif size < 0:
+                raise _bad_size()
+            elif not size:
+                break
             data = read(size + 2)
             if data[size:] != b"\r\n":
                 missing = size + 2 - len(data)
                 raise IncompleteRead(len(data), missing) if missing else _bad_size()
             yield data[:size]
-        while line.strip():
-            if not line.endswith(b"\n"):
-                raise IncompleteRead(0, 1)
-            line = readline(_LONGEST_LINE)
+        self._skip_trailers(line)
         self._head.close()
         self.release_conn()
 
@@ -124,9 +136,14 @@ class _Reply(urllib3.HTTPResponse):
                 raise IncompleteRead(len(piece), size - len(piece))
             yield piece
             size -= largest
-        if size < 0:
-            raise _bad_size()
         return size
+
+    def _skip_trailers(self, line: bytes) -> None:
+        """Read on to the empty line; some sites leave it out, and hang up after the last size."""
+        while line.strip():
+            if not line.endswith(b"\n"):  # "0" may be the beginning of "0c"
+                raise IncompleteRead(0, 1)
+            line = self._head.body.readline(_LONGEST_LINE)
 
 
 def _size_in(line: bytes) -> int:
@@ -242,8 +259,10 @@ class _HTTPConnection(Connection, HTTPConnection):
 class _HTTPSConnection(Connection, HTTPSConnection):
     @property
     def is_connected(self) -> bool:
-        # What is decrypted already came after the last reply: it is nobody's answer.
-        return super().is_connected and not self.sock.pending()
+        # What is decrypted already came after the last reply: it is nobody's answer. The socket of
+        # TLS within TLS, to a proxy, does not say how much that is.
+        pending = getattr(self.sock, "pending", None)
+        return super().is_connected and pending is not None and not pending()
 
 
 class _Stack:

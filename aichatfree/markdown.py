@@ -16,7 +16,7 @@ from .terminal import without_control
 # A block of code without its end is still arriving. Bounds keep hostile text from taking for ever.
 _PIECES = re.compile(
     r"""
-    ^(?P<indent>[ \t>]*)(?P<fence>`{3,}|~{3,})[^`\n]*\n
+    ^(?P<indent>[ \t>]*)(?P<fence>`{3,}(?!`)|~{3,}(?!~))[^`\n]*\n
         (?P<block>.*?)(?:^[ \t>]*(?P=fence)[`~]*[ \t]*$|\Z)
     |(?<!`)(?P<ticks>`+)(?!`)(?P<code>[^\n]{1,1000}?)(?<!`)(?P=ticks)(?!`)
     |\$\$(?P<display>.{1,1000}?)\$\$|\\\[(?P<display2>.{1,1000}?)\\\]
@@ -67,5 +67,6 @@ def _prose(text: str) -> str:
 
 
 def _inert(text: str) -> str:
-    text = _ENTITY.sub("&amp;", text).replace("![", f"!{_JOINER}[")
+    # The joiner, because some renderers decode entities in a link twice.
+    text = _ENTITY.sub(f"&amp;{_JOINER}", text).replace("![", f"!{_JOINER}[")
     return _SCRIPT.sub(rf"\1{_JOINER}", text)

@@ -1,73 +1,34 @@
-"""Jupyter: the cell magic ``%%ask``, and an answer that grows in place."""
+"""Jupyter: the cell magic ``%%ask``."""
 
 from __future__ import annotations
 
 import keyword
-import shlex
-import time
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from functools import partial
 from typing import Any, TypeVar
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
-from IPython.display import display
 
 from .chat import Chat
 from .client import Client
 from .errors import APIError
-from .markdown import harmless
 from .stream import Stream
 from .terminal import without_control
 
 T = TypeVar("T")
 
-EVERY = 0.2
-"""Seconds between two drawings of an answer that grows."""
-
-SHARE = 0.05
-"""Of the time that drawing may take; a very long answer is drawn less often."""
-
 _ANEW = "`del %s` to begin anew, or name another variable"
-
-
-def show_growing(stream: Stream) -> None:
-    """Show an answer as Markdown that grows in place, to its end or to where it breaks off."""
-    answer = _Drawing()
-    try:
-        for _ in stream:
-            if time.monotonic() >= answer.due:
-                answer.draw(stream.text)
-    finally:
-        answer.draw(stream.text)
-
-
-class _Drawing:
-    """One output of a cell, drawn over again."""
-
-    def __init__(self) -> None:
-        self.due = 0.0
-        self._shown = ""
-        self._handle: Any = None
-
-    def draw(self, text: str) -> None:
-        if text == self._shown:
-            return
-        began = time.monotonic()
-        bundle = {"text/markdown": harmless(text), "text/plain": without_control(text)}
-        if self._handle is None:
-            self._handle = display(bundle, raw=True, display_id=True)
-        else:
-            self._handle.update(bundle, raw=True)
-        self._shown = text
-        now = time.monotonic()
-        self.due = now + max(EVERY, (now - began) / SHARE)
 
 
 def _unquoted(text: str) -> str:
     # IPython splits a line at the spaces outside of quotation marks, and leaves those on.
-    return "".join(shlex.split(text))
+    if not text.startswith(("'", '"')):
+        return text
+    if len(text) < 2 or text[-1] != text[0]:
+        raise ArgumentTypeError("a quotation without its end")
+    return text[1:-1]
 
 
 @magics_class

@@ -180,7 +180,7 @@ class Stream(Iterator[str]):
         """
         with self:
             if in_notebook():
-                from .notebook import show_growing
+                from .display import show_growing
 
                 show_growing(self)
             else:

@@ -33,7 +33,7 @@ from .limits import Call, OpenCalls, Timeout, Watchdog, cancelled_error
 log: Final = logging.getLogger("aichatfree.requests")
 
 READ_SIZE: Final = 65536
-# What http.client raises for chunk sizes that are none.
+# What comes of chunk sizes beyond memory, and of what urllib3 makes of a compressed body's.
 _BAD_CHUNKS: Final = (ValueError, OverflowError, MemoryError)
 
 

@@ -105,7 +105,7 @@ def dask() -> None:
     with (
         raw_site() as url,
         Client(url) as client,
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         DaskClient(cluster) as engine,
     ):
         executor = engine.get_executor(pure=False)

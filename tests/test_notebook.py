@@ -14,7 +14,7 @@ import pytest
 from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
-from aichatfree import notebook
+from aichatfree import display
 from aichatfree.testing import Answer, FakeSite, Request
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "quickstart.ipynb"
@@ -166,7 +166,7 @@ def test_a_fast_answer_is_not_drawn_with_each_chunk(cells: Notebook) -> None:
     with FakeSite(Answer(*words)) as site:
         connect(cells, site)
         shown = cells.run("%%ask\nHi")
-    most = (time.monotonic() - began) / notebook.EVERY + 2
+    most = (time.monotonic() - began) / display.EVERY + 2
     assert len(shown.answers) <= most
     assert shown.answers[-1] == "".join(words)
 
@@ -175,10 +175,10 @@ def test_an_answer_that_is_slow_to_draw_is_drawn_less_often(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Drawing takes a twentieth of the time at most, however long the answer is."""
-    monkeypatch.setattr(notebook, "display", lambda *args, **options: None)
+    monkeypatch.setattr(display, "display", lambda *args, **options: None)
     ticks = iter([100.0, 101.0])  # a second for one drawing
-    monkeypatch.setattr(notebook, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
-    drawing = notebook._Drawing()
+    monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    drawing = display._Drawing()
     drawing.draw("Hello")
     assert drawing.due == pytest.approx(121)
 

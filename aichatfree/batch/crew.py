@@ -37,14 +37,17 @@ class Crew:
                 self._idle -= 1
                 self._given.put(work)
                 return
+        first = [work]
         threading.Thread(
-            target=self._run, args=(work,), name="aichatfree-batch", daemon=True
+            target=self._run, args=(first,), name="aichatfree-batch", daemon=True
         ).start()
 
-    def _run(self, work: Work | None) -> None:
+    def _run(self, first: list[Work]) -> None:
+        # A thread keeps its arguments to its end, but what a work refers to is to be let go of.
+        work: Work | None = first.pop()
         while work is not None:
             work()
-            work = None  # what it refers to is not kept while there is none
+            work = None
             work = self._next()
 
     def _next(self) -> Work | None:
@@ -55,11 +58,11 @@ class Crew:
         except queue.Empty:
             pass
         with self._lock:
-            # Given in the meantime? Then somebody counts on it.
-            if not self._given.empty():
-                return self._given.get_nowait()
-            self._idle -= 1
-            return None
+            try:
+                return self._given.get_nowait()  # somebody counts on it
+            except queue.Empty:
+                self._idle -= 1
+                return None
 
 
 CREW: Final = Crew()

@@ -175,7 +175,10 @@ BEFORE_REPLY = [
         "APITimeoutError",
         settings=quick(),
     ),
-    Case("half of the headers", serving(Raw(HEAD)), "EmptyReplyError", again=False),
+    Case("half of the headers", serving(Raw(HEAD)), "APIConnectionError"),
+    Case(
+        "half of the line that tells the framing", serving(Raw(CHUNKED[:-8])), "APIConnectionError"
+    ),
     Case(
         "a line in the head that is no header, before the length of a cut body",
         serving(Raw(HEAD + b"oops\r\nContent-Length: 500\r\n\r\nHello")),
