@@ -440,7 +440,10 @@ def serve(host: str, port: int, upstream: str | None, model: str | None) -> NoRe
 
 
 def settings_for(url: str, secret: bool, password: bool) -> str:
-    lines = [f"Serving at {url} (Ctrl-C stops it). Clients use:", f"  AICHATFREE_BASE_URL={url}"]
+    lines = [
+        f"Serving at {url} (Ctrl-C stops it). Clients use:",
+        f"  export AICHATFREE_BASE_URL={url}",
+    ]
     lines += ["  AICHATFREE_SECRET as it is set here"] * secret
     lines += ["  AICHATFREE_PASSWORD as it is set here"] * password
     return "\n".join(lines)

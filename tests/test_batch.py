@@ -4,6 +4,7 @@ import concurrent.futures
 import itertools
 import json
 import logging
+import queue
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from aichatfree import AIChatFreeError, RateLimitError, RetryPolicy, Timeout
+from aichatfree.batch.crew import Crew
 from aichatfree.testing import Answer, FakeSite, Request
 from conftest import ClientFor
 
@@ -261,6 +263,32 @@ def test_the_next_batch_uses_the_threads_of_the_last(client_for: ClientFor) -> N
         for _ in range(10):
             client.batch(["x"] * 16, max_workers=4).run()
             assert threads_of_batches() <= 4
+
+
+def test_a_thread_that_goes_leaves_the_count_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work that another idle thread takes first is no reason to wait for a thread that has gone."""
+
+    class TakenByAnother(queue.SimpleQueue[Any]):
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:
+            raise queue.Empty
+
+        def get_nowait(self) -> Any:
+            raise queue.Empty
+
+        def empty(self) -> bool:
+            return False
+
+    crew = Crew()
+    monkeypatch.setattr(crew, "_given", TakenByAnother())
+    done = threading.Event()
+    crew.do(done.set)
+    assert done.wait(10)
+    deadline = time.monotonic() + 10
+    while crew._idle and time.monotonic() < deadline:
+        time.sleep(0.01)
+    second = threading.Event()
+    crew.do(second.set)
+    assert second.wait(10)
 
 
 HOPELESS = {
@@ -563,6 +591,17 @@ def test_a_log_line_does_not_land_in_the_bar(
             logging.getLogger("aichatfree.batch").removeHandler(listener)
     assert drawn_before == [""]
     assert "1/1" in capsys.readouterr().err
+
+
+def test_a_result_finds_the_bar_out_of_its_way(
+    client_for: ClientFor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever prints results on a terminal begins at an empty line."""
+    with FakeSite([echo]) as site:
+        for _ in client_for(site.url).batch(["one", "two"], progress=True):
+            drawn = capsys.readouterr().err
+            assert "prompts" in drawn or not drawn
+            assert drawn.rpartition("\r")[2] == ""
 
 
 @pytest.mark.parametrize("where", ["threads", "executor"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -89,3 +90,11 @@ def test_an_empty_chat_shows_as_what_it_is(client_for: ClientFor) -> None:
     """Without a turn there is nothing to render, so a notebook falls back on the repr."""
     assert client_for("http://127.0.0.1:1").chat()._repr_markdown_() is None
     assert Reply("*hi*", 1, 1.0, 1.0)._repr_markdown_() == "*hi*"
+
+
+@pytest.mark.parametrize("run", ["~", "`", "$", "\\[", "\\(", "![", "&#", "> ", "~~~x", "~~~\n"])
+def test_no_text_takes_for_ever(run: str) -> None:
+    """Half a megabyte of anything is made harmless in seconds, not in hours."""
+    began = time.monotonic()
+    harmless(run * (500_000 // len(run)))
+    assert time.monotonic() - began < 30

@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def rows() -> list[dict[str, str]]:
     """What the example wrote; a missing value is an empty cell."""
-    with open("rivers.csv", encoding="utf-8", newline="") as file:
+    with open("alphabet.csv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 

@@ -52,7 +52,6 @@ def test_every_line_to_write_instead_runs(site: Gateway) -> None:
         messages = [{"role": "user", "content": "Name a colour."}]
         names: dict[str, object] = {"aichatfree": aichatfree, "messages": messages}
         names |= {"client": aichatfree.Client(site.url), "url": site.url, "key": "secret"}
-        names |= {"RetryPolicy": aichatfree.RetryPolicy}
         exec(line, names)
 
 

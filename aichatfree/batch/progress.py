@@ -29,6 +29,7 @@ class Progress:
     def __init__(self, show: bool | None, total: int | None) -> None:
         self._bar: Any = None
         self._drawn = 0.0
+        self._in_the_way = False
         if show if show is not None else (in_notebook() or sys.stderr.isatty()):
             self._bar = _tqdm()(
                 total=total, unit=" prompts", file=sys.stderr, smoothing=0.05, **_shape()
@@ -50,6 +51,13 @@ class Progress:
         self._bar.set_postfix({name: n for name, n in notes.items() if n}, refresh=False)
         self._bar.update(done - self._bar.n)
         self._bar.refresh()
+        self._in_the_way = not in_notebook()
+
+    def make_room(self) -> None:
+        """Take the bar off the terminal until it is drawn again: the caller may write there."""
+        if self._in_the_way:
+            self._bar.clear()
+            self._in_the_way = False
 
     def close(self) -> None:
         """Leave the bar as it is."""

@@ -169,6 +169,8 @@ class Batch(Iterator[BatchResult]):
                 raise StopIteration
             self._wait(self._pool)
         self._in_hand -= 1
+        if self._progress is not None:
+            self._progress.make_room()
         return self._ready.popleft()
 
     def drain(self) -> list[BatchResult]:

@@ -83,7 +83,8 @@ class Gateway:
             raise TypeError("an engine has generate() and close(), as SmolLM2 has")
         if not _is_loopback(host) and not (secret and passwords):
             raise ValueError(
-                f"others can reach {host!r}: set both secret= and password=, or stay on 127.0.0.1"
+                f"others can reach {host!r}: set both secret= and password= (aichatfree serve: "
+                "AICHATFREE_SECRET and AICHATFREE_PASSWORD), or stay on 127.0.0.1"
             )
         try:
             from .wsgi_server import WSGIServer
@@ -176,7 +177,7 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise OSError(
             error.errno,
-            f"cannot listen on {host} port {port} ({error.strerror}): choose another port=, or 0 "
+            f"cannot listen on {host} port {port} ({error.strerror}): choose another port, or 0 "
             "for a free one",
         ) from None
 
