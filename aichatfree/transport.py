@@ -237,10 +237,7 @@ def _least(limit: float | None, left: float) -> float | None:
 
 
 class _NoCookies(RequestsCookieJar):
-    """Keeps none: the protocol has no use for them."""
-
-    def extract_cookies(self, response: Any, request: Any) -> None:
-        pass
+    """None to send: the protocol has no use for them, and replies are not looked through."""
 
     def copy(self) -> _NoCookies:
         return self  # one for each request would cost a tenth of it
@@ -289,16 +286,6 @@ class _Adapter(HTTPAdapter):
         if not proxy.lower().startswith("socks"):
             manager.pool_classes_by_scheme = POOLS
         return manager
-
-
-class _Session(requests.Session):
-    def __init__(self) -> None:
-        super().__init__()
-        self.cookies = _NoCookies()
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        # The body holds the password: it goes to no other address, nor is one worked out.
-        return None
 
 
 class Transport:
@@ -358,7 +345,7 @@ class Transport:
         self._pool_size = self._max_connections
         self._prepared: dict[str, requests.PreparedRequest] = {}
         if self._own_session:
-            self._session = _Session()
+            self._session = requests.Session()
             self._mount()
         else:
             assert self._session is not None
@@ -443,7 +430,8 @@ class Transport:
         request = self._request(path, body)
         limits = (_least(timeout.connect, left), _least(timeout.read, left))
         if self._own_session:
-            # What Session.send adds is redirects, cookies and hooks, none of which it has.
+            # Session.send would add cookies and hooks, of which there are none, and redirects,
+            # which the password in the body must not follow.
             return self._session.get_adapter(self._base_url).send(
                 request, timeout=limits, **self._settings
             )

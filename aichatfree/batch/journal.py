@@ -138,7 +138,7 @@ class Journal:
                 self._end = _write_line(self._file, row, self._end)
             else:
                 if self._errors is None:
-                    self._errors = self._errors_path().open("ab", buffering=0)
+                    self._errors = self._failures.open("ab", buffering=0)
                 _write_line(self._errors, row, os.fstat(self._errors.fileno()).st_size)
             self._dirty = True
         self.sync(every=_SYNC_EVERY)
@@ -167,7 +167,7 @@ class Journal:
 
     def _forget_failures(self) -> None:
         """They are all tried again; but a file that is not ours stays."""
-        path = self._errors_path()
+        path = self._failures
         if not path.exists():
             return
         with path.open("rb") as file:
@@ -180,9 +180,6 @@ class Journal:
         """A child lets go of the files, or it would keep them locked when we are gone."""
         self._file.close()
         self._reader.close()
-
-    def _errors_path(self) -> Path:
-        return self._failures
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
         path = files_of(self.path)[2]

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import pickle
 import queue
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
@@ -26,7 +24,7 @@ from ..limits import Timeout
 from ..protocol import Dialect, Site
 from ..retry import RetryPolicy
 from .records import BatchResult, Item
-from .workers import NOTICE, Outcome
+from .workers import Outcome, wait_in_pieces
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -362,10 +360,8 @@ class Shards:
             future.cancel()
 
     def close(self, timeout: float | None = None) -> None:
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        while (left := deadline - time.monotonic()) > 0:
-            if not futures.wait(list(self._sent), min(left, NOTICE)).not_done:
-                break
+        sent = list(self._sent)
+        wait_in_pieces([lambda seconds: not futures.wait(sent, seconds).not_done], timeout)
         while not self._back.empty():
             self._undone += self._taken(self._back.get())
 

@@ -7,7 +7,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
@@ -16,6 +16,19 @@ from .records import BatchResult, Item
 
 NOTICE: Final = 0.2
 """Seconds of a wait at a time: a Ctrl-C just before an endless one is noticed only at its end."""
+
+
+def wait_in_pieces(waits: Iterable[Callable[[float], bool]], timeout: float | None) -> None:
+    """Wait for one after the other, for so many seconds in all, or without an end.
+
+    Args:
+        waits: each waits for as many seconds as it is told, and says whether that was enough.
+        timeout: seconds at most.
+    """
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    for wait in waits:
+        while (left := deadline - time.monotonic()) > 0 and not wait(min(left, NOTICE)):
+            pass
 
 
 class PutBy(NamedTuple):
@@ -140,11 +153,8 @@ class Threads:
         self._bring_back()
         for _ in self._at_work:
             self._items.put(None)
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        for left in self._at_work:
-            # A thread that is connecting cannot be interrupted; it is a daemon.
-            while (rest := deadline - time.monotonic()) > 0 and not left.wait(min(rest, NOTICE)):
-                pass
+        # A thread that is connecting cannot be interrupted; it is a daemon.
+        wait_in_pieces([left.wait for left in self._at_work], timeout)
 
     def _work(self, left: threading.Event) -> None:
         try:
