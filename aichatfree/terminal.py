@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
-from typing import TextIO
 
 # Text that a site sent must not steer the terminal.
 # C0 but tab and newline, DEL, C1, and what reorders the text around it (the "Trojan Source" set).
@@ -17,11 +16,10 @@ def without_control(text: str) -> str:
     return _STEERING.sub("\ufffd", text.replace("\r", ""))
 
 
-def write_answer(text: str, stream: TextIO | None = None) -> None:
+def write_answer(text: str) -> None:
     """Write a piece of an answer at once: exactly into a pipe or file, harmless on a terminal."""
-    stream = sys.stdout if stream is None else stream
-    stream.write(without_control(text) if stream.isatty() else text)
-    stream.flush()
+    sys.stdout.write(without_control(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
 
 
 def write_chunks(chunks: Iterable[str]) -> None:
