@@ -17,6 +17,11 @@ from ._version import __version__
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from ._deadlines import Timeout
+    from ._protocol.dialects import GEMINI, OPENAI, Dialect
+    from ._protocol.messages import Message
+    from ._protocol.signing import generate_signature
+    from ._protocol.sites import Site
     from .chat import Chat
     from .client import Client
     from .errors import (
@@ -38,8 +43,6 @@ if TYPE_CHECKING:
         StreamInterruptedError,
     )
     from .health import Finding, Health
-    from .limits import Timeout
-    from .protocol import GEMINI, OPENAI, Dialect, Message, Site, generate_signature
     from .retry import RetryPolicy
     from .stream import Reply, Stream
 
@@ -80,15 +83,20 @@ __all__ = [
 # Where each name lives. They are imported when they are first used, so that importing the package
 # does not import the network libraries.
 _HOME = {
-    **dict.fromkeys(("Chat",), "chat"),
-    **dict.fromkeys(("Client",), "client"),
-    **dict.fromkeys(("Finding", "Health"), "health"),
-    **dict.fromkeys(("Timeout",), "limits"),
-    **dict.fromkeys(
-        ("GEMINI", "OPENAI", "Dialect", "Message", "Site", "generate_signature"), "protocol"
-    ),
-    **dict.fromkeys(("RetryPolicy",), "retry"),
-    **dict.fromkeys(("Reply", "Stream"), "stream"),
+    "Chat": "chat",
+    "Client": "client",
+    "Finding": "health",
+    "Health": "health",
+    "Timeout": "_deadlines",
+    "GEMINI": "_protocol.dialects",
+    "OPENAI": "_protocol.dialects",
+    "Dialect": "_protocol.dialects",
+    "Site": "_protocol.sites",
+    "Message": "_protocol.messages",
+    "generate_signature": "_protocol.signing",
+    "RetryPolicy": "retry",
+    "Reply": "stream",
+    "Stream": "stream",
 }
 
 

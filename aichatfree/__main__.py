@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run the command line."""
     try:
-        from .cli import run
+        from ._cli.commands import run
 
         sys.exit(run())
     except KeyboardInterrupt:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
-from .limits import TimeLimit
-from .markdown import harmless
-from .protocol import Message, check_messages
+from ._deadlines import TimeLimit
+from ._output.markdown import harmless
+from ._protocol.messages import Message, check_messages
 from .retry import UNSET, RetryOption
 from .stream import Reply, Stream
 

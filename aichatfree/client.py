@@ -14,26 +14,21 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 import requests
 
+from ._arguments import check_count
+from ._deadlines import Call, TimeLimit, Timeout
+from ._protocol.dialects import DIALECTS, Dialect
+from ._protocol.messages import Message, Prompt
+from ._protocol.prompts import check_temperature, messages_from
+from ._protocol.responses import hide_secrets
+from ._protocol.signing import request_body
+from ._protocol.sites import Site
+from ._rate_limiter import Turns
+from ._wire.transport import Transport
 from .chat import Chat, OnPartial
-from .counts import check_count
-from .error_replies import hide_secrets
 from .errors import APIError
 from .health import Health, check_site
-from .limits import Call, TimeLimit, Timeout
-from .protocol import (
-    DIALECTS,
-    Dialect,
-    Message,
-    Prompt,
-    Site,
-    check_temperature,
-    messages_from,
-    request_body,
-)
 from .retry import UNSET, Retry, RetryOption, RetryPolicy, check_retry, is_rejection, run_attempts
 from .stream import Reply, Stream, read_text
-from .transport import Transport
-from .turns import Turns
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -41,7 +36,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from .batch import Batch
-    from .batch.records import PromptSource
+    from .batch._records import PromptSource
 
 
 MAX_REPLY_BYTES: Final = 16 << 20
@@ -296,7 +291,7 @@ class Client:
             AIChatFreeError: another run is writing to ``output``.
             OSError: a file cannot be read or written.
         """
-        from .batch.start import start_batch
+        from .batch._start import start_batch
 
         return start_batch(
             self,

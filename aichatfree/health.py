@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from ._protocol.messages import replace_surrogates
+from ._protocol.sites import Site
+from ._wire.transport import Exchange
 from .errors import (
     AIChatFreeError,
     APIConnectionError,
@@ -17,9 +20,7 @@ from .errors import (
     NotFoundError,
     ProtocolError,
 )
-from .protocol import Site, replace_surrogates
 from .stream import Reply
-from .transport import Exchange
 
 CLOCK_TOLERANCE: Final = 60.0
 """Seconds that this machine's clock may differ from the site's."""

@@ -11,11 +11,11 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
+from ._output.terminal import without_control
 from .chat import Chat
 from .client import Client
 from .errors import APIError
 from .stream import Stream
-from .terminal import without_control
 
 T = TypeVar("T")
 

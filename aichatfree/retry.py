@@ -14,7 +14,8 @@ from typing import Final, Literal, TypeAlias
 import tenacity
 from urllib3.exceptions import NameResolutionError
 
-from .connection_errors import causes_of
+from ._deadlines import Call
+from ._wire.connection_errors import causes_of
 from .errors import (
     APIConnectionError,
     APIError,
@@ -27,7 +28,6 @@ from .errors import (
     ServerError,
     StreamInterruptedError,
 )
-from .limits import Call
 
 log: Final = logging.getLogger("aichatfree.retry")
 

@@ -9,14 +9,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from types import TracebackType
 
-from .decoding import ReplyDecoder
-from .error_replies import MAX_ERROR_BODY, error_from_reply, not_an_answer
+from ._deadlines import Call
+from ._output.markdown import harmless
+from ._output.terminal import in_notebook, write_chunks
+from ._protocol.decoding import ReplyDecoder
+from ._protocol.responses import MAX_ERROR_BODY, error_from_reply, not_an_answer
+from ._protocol.sites import Site
+from ._wire.transport import Exchange
 from .errors import APIError, StreamInterruptedError
-from .limits import Call
-from .markdown import harmless
-from .protocol import Site
-from .terminal import in_notebook, write_chunks
-from .transport import Exchange
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class Stream(Iterator[str]):
         """
         with self:
             if in_notebook():
-                from .display import show_growing
+                from ._output.notebook import show_growing
 
                 show_growing(self)
             else:

@@ -2,20 +2,16 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from aichatfree import Client, RetryPolicy
-
-#: Retries as usual, but without the waits.
-FAST = RetryPolicy(initial_wait=0.01, max_wait=0.01, jitter=0)
+from aichatfree import Client
+from helpers import FAST, ClientFor
 
 # Ignored in a job that a shell started in the background, and then in all its children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-ClientFor = Callable[..., Client]
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import pytest
 
 from aichatfree import Chat, StreamInterruptedError
 from aichatfree.testing import Answer, FakeSite, Request
-from conftest import ClientFor
+from helpers import ClientFor
 
 
 def echo(request: Request) -> str:

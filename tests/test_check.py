@@ -6,7 +6,7 @@ import pytest
 
 from aichatfree import Health
 from aichatfree.testing import Answer, FakeSite
-from conftest import ClientFor
+from helpers import ClientFor
 
 
 def finding(health: Health, name: str) -> tuple[bool | None, str]:

@@ -15,9 +15,9 @@ import responses
 
 import aichatfree
 from aichatfree import OPENAI, Client, RateLimitError, Reply, RetryPolicy, Site, Timeout
+from aichatfree._rate_limiter import Turns
 from aichatfree.testing import Answer, FakeSite, Request
-from aichatfree.turns import Turns
-from conftest import ClientFor
+from helpers import ClientFor
 
 
 def signed(request: Request, secret: str = "") -> bool:
@@ -371,7 +371,7 @@ def test_a_reply_is_a_value() -> None:
         make().text = "b"  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("module", ["aichatfree", "aichatfree.cli"])
+@pytest.mark.parametrize("module", ["aichatfree", "aichatfree._cli.commands"])
 def test_importing_needs_no_network_library(module: str) -> None:
     """They are imported when a client is made, so that a script and `--help` begin at once."""
     heavy = {"requests", "urllib3", "tenacity", "IPython"}

@@ -9,7 +9,7 @@ import pytest
 import aichatfree
 from aichatfree import APIError, Timeout, errors
 from aichatfree.testing import Answer, FakeSite, Raw
-from conftest import ClientFor
+from helpers import ClientFor
 
 #: For each class: what a site does to raise it, and a word of what to do next.
 CASES: dict[str, tuple[Answer | Raw, str]] = {

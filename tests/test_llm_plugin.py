@@ -12,11 +12,11 @@ from typing import Any
 
 import llm
 import pytest
-from echo import Echo
 
 from aichatfree import StreamInterruptedError
 from aichatfree.gateway import Gateway
 from aichatfree.testing import Answer, FakeSite, Request
+from helpers import Echo
 
 LLM = [sys.executable, "-m", "llm"]
 ASK = ["-m", "aichatfree"]

@@ -10,8 +10,9 @@ import sys
 import pytest
 
 from aichatfree import APIError
-from aichatfree.testing import Answer, FakeSite, Item, Raw
-from conftest import ClientFor
+from aichatfree.testing import Answer, FakeSite, Raw
+from aichatfree.testing._fake_site import Item
+from helpers import ClientFor
 
 
 def test_each_request_is_one_line(client_for: ClientFor, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from aichatfree.pacing import AdaptiveRate, Cancelled, DeadlineExceeded, Pacer
+from aichatfree._pacing import AdaptiveRate, Cancelled, DeadlineExceeded, Pacer
 
 NEVER = threading.Event()
 

@@ -9,7 +9,7 @@ import pytest
 
 from aichatfree import Client
 from aichatfree.testing import Answer, FakeSite, Request
-from conftest import ClientFor
+from helpers import ClientFor
 
 
 def echo(request: Request) -> str:

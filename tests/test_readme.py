@@ -8,7 +8,7 @@ import pytest
 
 import aichatfree
 from aichatfree.gateway import Gateway
-from test_cli import paste
+from helpers import paste
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

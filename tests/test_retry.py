@@ -28,7 +28,7 @@ from aichatfree import (
     Timeout,
 )
 from aichatfree.testing import Answer, FakeSite, Raw, Request
-from conftest import FAST, ClientFor
+from helpers import FAST, ClientFor
 
 GEMINI_QUOTA = (
     '{"error":{"code":"Error","message":"[GoogleGenerativeAI Error]: Error fetching from  '

@@ -21,7 +21,7 @@ from aichatfree import (
     Timeout,
 )
 from aichatfree.testing import Answer, FakeSite, Raw, Request
-from conftest import ClientFor
+from helpers import ClientFor
 
 
 @pytest.mark.parametrize("framing", ["chunked", "length", "close"])

@@ -7,9 +7,9 @@
 Needs ``pip install "aichatfree[local]"``.
 """
 
-from .engine import Engine, EngineError
-from .server import Gateway
-from .smollm2 import SmolLM2
-from .upstream import OpenAIUpstream
+from ._engines.engine import Engine, EngineError
+from ._engines.smollm2 import SmolLM2
+from ._engines.upstream import OpenAIUpstream
+from ._gateway import Gateway
 
 __all__ = ["Engine", "EngineError", "Gateway", "OpenAIUpstream", "SmolLM2"]

@@ -20,8 +20,9 @@ import requests
 import tenacity
 
 from aichatfree import Client
-from aichatfree.pacing import FIRST_RATE
-from aichatfree.protocol import Site, request_body
+from aichatfree._pacing import FIRST_RATE
+from aichatfree._protocol.signing import request_body
+from aichatfree._protocol.sites import Site
 from aichatfree.testing import Answer, FakeSite, Request
 from benchmarks.pacing.servers import GCRA, FixedWindow, TokenBucket
 from benchmarks.pacing.simulation import ATTEMPTS, Limit

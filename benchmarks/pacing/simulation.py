@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import tenacity
 
-from aichatfree.pacing import AdaptiveRate
+from aichatfree._pacing import AdaptiveRate
 
 UPLINK = 0.02  # seconds until a request reaches the server
 REJECTION = 0.05  # seconds until a rejection is back

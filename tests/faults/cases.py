@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from aichatfree import Site
 from aichatfree.testing import Answer, FakeSite, Raw, Request
-from aichatfree.testing import Reply as SiteReply
+from aichatfree.testing._fake_site import Reply as SiteReply
 
 from .tls import tls_site
 

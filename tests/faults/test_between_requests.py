@@ -15,12 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from echo import Echo
 
 from aichatfree import AIChatFreeError, Client
 from aichatfree.gateway import Gateway
 from aichatfree.testing import Answer, FakeSite, Raw, Request
-from conftest import ClientFor
+from helpers import ClientFor, Echo
 
 from .tls import tls_site
 

@@ -10,7 +10,7 @@ import pytest
 
 from aichatfree import AuthenticationError, ReplyTooLargeError
 from aichatfree.testing import Answer, FakeSite, Raw
-from conftest import ClientFor
+from helpers import ClientFor
 
 MEGABYTE = 1_000_000
 

@@ -1,0 +1,1 @@
+"""Showing answers: on a terminal and in a notebook."""

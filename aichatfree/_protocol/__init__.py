@@ -1,0 +1,1 @@
+"""The signed chat protocol as pure functions and data: no I/O."""

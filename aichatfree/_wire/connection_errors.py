@@ -1,0 +1,121 @@
+"""What a failure of the connection means: errors of requests, urllib3 and sockets become ours."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import socket
+import ssl
+from collections.abc import Iterator
+
+import requests
+import urllib3.exceptions as u3
+
+from .._deadlines import Timeout
+from ..errors import APIConnectionError, APIError, APITimeoutError, StreamInterruptedError
+
+#: What the transport may raise, in the three families that it comes from.
+TRANSPORT_ERRORS = (
+    requests.RequestException,
+    u3.HTTPError,
+    http.client.HTTPException,
+    OSError,
+)
+
+
+def error_before_reply(error: Exception, *, host: str, timeout: Timeout) -> APIError:
+    """The error for a request that got no reply."""
+    causes = list(causes_of(error))
+    for cause in causes:
+        if isinstance(cause, u3.NameResolutionError):
+            return APIConnectionError(
+                f"There is no host {host!r}, or its name could not be looked up: check base_url= "
+                "(AICHATFREE_BASE_URL) and the network."
+            )
+        if isinstance(cause, (u3.ProxyError, requests.exceptions.ProxyError)):
+            return APIConnectionError(
+                "The proxy could not be reached or refused: check proxies= and the variables "
+                "HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
+            )
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return APIConnectionError(
+                f"The certificate of {host} is not valid ({cause.verify_message}): check "
+                "base_url=, or name the authority's file in verify=."
+            )
+        if isinstance(cause, ConnectionRefusedError):
+            return APIConnectionError(
+                f"Nothing answers at {host} (connection refused): check base_url= "
+                "(AICHATFREE_BASE_URL), and that the site is running."
+            )
+    if any(
+        isinstance(cause, (u3.ConnectTimeoutError, requests.ConnectTimeout)) for cause in causes
+    ):
+        return APITimeoutError(
+            f"{host} could not be reached within {timeout.connect} s: check the network, or allow "
+            "more with timeout=Timeout(connect=...)."
+        )
+    if any(isinstance(cause, (u3.ReadTimeoutError, TimeoutError)) for cause in causes):
+        return silence_error(host, timeout)
+    if any(isinstance(cause, (ssl.SSLError, u3.SSLError)) for cause in causes):
+        return APIConnectionError(
+            f"No secure connection to {host}: check that base_url= should begin with https://."
+        )
+    return APIConnectionError(
+        f"The connection to {host} broke before an answer came ({reason(causes)}). Send it again."
+    )
+
+
+def error_in_reply(error: Exception, *, host: str, timeout: Timeout) -> APIError:
+    """The error for a reply that did not come to its end."""
+    causes = list(causes_of(error))
+    if any(isinstance(cause, (u3.ReadTimeoutError, TimeoutError)) for cause in causes):
+        return silence_error(host, timeout)
+    return StreamInterruptedError(
+        f"The connection to {host} broke in the middle of the answer ({reason(causes)}): the "
+        "answer is not whole. Send it again."
+    )
+
+
+def silence_error(host: str, timeout: Timeout) -> APITimeoutError:
+    """The error for a site that has been silent for too long."""
+    return APITimeoutError(
+        f"{host} was silent for {timeout.read} s. Send it again, or allow more with "
+        "timeout=Timeout(read=...)."
+    )
+
+
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """The error and whatever is wrapped in it, outermost first."""
+    seen: set[int] = set()
+    pending: list[BaseException] = [error]
+    while pending:
+        cause = pending.pop(0)
+        if id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        # Not __context__: that may be an error which the user is handling, or an earlier attempt's.
+        inner = [cause.__cause__, getattr(cause, "reason", None), *cause.args]
+        pending.extend(each for each in inner if isinstance(each, BaseException))
+
+
+def forget_request(error: BaseException) -> None:
+    """Let no cause of an error keep the request: its body has the password and the prompt.
+
+    An error stays for long, and some engines (Dask) send it elsewhere with all its causes.
+    """
+    for cause in causes_of(error):
+        if isinstance(cause, requests.RequestException):
+            cause.request = cause.response = None
+
+
+def reason(causes: list[BaseException]) -> str:
+    """The innermost cause in a few words; never a body, an address or a header."""
+    for cause in reversed(causes):
+        if isinstance(cause, socket.gaierror):
+            continue
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return errno.errorcode.get(cause.errno, f"error {cause.errno}")
+        if isinstance(cause, (http.client.HTTPException, u3.HTTPError)):
+            return type(cause).__name__
+    return type(causes[0]).__name__

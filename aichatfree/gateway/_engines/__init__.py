@@ -1,0 +1,1 @@
+"""What the gateway can answer from."""

@@ -1,0 +1,348 @@
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nbformat
+import pytest
+from jupyter_client.manager import KernelManager
+from nbclient import NotebookClient
+
+from aichatfree._output import notebook as display
+from aichatfree.testing import Answer, FakeSite, Request
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "quickstart.ipynb"
+LIMIT = 30
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+@dataclass
+class Shown:
+    """What a cell did, as a front end sees it."""
+
+    bundles: list[dict[str, Any]] = field(default_factory=list)
+    displays: set[str] = field(default_factory=set)
+    printed: dict[str, str] = field(default_factory=lambda: {"stdout": "", "stderr": ""})
+    error: dict[str, Any] | None = None
+    failed: bool = False
+
+    @property
+    def answers(self) -> list[str]:
+        return [bundle["text/plain"] for bundle in self.bundles if "text/markdown" in bundle]
+
+    def add(self, kind: str, content: dict[str, Any]) -> None:
+        if kind in ("display_data", "update_display_data", "execute_result"):
+            self.bundles.append(content["data"])
+            self.displays.add(content.get("transient", {}).get("display_id", ""))
+        elif kind == "stream":
+            self.printed[content["name"]] += content["text"]
+        elif kind == "error":
+            self.error = content
+
+
+class Notebook:
+    """A kernel, and cells that run in it one after the other."""
+
+    def __init__(self, manager: KernelManager) -> None:
+        self._manager = manager
+        self._client = manager.blocking_client()
+        self._client.start_channels()
+        self._client.wait_for_ready(timeout=LIMIT)
+
+    def begin(self, code: str) -> str:
+        return str(self._client.execute(code))
+
+    def follow(self, cell: str) -> Iterator[Shown]:
+        """What the cell has shown so far, after each message until it is done."""
+        shown = Shown()
+        for message in self._about(cell, self._client.get_iopub_msg):
+            content = message["content"]
+            if content.get("execution_state") == "idle":
+                break
+            shown.add(message["msg_type"], content)
+            yield shown
+        reply = next(self._about(cell, self._client.get_shell_msg))
+        shown.failed = reply["content"]["status"] != "ok"
+        yield shown
+
+    def _about(self, cell: str, get: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        while True:
+            message = get(timeout=LIMIT)
+            if message["parent_header"].get("msg_id") == cell:
+                yield message
+
+    def run(self, code: str) -> Shown:
+        *_, shown = self.follow(self.begin(code))
+        return shown
+
+    def value(self, expression: str) -> str:
+        shown = self.run(f"print(({expression}))")
+        assert not shown.failed, shown.error
+        return shown.printed["stdout"].rstrip("\n")
+
+    def interrupt(self) -> None:
+        self._manager.interrupt_kernel()
+
+    def close(self) -> None:
+        self._client.stop_channels()
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
+            patch.setenv(name, str(tmp_path_factory.mktemp(name)))
+        manager = KernelManager(kernel_name="python3")
+        manager.start_kernel()
+        try:
+            cells = Notebook(manager)
+            cells.run("import aichatfree\n%load_ext aichatfree")
+            yield cells
+            cells.close()
+        finally:
+            manager.shutdown_kernel(now=True)
+            manager.cleanup_resources()
+
+
+@pytest.fixture
+def cells(kernel: Notebook) -> Notebook:
+    """The kernel, without the variables of the test before."""
+    kernel.run("for name in ('client', 'chat', 'reply', 'talk'): globals().pop(name, None)")
+    return kernel
+
+
+def connect(cells: Notebook, site: FakeSite, settings: str = "retry=None") -> None:
+    cells.run(f"client = aichatfree.Client({site.url!r}, {settings})")
+
+
+def echo(request: Request) -> str:
+    return f"echo {request.text}"
+
+
+def test_the_example_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    """Every cell of the quickstart works as it is, against the local model."""
+    example = nbformat.read(EXAMPLE, as_version=4)
+    NotebookClient(example, timeout=2 * LIMIT, resources={"metadata": {"path": tmp_path}}).execute()
+    outputs = [output for cell in example.cells for output in cell.get("outputs", ())]
+    assert len([output for output in outputs if "text/markdown" in output.get("data", {})]) == 7
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+
+
+def test_the_example_has_no_outputs() -> None:
+    """A small model's errors are no documentation."""
+    example = nbformat.read(EXAMPLE, as_version=4)
+    assert not any(cell.get("outputs") for cell in example.cells)
+
+
+def test_an_answer_grows_in_one_place(cells: Notebook) -> None:
+    """The first chunk is on show while the site has not sent the second."""
+    seen_first = threading.Event()
+
+    def chunks() -> Iterator[str]:
+        yield "**first**"
+        yield " second" if seen_first.wait(LIMIT) else " too late"
+
+    with FakeSite([Answer(stream=chunks())]) as site:
+        connect(cells, site)
+        for shown in cells.follow(cells.begin("%%ask\nHi")):
+            if shown.answers:
+                seen_first.set()
+        assert site.requests[0].text == "Hi"
+    assert (shown.answers[0], shown.answers[-1]) == ("**first**", "**first** second")
+    assert len(shown.displays) == 1
+    assert not shown.failed
+
+
+def test_a_fast_answer_is_not_drawn_with_each_chunk(cells: Notebook) -> None:
+    """The front end is not flooded, and has the whole answer at the end."""
+    words = [f"{number} " for number in range(3000)]
+    began = time.monotonic()
+    with FakeSite(Answer(*words)) as site:
+        connect(cells, site)
+        shown = cells.run("%%ask\nHi")
+    most = (time.monotonic() - began) / display.EVERY + 2
+    assert len(shown.answers) <= most
+    assert shown.answers[-1] == "".join(words)
+
+
+def test_an_answer_that_is_slow_to_draw_is_drawn_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Drawing takes a twentieth of the time at most, however long the answer is."""
+    monkeypatch.setattr(display, "display", lambda *args, **options: None)
+    ticks = iter([100.0, 101.0])  # a second for one drawing
+    monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    drawing = display._Drawing()
+    drawing.draw("Hello")
+    assert drawing.due == pytest.approx(121)
+
+
+def test_what_a_site_sends_does_not_act(cells: Notebook) -> None:
+    """JupyterLab would run a script in the Markdown of a cell that has just run."""
+    with FakeSite("<script>alert(1)</script> \x1b[31m") as site:
+        connect(cells, site)
+        shown = cells.run("%%ask\nHi")
+    assert shown.bundles == [
+        {
+            "text/markdown": "&lt;script>alert(1)&lt;/script> \ufffd[31m",
+            "text/plain": "<script>alert(1)</script> \ufffd[31m",
+        }
+    ]
+
+
+def test_the_output_option_keeps_the_reply(cells: Notebook) -> None:
+    """-o puts the whole Reply in a variable, and the system prompt and temperature are sent."""
+    with FakeSite("Hello") as site:
+        connect(cells, site, "dialect='openai'")
+        cells.run('%%ask -o reply --system "Be brief, don\'t ramble." --temperature 0.5\nHi\n\nyou')
+        assert cells.value("type(reply).__name__, reply.text") == "('Reply', 'Hello')"
+        body = site.requests[0].json
+    assert body["temperature"] == 0.5
+    assert [m["content"] for m in body["messages"]] == ["Be brief, don't ramble.", "Hi\n\nyou"]
+
+
+def test_a_chat_keeps_the_conversation(cells: Notebook) -> None:
+    """The second question is sent with the first one and its answer; del begins anew."""
+    with FakeSite([echo]) as site:
+        connect(cells, site, "dialect='openai'")
+        for code in ("%%ask --chat --system Brief.\none", "%%ask --chat\ntwo", "%%ask\nthree"):
+            assert not cells.run(code).failed
+        cells.run("talk = chat; del chat")
+        cells.run("%%ask --chat\nfour")
+        asked = [[m["content"] for m in request.json["messages"]] for request in site.requests]
+        assert cells.value("len(talk.messages), len(chat.messages)") == "(5, 2)"
+    assert asked == [
+        ["Brief.", "one"],
+        ["Brief.", "one", "echo one", "two"],
+        ["three"],
+        ["four"],
+    ]
+
+
+def test_without_a_client_the_environment_makes_one(cells: Notebook) -> None:
+    """It is kept as `client`."""
+    with FakeSite("Hello") as site:
+        cells.run(f"%env AICHATFREE_BASE_URL={site.url}")
+        assert cells.run("%%ask\nHi").answers == ["Hello"]
+        cells.run("import os; del os.environ['AICHATFREE_BASE_URL']")
+        assert cells.value("client") == f"Client({site.url!r}, dialect='gemini')"
+
+
+def test_a_mistyped_client_asks_nobody(cells: Notebook) -> None:
+    """Only the default name stands for the site of the environment."""
+    assert cells.run("%%ask --client clinet\nHi").failed
+    assert cells.value("{'client', 'clinet'} & set(globals())") == "set()"
+
+
+BAD = {
+    "an empty question": ("%%ask\n   \n", "empty"),
+    "an unknown option": ("%%ask --temprature 1\nHi", "--temprature"),
+    "no number": ("%%ask --temperature hot\nHi", "hot"),
+    "an impossible number": ("%%ask --temperature nan\nHi", "temperature"),
+    "an open quotation": ("%%ask --system 'Hi\nHi", "quotation"),
+    "an output that is no name": ("%%ask -o 1st\nHi", "1st"),
+    "an output that is a keyword": ("%%ask -o class\nHi", "class"),
+    "an output that is the client": ("%%ask -o client\nHi", "different"),
+    "a client that is not there": ("%%ask --client clinet\nHi", "clinet"),
+    "a client that is none": ("%%ask --client number\nHi", "no Client"),
+    "a chat that is none": ("%%ask --chat number\nHi", "no Chat"),
+    "a chat of another client": ("%%ask --chat talk --client other\nHi", "another client"),
+    "a chat with another system prompt": ("%%ask --chat talk --system No\nHi", "another system"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_wrong_line_is_refused_before_anything_is_sent(cells: Notebook, what: str) -> None:
+    """One line says what is wrong, the cell fails, and no variable has changed."""
+    code, words = BAD[what]
+    with FakeSite("Hello") as site:
+        connect(cells, site, "dialect='openai'")
+        cells.run("number = 1; other = aichatfree.Client(client._settings.site)")
+        cells.run("talk = client.chat('Yes.')")
+        shown = cells.run(code)
+        assert site.requests == []
+        assert cells.value("number, type(client).__name__") == "(1, 'Client')"
+    assert shown.failed
+    assert re.fullmatch(rf"UsageError: .*{re.escape(words)}.*\n", shown.printed["stderr"])
+
+
+def test_a_failed_answer_fails_the_cell(cells: Notebook) -> None:
+    """What had arrived stays on show, the error is one line, and -o gets nothing."""
+    with FakeSite(Answer("half ", "an answer", end="cut")) as site:
+        connect(cells, site)
+        shown = cells.run("%%ask -o reply --chat\nHi")
+        assert cells.value("'reply' in globals(), chat.messages") == "(False, [])"
+    assert shown.failed
+    assert shown.answers[-1] == "half an answer"
+    assert shown.error is not None
+    assert shown.error["ename"] == "StreamInterruptedError"
+    (line,) = shown.error["traceback"]
+    assert line.startswith("StreamInterruptedError: The connection to 127.0.0.1")
+
+
+def test_an_interrupt_stops_the_answer_and_nothing_else(cells: Notebook) -> None:
+    """The connection is closed at once, what arrived stays, and client and chat work on."""
+    with FakeSite([Answer("partly", "never", gap=LIMIT), echo]) as site:
+        connect(cells, site)
+        for shown in cells.follow(cells.begin("%%ask --chat -o reply\nHi")):
+            if shown.answers and not site.requests[0].disconnected.is_set():
+                cells.interrupt()
+                assert site.requests[0].disconnected.wait(5)
+        assert shown.failed
+        assert shown.error is not None
+        assert shown.error["ename"] == "KeyboardInterrupt"
+        assert shown.error["traceback"] == ["KeyboardInterrupt: the answer was stopped"]
+        assert shown.answers[-1] == "partly"
+        assert cells.value("chat.messages, 'reply' in globals()") == "([], False)"
+        assert cells.run("%%ask --chat\nagain").answers == ["echo again"]
+
+
+def test_the_examples_of_the_help_work(cells: Notebook) -> None:
+    """Each cell that %%ask? shows runs as pasted."""
+    text = cells.value("get_ipython().find_cell_magic('ask').__doc__")
+    examples = re.findall(r"^    (%%ask.*\n    .+)", text, re.MULTILINE)
+    assert len(examples) == 4
+    with FakeSite([echo]) as site:
+        connect(cells, site)
+        for example in examples:
+            assert not cells.run(re.sub(r"^    ", "", example, flags=re.MULTILINE)).failed
+
+
+def test_show_displays_an_answer_from_code(cells: Notebook) -> None:
+    """Stream.show() is the same display, and returns the Reply."""
+    with FakeSite(Answer("Hel", "lo")) as site:
+        connect(cells, site)
+        shown = cells.run("reply = client.stream('Hi').show()")
+        assert shown.answers[-1] == "Hello"
+        assert cells.value("reply") == "Hello"
+
+
+def test_a_batch_shows_the_bar_of_notebooks(cells: Notebook) -> None:
+    """It is a widget, and nothing warns."""
+    with FakeSite([echo]) as site:
+        connect(cells, site)
+        shown = cells.run("results = list(client.batch(['one', 'two']))")
+    assert [bundle.keys() for bundle in shown.bundles] == [{"text/plain", WIDGET}]
+    assert shown.printed == {"stdout": "", "stderr": ""}
+
+
+def test_without_widgets_a_batch_shows_a_bar_of_text(cells: Notebook) -> None:
+    """A missing ipywidgets is neither an error nor worth a warning."""
+    without = "import sys, warnings\nsys.modules['ipywidgets'] = None\n"
+    with FakeSite([echo]) as site:
+        connect(cells, site)
+        shown = cells.run(
+            f"{without}with warnings.catch_warnings():\n    warnings.simplefilter('always')\n"
+            "    results = list(client.batch(['one', 'two']))\n"
+        )
+        cells.run("del sys.modules['ipywidgets']")
+    assert not shown.failed
+    assert shown.bundles == []
+    assert "2/2" in shown.printed["stderr"]
+    assert "Warning" not in shown.printed["stderr"]
