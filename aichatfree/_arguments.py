@@ -1,17 +1,50 @@
-"""Arguments that count something."""
+"""Checks of arguments, made before anything is sent or written."""
 
 from __future__ import annotations
 
+import math
 
-def check_count(name: str, value: object, least: int, most: int | None) -> None:
-    """Pass what is a whole number within these bounds; ``most=None`` is no bound.
+
+def check_number(
+    name: str,
+    value: object,
+    *,
+    min: float,
+    max: float = math.inf,
+    integer: bool = False,
+    unit: str = "",
+) -> None:
+    """Accept a finite number from ``min`` to ``max``, both included.
+
+    Args:
+        name: the argument as users write it.
+        value: what was given for it.
+        min: the smallest number allowed.
+        max: the largest number allowed.
+        integer: whether it has to be an ``int``.
+        unit: what the number counts, such as ``"seconds"``.
 
     Raises:
-        TypeError: it is no whole number.
-        ValueError: it is out of bounds.
+        TypeError: it is not a number, or not an ``int`` where one is needed.
+        ValueError: it is out of range.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a whole number, not {type(value).__name__}")
-    if value < least or (most is not None and value > most):
-        bounds = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name} must be {bounds}, not {value}")
+    kinds = int if integer else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        kind = "a whole number" if integer else "a number"
+        of_unit = f" of {unit}" if unit else ""
+        raise TypeError(f"{name} must be {kind}{of_unit}, not {type(value).__name__}")
+    if not min <= value <= max or math.isinf(value):
+        of_unit = f" {unit}" if unit else ""
+        allowed = f"at least {min:g}" if math.isinf(max) else f"from {min:g} to {max:g}"
+        raise ValueError(f"{name} must be {allowed}{of_unit}, not {value}")
+
+
+def check_optional_str(name: str, value: object) -> str | None:
+    """Accept a ``str`` or ``None``.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    return value

@@ -7,7 +7,8 @@ import threading
 import time
 from typing import Any
 
-from ._deadlines import Call, cancelled_error
+from ._cancellation import cancelled_error
+from ._deadlines import Call
 from ._forks import renew_after_fork
 from ._pacing import Cancelled, DeadlineExceeded, Pacer
 from .errors import APIError, RateLimitError
@@ -86,15 +87,15 @@ class Turns:
             APITimeoutError: its time is up.
             RateLimitError: its time will be up before its turn comes; nothing was sent.
         """
-        latest = min(call.deadline, call.started + call.patience)
+        latest = min(call.deadline, call.last_attempt_before)
         deadline = None if latest == math.inf else latest
         try:
-            turn = self._pacer.acquire(cancelled=call.stop, deadline=deadline)
+            turn = self._pacer.acquire(cancelled=call.cancel_token.stopping, deadline=deadline)
         except Cancelled:
             raise cancelled_error() from None
         except DeadlineExceeded:
             raise self._no_turn_in_time(call) from None
-        call.turn_has_come()
+        call.begin_attempt()
         return turn
 
     def time_to_sign(self) -> float:
@@ -110,7 +111,7 @@ class Turns:
 
     def _no_turn_in_time(self, call: Call) -> APIError:
         if time.monotonic() >= call.deadline:
-            return call.overdue_error()
+            return call.deadline_error()
         said = f" It said: {self._last_words}" if self._last_words else ""
         return RateLimitError(
             "The site's limit lets this request leave only after the call's time is up, so it was "

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 import requests
 
-from ._arguments import check_count
-from ._deadlines import Call, TimeLimit, Timeout
+from ._arguments import check_number
+from ._deadlines import Call, TimeLimit, Timeout, timeout_from
 from ._protocol.dialects import DIALECTS, Dialect
 from ._protocol.messages import Message, Prompt
 from ._protocol.prompts import check_temperature, messages_from
@@ -121,9 +121,11 @@ class Client:
         verify: bool | str = True,
         session: requests.Session | None = None,
     ) -> None:
-        check_count("max_connections", max_connections, 1, 10_000)
+        check_number("max_connections", max_connections, min=1, max=10_000, integer=True)
         if max_reply_bytes is not None:
-            check_count("max_reply_bytes", max_reply_bytes, 1, sys.maxsize - 1)
+            check_number(
+                "max_reply_bytes", max_reply_bytes, min=1, max=sys.maxsize - 1, integer=True
+            )
         _check_connection(verify, proxies, headers, session)
         if isinstance(base_url, Site):
             site = base_url
@@ -137,7 +139,7 @@ class Client:
             password=_optional_str("password", _first(password, environment("PASSWORD"))),
             model=_optional_str("model", _first(model, environment("MODEL"))),
             system=_optional_str("system", system),
-            timeout=_timeout_from(timeout),
+            timeout=timeout_from(timeout),
             retry=check_retry(retry),
         )
         self._turns = Turns(max_requests_per_minute)
@@ -353,7 +355,7 @@ class Client:
                 "make a new Client for the rest"
             )
         if "timeout" in changes:
-            settings["timeout"] = _timeout_from(changes["timeout"])
+            settings["timeout"] = timeout_from(changes["timeout"])
         if "retry" in changes:
             check_retry(changes["retry"])
         for name in ("password", "model", "system"):
@@ -405,10 +407,11 @@ class Client:
     ) -> Stream:
         messages = self._messages(prompt, system)
         check_temperature(temperature, self._settings.site.dialect)
-        call = Call(self._settings.timeout if timeout is None else _timeout_from(timeout))
         policy = self._settings.retry if retry is UNSET else check_retry(retry)
-        if isinstance(policy, RetryPolicy) and policy.max_elapsed is not None:
-            call.patience = policy.max_elapsed
+        call = Call(
+            self._settings.timeout if timeout is None else timeout_from(timeout),
+            max_elapsed=policy.max_elapsed if isinstance(policy, RetryPolicy) else None,
+        )
         send = self._sender(messages, temperature, call)
         return Stream(send, call, partial(run_attempts, policy, call), whole=whole, on_end=on_end)
 
@@ -420,14 +423,14 @@ class Client:
         send = self._sender(self._messages(prompt, None), temperature, call)
         patient = settings.retry is not None
         run = partial(run_attempts, settings.retry, call, patient=patient)
-        return Stream(send, call, run, whole=True, on_start=call.start_with_first_turn).reply()
+        return Stream(send, call, run, whole=True).reply()
 
     def _sender(
         self, messages: list[Message], temperature: float | None, call: Call
     ) -> Callable[[], Iterator[str]]:
         """What sends one attempt, signed when its turn has come."""
         settings = self._settings
-        self._transport.calls.add(call)
+        self._transport.cancel_tokens.add(call.cancel_token)
 
         def send() -> Iterator[str]:
             turn = self._turns.take(call)
@@ -519,13 +522,3 @@ def _site_with(site: Site, dialect: str | Dialect | None, secret: str | None) ->
     if dialect is not None:
         site = dataclasses.replace(site, dialect=dialect)
     return site if secret is None else dataclasses.replace(site, secret=secret)
-
-
-def _timeout_from(timeout: object) -> Timeout:
-    if isinstance(timeout, Timeout):
-        return timeout
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(
-            f"timeout= takes a Timeout or a number of seconds, not {type(timeout).__name__}"
-        )
-    return Timeout(connect=timeout, read=timeout)

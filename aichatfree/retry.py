@@ -127,9 +127,9 @@ class RetryPolicy:
         if patient:
             stop = _stop_after_failures(self.max_attempts)
         elif self.max_elapsed is not None:
-            latest = min(latest, call.started + self.max_elapsed)
+            latest = min(latest, call.last_attempt_before)
         return tenacity.Retrying(
-            sleep=call.sleep,
+            sleep=call.cancel_token.sleep,
             retry=tenacity.retry_if_exception(is_retryable),
             wait=self._wait_patiently if patient else self._wait,
             stop=stop | _stop_with_call(call, latest),
@@ -215,7 +215,7 @@ def _ours_from(retrying: tenacity.Retrying, call: Call) -> tenacity.Retrying:
 
     return retrying.copy(
         # Its own way of sleeping is kept, unless it is tenacity's, which cannot be cancelled.
-        sleep=call.sleep if retrying.sleep is tenacity.nap.sleep else retrying.sleep,
+        sleep=call.cancel_token.sleep if retrying.sleep is tenacity.nap.sleep else retrying.sleep,
         stop=lambda state: own_stop(state) or call_stops(state),
         retry=failed,
         reraise=True,
@@ -231,7 +231,7 @@ class _stop_with_call(tenacity.stop.stop_base):  # noqa: N801  (named as tenacit
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
         too_late = time.monotonic() + retry_state.upcoming_sleep >= self._latest
-        return too_late or self._call.stop.is_set()
+        return too_late or self._call.cancel_token.stopping.is_set()
 
 
 PATIENCE: Final = 1.0

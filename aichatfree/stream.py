@@ -103,11 +103,9 @@ class Stream(Iterator[str]):
         run: Callable[[Callable[[], None]], None],
         *,
         whole: bool = False,
-        on_start: Callable[[], None] | None = None,
         on_end: Callable[[Stream], None] | None = None,
     ) -> None:
         self._send = send
-        self._on_start = on_start or call.start
         self._call = call
         self._run = run
         self._whole = whole
@@ -192,7 +190,7 @@ class Stream(Iterator[str]):
 
         Only a connection that is just being made is waited for, ``Timeout.connect`` at most.
         """
-        self._call.cancel()
+        self._call.cancel_token.set()
 
     def close(self) -> None:
         """Stop reading and close the connection; what has arrived stays readable."""
@@ -203,7 +201,7 @@ class Stream(Iterator[str]):
             return
         try:
             if self._error is None and not self._complete:
-                self._call.cancelled.set()
+                self._call.cancel_token.set()
                 self._finish(
                     StreamInterruptedError("The answer was closed before its end."),
                 )
@@ -236,7 +234,7 @@ class Stream(Iterator[str]):
                 return False
             try:
                 if self._source is None:
-                    self._on_start()
+                    self._call.start()
                     self._run(self._attempt)
                 else:
                     for chunk in self._source:

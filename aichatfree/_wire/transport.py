@@ -17,7 +17,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.cookies import RequestsCookieJar
 
-from .._deadlines import Call, OpenCalls, Timeout, Watchdog, cancelled_error
+from .._cancellation import CancelTokens, cancelled_error
+from .._deadlines import Call, Timeout
 from .._forks import renew_after_fork
 from .._version import __version__
 from ..errors import AIChatFreeError, APIError, ReplyTooLargeError
@@ -29,6 +30,7 @@ from .connection_errors import (
     silence_error,
 )
 from .connections import POOLS, Connection, sending
+from .watchdog import Watchdog
 
 log: Final = logging.getLogger("aichatfree.requests")
 
@@ -157,7 +159,7 @@ class Exchange:
                     break
         except APIError:
             # An error reply cut short is still one, unless nobody waits for it.
-            if self._call.cancelled.is_set():
+            if self._call.cancel_token.is_set():
                 raise
         finally:
             self.close()
@@ -166,7 +168,7 @@ class Exchange:
     def close(self) -> None:
         """Give the connection back if the reply was read to its end, or close it; idempotent."""
         self._watchdog.unwatch(self)
-        self._call.hold(None)
+        self._call.cancel_token.interrupts(None)
         # Let go of: the idle connection keeps its last exchange, and the reply keeps the pool.
         response, self._response = self._response, None
         if response is not None:
@@ -203,7 +205,7 @@ class Exchange:
         if self._fate is not None:
             return self._fate
         if time.monotonic() >= self._call.deadline:
-            return self._call.overdue_error()
+            return self._call.deadline_error()
         meaning = error_in_reply if begun else error_before_reply
         return meaning(error, host=self._host, timeout=self._call.timeout)
 
@@ -215,9 +217,9 @@ class Exchange:
 
     def _reason_to_end(self) -> APIError:
         now = time.monotonic()
-        if not self._call.cancelled.is_set() and now >= self._call.deadline:
-            return self._call.overdue_error()
-        if not self._call.cancelled.is_set() and now >= self.deadline:
+        if not self._call.cancel_token.is_set() and now >= self._call.deadline:
+            return self._call.deadline_error()
+        if not self._call.cancel_token.is_set() and now >= self.deadline:
             return silence_error(self._host, self._call.timeout)
         return cancelled_error()
 
@@ -301,7 +303,7 @@ class Transport:
         max_reply_bytes: bytes of a reply's body that are read at most.
 
     Attributes:
-        calls: those that ``close`` cancels, waiting ones included.
+        cancel_tokens: those of the calls that ``close`` cancels, waiting ones included.
     """
 
     def __init__(
@@ -341,7 +343,7 @@ class Transport:
         """Make everything that threads and processes must not inherit."""
         self._lock = threading.Lock()
         self._watchdog: Watchdog[Exchange] = Watchdog()
-        self.calls: OpenCalls = OpenCalls()
+        self.cancel_tokens: CancelTokens = CancelTokens()
         self._pool_size = self._max_connections
         self._prepared: dict[str, requests.PreparedRequest] = {}
         if self._own_session:
@@ -381,7 +383,7 @@ class Transport:
         self._session.adapters = OrderedDict([("https://", adapter), ("http://", adapter)])
 
     def __getstate__(self) -> dict[str, Any]:
-        unshared = ("_lock", "_watchdog", "calls", "_prepared", "_settings", "_pool_size")
+        unshared = ("_lock", "_watchdog", "cancel_tokens", "_prepared", "_settings", "_pool_size")
         state = {key: value for key, value in self.__dict__.items() if key not in unshared}
         if self._own_session:
             state["_session"] = None
@@ -411,7 +413,7 @@ class Transport:
         sending.exchange = exchange
         try:
             self._fit_pool(self._watchdog.watch(exchange))
-            call.hold(exchange)
+            call.cancel_token.interrupts(exchange)
             exchange.begin(self._send(path, body, call.timeout, left))
         except (*TRANSPORT_ERRORS, ValueError) as error:
             # ValueError: a session of the user's own works out where a redirect leads.
@@ -468,7 +470,7 @@ class Transport:
     def close(self) -> None:
         """Cancel what is under way and close the connections, for good."""
         self._closed = True
-        self.calls.cancel()
+        self.cancel_tokens.cancel_all()
         self._watchdog.stop()
         if self._own_session and self._session is not None:
             self._session.close()

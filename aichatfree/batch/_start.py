@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from .._arguments import check_count
+from .._arguments import check_number
+from .._cancellation import CancelToken
 from .._deadlines import Call
 from .._protocol.messages import Prompt
 from .._protocol.prompts import check_temperature
@@ -69,10 +70,10 @@ def start_batch(
     client_factory: ClientFactory | None,
 ) -> Batch:
     """See :meth:`Client.batch`."""
-    check_count("max_workers", max_workers, 1, MAX_WORKERS)
-    check_count("shard_size", shard_size, 1, 100_000)
+    check_number("max_workers", max_workers, min=1, max=MAX_WORKERS, integer=True)
+    check_number("shard_size", shard_size, min=1, max=100_000, integer=True)
     if max_errors is not None:
-        check_count("max_errors", max_errors, 0, None)
+        check_number("max_errors", max_errors, min=0, integer=True)
     if executor is not None:
         _check_executor(client, executor, client_factory)
     elif client_factory is not None:
@@ -136,9 +137,9 @@ def make_shards(
     Raises:
         TypeError, ValueError: a prompt, or the client's retry, cannot travel.
     """
-    check_count("shard_size", shard_size, 1, 100_000)
-    check_count("max_workers", max_workers, 1, MAX_WORKERS)
-    check_count("parallel", parallel, 1, None)
+    check_number("shard_size", shard_size, min=1, max=100_000, integer=True)
+    check_number("max_workers", max_workers, min=1, max=MAX_WORKERS, integer=True)
+    check_number("parallel", parallel, min=1, integer=True)
     settings = settings_of(client, 1 / parallel)
     for shard in in_shards(iter(_Items(client, prompts, column)), shard_size):
         for item in shard:
@@ -177,7 +178,11 @@ class _Answering:
 
     def answer(self, item: Item) -> BatchResult | PutBy | None:
         item.began = item.began or time.monotonic()
-        call = Call(self._client._settings.timeout, stop=self.stopping)
+        call = Call(
+            self._client._settings.timeout,
+            CancelToken(self.stopping),
+            starts_with_first_request=True,
+        )
         self._calls.add(call)
         text, failure = "", None
         try:
@@ -238,7 +243,7 @@ class _Answering:
 
     def cancel(self) -> None:
         for call in list(self._calls):
-            call.cancel()
+            call.cancel_token.set()
 
 
 def _shards(

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from aichatfree import APIConnectionError, APITimeoutError, Timeout
-from aichatfree._deadlines import Call, Watchdog
+from aichatfree._deadlines import Call
+from aichatfree._wire.watchdog import Watchdog
 from aichatfree.testing import Answer, FakeSite, Raw
 from helpers import ClientFor
 
@@ -169,8 +170,8 @@ def test_a_cancelled_call_interrupts_what_it_gets_to_hold() -> None:
             self.interrupted = True
 
     call, held = Call(Timeout()), Held()
-    call.cancel()
-    call.hold(held)
+    call.cancel_token.set()
+    call.cancel_token.interrupts(held)
     assert held.interrupted
 
 
