@@ -30,12 +30,14 @@ class Reply:
         attempts: requests sent.
         elapsed: seconds from the call to the end of the answer, including retries and waits.
         time_to_first_chunk: seconds from the call to the first text of the successful attempt.
+        reasoning: the model's reasoning where a site sends it in front of the answer, else ``""``.
     """
 
     text: str
     attempts: int
     elapsed: float
     time_to_first_chunk: float
+    reasoning: str = ""
 
     def __str__(self) -> str:
         return self.text
@@ -62,7 +64,7 @@ class Stream(Iterator[str]):
 
     The request is sent when the first chunk is asked for, and retried only until the first chunk
     has been returned. Iterating again yields the chunks that have arrived and then continues; it
-    never sends another request. Every time an incomplete answer is read to its end, its error is
+    never sends another request. A model's reasoning is not among the chunks. Every time an incomplete answer is read to its end, its error is
     raised.
 
     >>> stream = client.stream("Name a river.")
@@ -84,8 +86,10 @@ class Stream(Iterator[str]):
         *,
         buffered: bool = False,
         on_end: Callable[[Stream], None] | None = None,
+        reasoning: Callable[[], str] = str,
     ) -> None:
         self._attempt = attempt
+        self._get_reasoning = reasoning
         self._call = call
         self._run_attempts = run_attempts
         self._buffered = buffered
@@ -106,6 +110,11 @@ class Stream(Iterator[str]):
     def text(self) -> str:
         """The text that has arrived so far."""
         return "".join(self._chunks)
+
+    @property
+    def reasoning(self) -> str:
+        """The model's reasoning, complete once the answer is; it is not among the chunks."""
+        return self._get_reasoning()
 
     @property
     def complete(self) -> bool:
@@ -148,7 +157,9 @@ class Stream(Iterator[str]):
             APIError: as :meth:`read` does.
         """
         text = self.read()
-        return Reply(text, self.attempts, self._elapsed, self._time_to_first_chunk)
+        return Reply(
+            text, self.attempts, self._elapsed, self._time_to_first_chunk, self.reasoning
+        )
 
     def show(self) -> Reply:
         """Show the answer while it arrives, and return it once it is complete.

@@ -304,7 +304,7 @@ def _answers_depend_on(requester: Requester) -> dict[str, Any]:
     return {
         "site": "this machine" if here else settings.site.base_url,
         "dialect": settings.site.dialect.name,
-        "model": settings.model or settings.site.default_model,
+        "model": settings.model,
         # As a digest: what differs is found out, and the text is in no file.
         "system": None if settings.system is None else digest_of(settings.system),
     }

@@ -15,7 +15,8 @@ from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from ..._protocol.messages import Message
-from ..._protocol.responses import MAX_ERROR_BODY, one_line, retry_after
+from ..._protocol.limits import retry_after
+from ..._protocol.responses import MAX_ERROR_BODY, one_line
 from ..._protocol.sites import check_base_url
 from .engine import EngineError
 
