@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from ._deadlines import Call
-from ._output.markdown import harmless
-from ._output.terminal import in_notebook, write_chunks
+from ._output.notebook import in_notebook, show_arriving, to_html
+from ._output.terminal import write_chunks
 from ._protocol.decoding import ReplyDecoder
 from ._protocol.responses import MAX_ERROR_BODY, error_from_reply, not_an_answer
 from ._protocol.sites import Site
@@ -44,8 +44,8 @@ class Reply:
     def __str__(self) -> str:
         return self.text
 
-    def _repr_markdown_(self) -> str:
-        return harmless(self.text)
+    def _repr_html_(self) -> str | None:
+        return to_html(self.text)
 
 
 def read_text(exchange: Exchange, site: Site) -> Iterator[str]:
@@ -171,16 +171,15 @@ class Stream(Iterator[str]):
     def show(self) -> Reply:
         """Show the answer while it arrives, and return it whole.
 
-        In a notebook it is Markdown that grows in place, elsewhere text on standard output.
+        In a notebook it is rendered as Markdown and updated in place, elsewhere it is text on
+        standard output. (Without the extra ``notebook``, it is plain text in a notebook, too.)
 
         Raises:
             APIError: as :meth:`read` does; what has arrived stays on show.
         """
         with self:
             if in_notebook():
-                from ._output.notebook import show_growing
-
-                show_growing(self)
+                show_arriving(self)
             else:
                 write_chunks(self)
         return self.reply()

@@ -371,7 +371,7 @@ def test_a_reply_is_a_value() -> None:
         make().text = "b"  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("module", ["aichatfree", "aichatfree._cli.commands"])
+@pytest.mark.parametrize("module", ["aichatfree", "aichatfree._cli.main"])
 def test_importing_needs_no_network_library(module: str) -> None:
     """They are imported when a client is made, so that a script and `--help` begin at once."""
     heavy = {"requests", "urllib3", "tenacity", "IPython"}

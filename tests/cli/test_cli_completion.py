@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aichatfree._cli.commands import cli
+from aichatfree._cli.main import cli
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from aichatfree._cli.commands import cli
+from aichatfree._cli.main import cli
 from aichatfree.gateway import Gateway
 from helpers import paste, run
 
