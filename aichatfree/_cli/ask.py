@@ -77,7 +77,7 @@ def _print_as_json(stream: Stream) -> int:
     if error is None:
         reply = stream.reply()
         result["elapsed"] = round(reply.elapsed, 3)
-        result["time_to_first_chunk"] = round(reply.first_chunk, 3)
+        result["time_to_first_chunk"] = round(reply.time_to_first_chunk, 3)
     else:
         result["error"] = {"type": type(error).__name__, "message": str(error)}
     print_json(result)
