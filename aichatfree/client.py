@@ -22,7 +22,8 @@ from ._protocol.prompts import check_temperature, messages_from
 from ._protocol.responses import hide_secrets
 from ._protocol.signing import request_body
 from ._protocol.sites import Site
-from ._rate_limiter import Turns
+from ._rate_limiter import RateLimiter
+from ._signing_clock import SigningClock
 from ._wire.transport import Transport
 from .chat import Chat, OnPartial
 from .errors import APIError
@@ -142,7 +143,8 @@ class Client:
             timeout=timeout_from(timeout),
             retry=check_retry(retry),
         )
-        self._turns = Turns(max_requests_per_minute)
+        self._rate_limiter = RateLimiter(max_requests_per_minute)
+        self._signing_clock = SigningClock()
         self._travels = headers is None and proxies is None and verify is True and session is None
         self._transport = Transport(
             site.base_url,
@@ -365,7 +367,8 @@ class Client:
         )
         other = object.__new__(type(self))
         other._settings = dataclasses.replace(self._settings, site=site, **settings)
-        other._transport, other._turns = self._transport, self._turns
+        other._transport, other._rate_limiter = self._transport, self._rate_limiter
+        other._signing_clock = self._signing_clock
         other._travels = self._travels
         return other
 
@@ -433,11 +436,11 @@ class Client:
         self._transport.cancel_tokens.add(call.cancel_token)
 
         def send() -> Iterator[str]:
-            turn = self._turns.take(call)
+            number = self._rate_limiter.acquire(call)
             body = request_body(
                 settings.site,
                 messages,
-                now=self._turns.time_to_sign(),
+                now=self._signing_clock.now(),
                 password=settings.password,
                 model=settings.model,
                 temperature=temperature,
@@ -448,7 +451,7 @@ class Client:
             except APIError as error:
                 hide_secrets(error, settings.password, settings.site.secret)
                 if is_rejection(error):
-                    self._turns.turned_away(turn, error)
+                    self._rate_limiter.record_rejection(number, error)
                 raise
 
         return send

@@ -156,7 +156,7 @@ def settings_of(client: Client, share: float) -> dict[str, Any]:
     check_that_it_travels(client)
     own = client._settings
     assert isinstance(own.retry, RetryPolicy | None)
-    limit = client._turns.max_requests_per_minute
+    limit = client._rate_limiter.max_requests_per_minute
     return {
         "site": {**dataclasses.asdict(own.site), "secret": ""},
         "model": own.model,

@@ -105,7 +105,7 @@ def start_batch(
         journal=journal,
         progress=progress,
         dedupe=dedupe,
-        turns=client._turns,
+        rate_limiter=client._rate_limiter,
     )
 
 
@@ -236,7 +236,7 @@ class _Answering:
 
     def reason_to_stop(self) -> str | None:
         """Why nothing more should be sent, to follow the word "stopped"; or ``None``."""
-        exhausted = self._client._turns.exhausted
+        exhausted = self._client._rate_limiter.exhausted
         if exhausted is not None and self._hopeless is None:
             return f"because the site's quota seems to be used up: {exhausted}"
         return self._hopeless
@@ -277,7 +277,7 @@ def _check_executor(client: Client, executor: object, client_factory: ClientFact
         )
     if client_factory is None:
         check_that_it_travels(client)
-    elif client._turns.max_requests_per_minute is not None:
+    elif client._rate_limiter.max_requests_per_minute is not None:
         raise ValueError(
             "max_requests_per_minute does not reach the clients of client_factory=: set it there, "
             "divided by the number of shards at work"
