@@ -32,7 +32,7 @@ def cli() -> None:
       aichatfree ask --local "Hello, how are you?"
 
     \b
-    To complete commands, options and files with Tab, put this in the startup file:
+    To complete commands, options and files with Tab, in the startup file:
       eval "$(_AICHATFREE_COMPLETE=bash_source aichatfree)"  # bash
       eval "$(_AICHATFREE_COMPLETE=zsh_source aichatfree)"   # zsh
       _AICHATFREE_COMPLETE=fish_source aichatfree | source   # fish
