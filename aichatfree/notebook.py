@@ -58,7 +58,7 @@ class AskMagics(Magics):
         The client is the variable `client`; if it does not exist, a client with the settings from
         the environment is created. If the answer is incomplete, the cell fails.
 
-        Examples, each a cell of its own::
+        Examples, each in a separate cell::
 
             %%ask
             Name three rivers.

@@ -31,13 +31,13 @@ def complete(shell: str, *words: str) -> list[str]:
     """What the shell is offered when Tab is pressed after the last of these words."""
     typed = ["aichatfree", *words]
     at = words[-1] if shell == "fish" else str(len(words))
-    told = run_in_shell(
+    done = run_in_shell(
         "aichatfree",
         _AICHATFREE_COMPLETE=f"{shell}_complete",
         COMP_WORDS=" ".join(typed),
         COMP_CWORD=at,
     )
-    return re.split(r"[,\t\n]", told.stdout)
+    return re.split(r"[,\t\n]", done.stdout)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -54,9 +54,9 @@ def complete(shell: str, *words: str) -> list[str]:
 )
 def test_tab_completes(shell: str, words: list[str], offered: set[str]) -> None:
     """Tab completes commands, options, their values and files, in each shell."""
-    told = complete(shell, *words)
-    assert offered <= set(told)
-    assert not {"chat", "serve"} & set(told)
+    completions = complete(shell, *words)
+    assert offered <= set(completions)
+    assert not {"chat", "serve"} & set(completions)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -78,7 +78,7 @@ def test_completion_works_in_bash() -> None:
 
 def test_completion_is_fast() -> None:
     """Completing a word imports none of the libraries that are slow to import."""
-    told = run_in_shell(
+    done = run_in_shell(
         sys.executable,
         "-X",
         "importtime",
@@ -87,6 +87,6 @@ def test_completion_is_fast() -> None:
         COMP_WORDS="aichatfree as",
         COMP_CWORD="1",
     )
-    assert told.stdout == "plain,ask\n"
-    assert "click" in told.stderr
-    assert not re.search(r"\b(requests|urllib3|tenacity|tqdm)\b", told.stderr)
+    assert done.stdout == "plain,ask\n"
+    assert "click" in done.stderr
+    assert not re.search(r"\b(requests|urllib3|tenacity|tqdm)\b", done.stderr)

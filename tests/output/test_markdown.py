@@ -57,7 +57,7 @@ FRAGMENTS = [
     *("`", "``", "```", '```html "x"\n', "~~~", "~~", "*", "**", "_", "#", "# ", "=", "---", "|"),
     *("\n|-|:-:|\n", "\n", "\n\n", "    ", "\t", "   ```\n", "> ", "- ", "7. ", "word", " "),
     *("\x1b", "\x00", "\u202e", "\r", "\ufffd"),
-    # Whole constructs, which are seldom put together by chance.
+    # Complete constructs, which are rarely put together by chance.
     *("[a](javascript:b)", "[a](/lab)", "<file:x>", "[a]: data:b\n", "[a]", "![a](https://x)"),
     *(r"$\href{x}{y}$", r"\\(\href{x}{y}\\)", r"\$\href{x}{y}\$", "&#36;\\\\href{x}{y}&#36;"),
 ]
