@@ -104,7 +104,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
             yield cells
             cells.close()
         finally:
-            manager.shutdown_kernel(now=True)
+            manager.shutdown_kernel()
             manager.cleanup_resources()
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import email.utils
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -476,7 +476,7 @@ def test_one_line_keeps_words(text: str, limit: int, expected: str) -> None:
 
 # --- how long to wait -------------------------------------------------------------------------
 
-DATE = datetime(2021, 10, 21, 7, 28, 0, tzinfo=timezone.utc)
+DATE = datetime(2021, 10, 21, 7, 28, 0, tzinfo=UTC)
 
 
 def http_date(after: float = 0) -> str:
