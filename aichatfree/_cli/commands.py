@@ -172,7 +172,7 @@ def print_json(stream: Stream) -> int:
     result: dict[str, Any] = {"text": stream.text, "complete": stream.complete}
     if error is None:
         reply = stream.reply()
-        figures = {"elapsed": reply.elapsed, "first_chunk": reply.first_chunk}
+        figures = {"elapsed": reply.elapsed, "time_to_first_chunk": reply.time_to_first_chunk}
         result |= {"attempts": reply.attempts}
         result |= {name: round(seconds, 3) for name, seconds in figures.items()}
     else:

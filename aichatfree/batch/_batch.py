@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
-from .._rate_limiter import Turns
+from .._rate_limiter import RateLimiter
 from ..errors import AIChatFreeError
 from ._journal import Journal
 from ._progress import Progress
@@ -92,7 +92,7 @@ class Batch(Iterator[BatchResult]):
         journal: Journal | None = None,
         progress: bool | None = None,
         dedupe: bool = False,
-        turns: Turns,
+        rate_limiter: RateLimiter,
     ) -> None:
         self._items = items
         self._make_pool = pool
@@ -104,7 +104,7 @@ class Batch(Iterator[BatchResult]):
         self._progress: Progress | None = None
         self._keep = keep
         self._reason_to_stop = reason_to_stop
-        self._turns = turns
+        self._rate_limiter = rate_limiter
         self._summary = Summary()
         self._started = 0.0
         self._waited_before = 0.0
@@ -185,8 +185,8 @@ class Batch(Iterator[BatchResult]):
         return rest
 
     def _start(self) -> None:
-        self._turns.begin_run()
-        self._waited_before = self._turns.waited
+        self._rate_limiter.begin_run()
+        self._waited_before = self._rate_limiter.total_wait
         self._started = time.monotonic()
         self._pool = self._make_pool()  # which may log a line, so the bar comes after it
         self._progress = Progress(self._show, self._total)
@@ -349,12 +349,12 @@ class Batch(Iterator[BatchResult]):
 
     def _measure(self) -> None:
         self._summary.elapsed = time.monotonic() - self._started if self._started else 0.0
-        self._summary.waited = self._turns.waited - self._waited_before
+        self._summary.waited = self._rate_limiter.total_wait - self._waited_before
 
     def _draw(self, *, now: bool = False) -> None:
         if self._progress is not None and self._progress.shown:
             summary = self._summary
-            self._progress.update(summary.done, summary.failed, self._turns.waiting, now=now)
+            self._progress.update(summary.done, summary.failed, self._rate_limiter.waiting, now=now)
 
     def __enter__(self) -> Batch:
         return self

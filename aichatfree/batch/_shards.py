@@ -6,7 +6,6 @@ a worker reads its own environment, or calls the factory that it was given.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pickle
 import queue
@@ -18,17 +17,14 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from .. import errors
-from .._deadlines import Timeout
-from .._protocol.dialects import Dialect
-from .._protocol.sites import Site
-from ..errors import AIChatFreeError, APIError
-from ..retry import RetryPolicy
+from .._requester import Requester
+from ..errors import AIChatFreeError, APIError, error_from_dict
 from ._records import BatchResult, Item
 from ._threads import Outcome, wait_in_pieces
 
 if TYPE_CHECKING:
     from ..client import Client
+    from ._batch import Batch
 
 ClientFactory = Callable[[], "Client"]
 
@@ -69,9 +65,7 @@ def run_shard(shard: bytes, client_factory: ClientFactory | None = None) -> byte
         for _, custom_id, prompt, temperature in order["items"]
     )
     with _borrowed_client(settings, client_factory) as client:
-        batch = client.batch(
-            records, max_workers=order["max_workers"], ordered=False, progress=False
-        )
+        batch = _open_batch(client, records, order["max_workers"])
         try:
             results.extend(batch)
         except AIChatFreeError as error:
@@ -92,6 +86,28 @@ def run_shard(shard: bytes, client_factory: ClientFactory | None = None) -> byte
         "stopped": stopped,
     }
     return json.dumps(answer).encode()
+
+
+def _open_batch(client: Client | Requester, records: Any, max_workers: int) -> Batch:
+    if not isinstance(client, Requester):
+        return client.batch(records, max_workers=max_workers, ordered=False, progress=False)
+    from ._start import start_batch
+
+    return start_batch(
+        client,
+        records,
+        max_workers=max_workers,
+        ordered=False,
+        output=None,
+        resume=True,
+        executor=None,
+        shard_size=64,
+        progress=False,
+        max_errors=None,
+        dedupe=False,
+        column=None,
+        client_factory=None,
+    )
 
 
 def read_results(answer: bytes) -> list[BatchResult]:
@@ -119,96 +135,23 @@ def _row(result: BatchResult) -> dict[str, Any]:
         "attempts": result.attempts,
         "latency": result.latency,
     }
-    if result.error is not None:
-        keep = ("status_code", "body", "retry_after", "attempts", "partial_text")
-        row["error"] = {
-            "type": type(result.error).__name__,
-            "message": getattr(result.error, "message", str(result.error)),
-            **{name: getattr(result.error, name) for name in keep if hasattr(result.error, name)},
-        }
+    if isinstance(result.error, APIError):
+        row["error"] = result.error.to_dict()
+    elif result.error is not None:
+        row["error"] = {"type": type(result.error).__name__, "message": str(result.error)}
     return row
 
 
 def _result(row: dict[str, Any]) -> BatchResult:
     failure = row.pop("error", None)
-    error: Exception | None = None
-    if failure is not None:
-        cls = getattr(errors, failure.pop("type"), None)
-        message = failure.pop("message")
-        known = isinstance(cls, type) and issubclass(cls, APIError)
-        error = cls(message, **failure) if known else AIChatFreeError(message)  # type: ignore[misc]
+    error = None if failure is None else error_from_dict(failure)
     return BatchResult(**row, error=error)
 
 
 # --- the worker's side ------------------------------------------------------------------------
 
 
-def settings_of(client: Client, share: float) -> dict[str, Any]:
-    """What a worker has to know of a client, without its secrets.
-
-    Args:
-        client: the driver's.
-        share: the part of the client's limit that one shard may use.
-
-    Raises:
-        ValueError: the client has something that does not travel.
-    """
-    check_that_it_travels(client)
-    own = client._settings
-    assert isinstance(own.retry, RetryPolicy | None)
-    limit = client._turns.max_requests_per_minute
-    return {
-        "site": {**dataclasses.asdict(own.site), "secret": ""},
-        "model": own.model,
-        "system": own.system,
-        "timeout": dataclasses.asdict(own.timeout),
-        "retry": None if own.retry is None else dataclasses.asdict(own.retry),
-        "max_requests_per_minute": None if limit is None else limit * share,
-        "max_reply_bytes": client._transport.max_reply_bytes,
-    }
-
-
-def check_that_it_travels(client: Client) -> None:
-    """Raise ValueError if a client like this one cannot be made in a worker."""
-    from ..client import environment
-
-    settings = client._settings
-    stays = {
-        "headers=, proxies=, verify= and session=": not client._travels,
-        "a tenacity object": not isinstance(settings.retry, RetryPolicy | None),
-        "secret=, unless it is in AICHATFREE_SECRET": settings.site.secret
-        != (environment("SECRET") or ""),
-        "password=, unless it is in AICHATFREE_PASSWORD": settings.password
-        != environment("PASSWORD"),
-    }
-    for what, does_stay in stays.items():
-        if does_stay:
-            raise ValueError(
-                f"{what}: this does not travel to an executor's workers. Give client_factory=, a "
-                "function that makes their client"
-            )
-
-
-def client_from(settings: Mapping[str, Any]) -> Client:
-    """A client with these settings, and the secrets of this process's environment."""
-    from ..client import Client, environment
-
-    site = dict(settings["site"])
-    site["dialect"] = Dialect(**site["dialect"])
-    site["quota_phrases"] = tuple(site["quota_phrases"])
-    site["secret"] = environment("SECRET") or ""
-    return Client(
-        Site(**site),
-        model=settings["model"],
-        system=settings["system"],
-        timeout=Timeout(**settings["timeout"]),
-        retry=None if settings["retry"] is None else RetryPolicy(**settings["retry"]),
-        max_requests_per_minute=settings["max_requests_per_minute"],
-        max_reply_bytes=settings["max_reply_bytes"],
-    )
-
-
-_idle_clients: dict[Any, list[Client]] = {}
+_idle_clients: dict[Any, list[Client | Requester]] = {}
 _idle_lock = threading.Lock()
 
 
@@ -223,13 +166,13 @@ class _borrowed_client:  # noqa: N801  (a context manager)
         self._key: Any = settings if settings is not None else _value_of(factory)
         self._settings, self._factory = settings, factory
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Client | Requester:
         with _idle_lock:
             idle = _idle_clients.setdefault(self._key, [])
             client = idle.pop() if idle else None
         if client is None and self._factory is not None:
             client = self._factory()
-        self._client = client or client_from(json.loads(self._settings or "{}"))
+        self._client = client or Requester.from_dict(json.loads(self._settings or "{}"))
         return self._client
 
     def __exit__(self, *_: object) -> None:

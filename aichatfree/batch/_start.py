@@ -16,10 +16,9 @@ from urllib.parse import urlsplit
 from .._arguments import check_number
 from .._cancellation import CancelToken
 from .._deadlines import Call
-from .._protocol.messages import Prompt
-from .._protocol.prompts import check_temperature
+from .._requester import Requester
 from ..errors import APIConnectionError, APIError, PermissionDeniedError
-from ..retry import RetryPolicy, is_fatal, is_put_by
+from ..retry import RetryPolicy
 from ._batch import Batch
 from ._journal import Journal, files_of
 from ._records import (
@@ -31,14 +30,13 @@ from ._records import (
     digest_of,
     items_from,
 )
+from ._retries import batch_retrying, is_deferred
 from ._shards import (
     ClientFactory,
     Shards,
-    check_that_it_travels,
     in_shards,
     make_shard,
     parallelism,
-    settings_of,
 )
 from ._threads import Pool, PutBy, Threads
 
@@ -54,7 +52,7 @@ log: Final = logging.getLogger("aichatfree.batch")
 
 
 def start_batch(
-    client: Client,
+    requester: Requester,
     prompts: PromptSource,
     *,
     max_workers: int,
@@ -75,25 +73,25 @@ def start_batch(
     if max_errors is not None:
         check_number("max_errors", max_errors, min=0, integer=True)
     if executor is not None:
-        _check_executor(client, executor, client_factory)
+        _check_executor(requester, executor, client_factory)
     elif client_factory is not None:
         raise ValueError("client_factory= goes with executor=")
     _check_output(prompts, output)
-    items = _Items(client, prompts, column)
+    items = _Items(requester, prompts, column)
     total = check_all(items) if can_be_read_again(prompts) else None
-    journal = Journal(output, _answers_depend_on(client), resume=resume) if output else None
+    journal = Journal(output, _answers_depend_on(requester), resume=resume) if output else None
     if journal is not None and total is not None:
         try:
             journal.check_prompts(items)
         except ValueError:
             journal.close()
             raise
-    answering = _Answering(client, journal, max_errors)
+    answering = _Answering(requester, journal, max_errors)
 
     def pool() -> Pool:
         if executor is None:
             return Threads(answering.answer, max_workers, answering.stopping, answering.cancel)
-        return _shards(client, executor, shard_size, max_workers, client_factory, answering.keep)
+        return _shards(requester, executor, shard_size, max_workers, client_factory, answering.keep)
 
     return Batch(
         iter(items),
@@ -105,7 +103,7 @@ def start_batch(
         journal=journal,
         progress=progress,
         dedupe=dedupe,
-        turns=client._turns,
+        rate_limiter=requester.rate_limiter,
     )
 
 
@@ -140,8 +138,9 @@ def make_shards(
     check_number("shard_size", shard_size, min=1, max=100_000, integer=True)
     check_number("max_workers", max_workers, min=1, max=MAX_WORKERS, integer=True)
     check_number("parallel", parallel, min=1, integer=True)
-    settings = settings_of(client, 1 / parallel)
-    for shard in in_shards(iter(_Items(client, prompts, column)), shard_size):
+    settings = client.to_dict(1 / parallel)
+    requester = Requester.from_dict(settings)
+    for shard in in_shards(iter(_Items(requester, prompts, column)), shard_size):
         for item in shard:
             if item.error is not None:
                 raise item.error
@@ -151,22 +150,20 @@ def make_shards(
 class _Items:
     """The items of a source, from the start each time they are iterated."""
 
-    def __init__(self, client: Client, prompts: PromptSource, column: str | None) -> None:
-        self._client, self._prompts, self._column = client, prompts, column
+    def __init__(self, requester: Requester, prompts: PromptSource, column: str | None) -> None:
+        self._requester, self._prompts, self._column = requester, prompts, column
 
     def __iter__(self) -> Iterator[Item]:
-        return items_from(self._prompts, self._check, self._column)
-
-    def _check(self, prompt: Prompt, temperature: Any) -> None:
-        self._client._messages(prompt, None)
-        check_temperature(temperature)
+        return items_from(self._prompts, self._requester.check_prompt, self._column)
 
 
 class _Answering:
     """Answers items with a client, keeps the results, and sees when it is pointless to go on."""
 
-    def __init__(self, client: Client, journal: Journal | None, max_errors: int | None) -> None:
-        self._client = client
+    def __init__(
+        self, requester: Requester, journal: Journal | None, max_errors: int | None
+    ) -> None:
+        self._requester = requester
         self._journal = journal
         self._failures_left = math.inf if max_errors is None else max_errors
         self._max_errors = max_errors
@@ -179,19 +176,19 @@ class _Answering:
     def answer(self, item: Item) -> BatchResult | PutBy | None:
         item.began = item.began or time.monotonic()
         call = Call(
-            self._client._settings.timeout,
+            self._requester.settings.timeout,
             CancelToken(self.stopping),
             starts_with_first_request=True,
         )
         self._calls.add(call)
         text, failure = "", None
         try:
-            reply = self._client._generate_patiently(item.prompt, item.temperature, call)
+            reply = self._requester.answer(item.prompt, item.temperature, call, batch_retrying)
             text, attempts = reply.text, reply.attempts
         except APIError as error:
             if self.stopping.is_set():
                 return None  # broken off by us, or not worth a note: the next run asks it again
-            if is_put_by(error) and isinstance(self._client._settings.retry, RetryPolicy):
+            if is_deferred(error) and isinstance(self._requester.settings.retry, RetryPolicy):
                 item.attempts += error.attempts
                 return PutBy(error.retry_after or 0.0)
             text, failure, attempts = error.partial_text, error, error.attempts
@@ -228,7 +225,7 @@ class _Answering:
     def _why_hopeless(self, error: Exception) -> str | None:
         if self._unreachable >= _UNREACHABLE:
             return f"because the last {self._unreachable} prompts did not get through: {error}"
-        if is_fatal(error):
+        if isinstance(error, APIError) and error.fatal:
             return f"because every prompt would fail like this one: {error}"
         if self._failures_left < 0:
             return f"because more than {self._max_errors} prompts failed; the last one: {error}"
@@ -236,7 +233,7 @@ class _Answering:
 
     def reason_to_stop(self) -> str | None:
         """Why nothing more should be sent, to follow the word "stopped"; or ``None``."""
-        exhausted = self._client._turns.exhausted
+        exhausted = self._requester.rate_limiter.exhausted
         if exhausted is not None and self._hopeless is None:
             return f"because the site's quota seems to be used up: {exhausted}"
         return self._hopeless
@@ -247,7 +244,7 @@ class _Answering:
 
 
 def _shards(
-    client: Client,
+    requester: Requester,
     executor: Executor,
     shard_size: int,
     max_workers: int,
@@ -255,8 +252,8 @@ def _shards(
     keep: Any,
 ) -> Shards:
     parallel = parallelism(executor)
-    settings = {} if client_factory is not None else settings_of(client, 1 / parallel)
-    limit = settings.get("max_requests_per_minute")
+    settings = {} if client_factory is not None else requester.to_dict(1 / parallel)
+    limit = settings.get("connection", {}).get("max_requests_per_minute")
     if limit is not None:
         log.info("each of %d shards at work keeps to %.1f requests a minute", parallel, limit)
     return Shards(
@@ -269,15 +266,17 @@ def _shards(
     )
 
 
-def _check_executor(client: Client, executor: object, client_factory: ClientFactory | None) -> None:
+def _check_executor(
+    requester: Requester, executor: object, client_factory: ClientFactory | None
+) -> None:
     if not isinstance(executor, Executor):
         raise TypeError(
             f"executor= takes a concurrent.futures.Executor, not {type(executor).__name__}; a dask "
             "client has one: client.get_executor()"
         )
     if client_factory is None:
-        check_that_it_travels(client)
-    elif client._turns.max_requests_per_minute is not None:
+        requester.check_portable()
+    elif requester.rate_limiter.max_requests_per_minute is not None:
         raise ValueError(
             "max_requests_per_minute does not reach the clients of client_factory=: set it there, "
             "divided by the number of shards at work"
@@ -297,9 +296,9 @@ def _check_output(prompts: object, output: object) -> None:
             raise ValueError("output= would overwrite the file with the prompts: name another one")
 
 
-def _answers_depend_on(client: Client) -> dict[str, Any]:
+def _answers_depend_on(requester: Requester) -> dict[str, Any]:
     """What makes answers different, by the names under which users know it."""
-    settings = client._settings
+    settings = requester.settings
     host = urlsplit(settings.site.base_url).hostname or ""
     here = host == "localhost" or host.startswith("127.") or host == "::1"
     return {

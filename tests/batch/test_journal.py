@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aichatfree import AIChatFreeError, ServerError
+from aichatfree._settings import ClientOptions
 from aichatfree.batch._journal import Journal
 from aichatfree.batch._records import BatchResult, Item
-from aichatfree.client import ClientOptions
 from aichatfree.testing import Answer, FakeSite, Request
 from helpers import ClientFor
 
