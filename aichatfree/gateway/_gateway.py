@@ -168,12 +168,12 @@ class Gateway:
 def _passwords(password: str | Sequence[str] | None) -> list[str]:
     if password is None:
         return []
-    passwords = [password] if isinstance(password, str) else list(password)
-    if not all(isinstance(each, str) for each in passwords):
+    passwords = [password] if isinstance(password, str) else password
+    if not isinstance(passwords, Sequence) or not all(isinstance(each, str) for each in passwords):
         raise TypeError("password must be a str, a sequence of str, or None")
     if not passwords or not all(passwords):
-        raise ValueError("a password must not be empty: use None for no password")
-    return passwords
+        raise ValueError("password must not be empty: use None for no password")
+    return list(passwords)
 
 
 def _is_loopback(host: str) -> bool:

@@ -45,7 +45,7 @@ class ScriptedEngine:
 
 
 class GatedEngine(ScriptedEngine):
-    """Each chunk needs one `release()` of the gate; each answer releases `started` when it begins."""
+    """Produces one chunk for each `gate.release()`; each answer releases `started` at its start."""
 
     def __init__(self, *chunks: str) -> None:
         super().__init__(*chunks)
@@ -62,7 +62,7 @@ class GatedEngine(ScriptedEngine):
 
 
 class SlowEngine:
-    """Says one chunk, waits, and says " two"; ends the wait when cancelled unless it is stubborn."""
+    """Produces one chunk, waits, and produces " two"; if stubborn, it also waits when cancelled."""
 
     def __init__(self, seconds: float, *, stubborn: bool = False, first: str = "one") -> None:
         self.seconds = seconds

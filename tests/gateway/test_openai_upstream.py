@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server as the engine: what it streams, how it fails, how it is stopped."""
+"""`OpenAIUpstream`: requests, event streams, errors and cancellation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from typing import Any
 
 import pytest
 
-from aichatfree._protocol.messages import Message
-from aichatfree.gateway import EngineError, OpenAIUpstream
+from aichatfree import Message
+from aichatfree._cancellation import CancelToken
+from aichatfree.gateway import EngineError, Gateway, OpenAIUpstream
+from helpers import AT_ONCE, LONG, SHORT, UNREACHABLE, signed_body
+
+from .connections import send
 
 QUESTION: list[Message] = [{"role": "user", "content": "Hi"}]
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
@@ -21,14 +25,24 @@ DONE = b"data: [DONE]\n\n"
 
 
 class Server:
-    """A server of one reply, on a real socket; it sends its pieces one by one."""
+    """A server for one request; it sends these parts of a response one by one.
 
-    def __init__(self, *pieces: bytes, hang: bool = False) -> None:
-        self.pieces = pieces
+    Args:
+        parts: sent as they are.
+        hang: then stay silent until the client closes the connection.
+
+    Attributes:
+        request: the bytes that were received.
+        on_request: called when the request is complete.
+        disconnected: set when the client has closed the connection while this server was silent.
+    """
+
+    def __init__(self, *parts: bytes, hang: bool = False) -> None:
+        self.parts = parts
         self.hang = hang
         self.request = b""
-        self.when_asked: Callable[[], None] = lambda: None
-        self.hung_up = threading.Event()
+        self.on_request: Callable[[], None] = lambda: None
+        self.disconnected = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
@@ -38,19 +52,19 @@ class Server:
         with contextlib.suppress(OSError):
             connection, _ = self._listener.accept()
             with connection:
-                connection.settimeout(10)
-                self._reply(connection)
+                connection.settimeout(LONG)
+                self._respond(connection)
 
-    def _reply(self, connection: socket.socket) -> None:
+    def _respond(self, connection: socket.socket) -> None:
         while b"\r\n\r\n" not in self.request or not self.request.endswith(b"}"):
             self.request += connection.recv(65536)
-        self.when_asked()
-        for piece in self.pieces:
-            connection.sendall(piece)
+        self.on_request()
+        for part in self.parts:
+            connection.sendall(part)
             time.sleep(0.005)
         if self.hang:
             assert connection.recv(1) == b""
-            self.hung_up.set()
+            self.disconnected.set()
 
     def __enter__(self) -> Server:
         return self
@@ -69,22 +83,33 @@ def event(text: str | None = None, **more: Any) -> bytes:
     return b"data: " + json.dumps({"choices": [choice]}, ensure_ascii=False).encode() + b"\n\n"
 
 
+@contextlib.contextmanager
+def upstream(
+    url: str, api_key: str | None = None, *, timeout: float = LONG
+) -> Iterator[OpenAIUpstream]:
+    with contextlib.closing(OpenAIUpstream(url, "tiny", api_key, timeout=timeout)) as engine:
+        yield engine
+
+
 def generate(
-    server: Server, cancelled: threading.Event | None = None, **options: Any
+    engine: OpenAIUpstream,
+    cancelled: threading.Event | None = None,
+    temperature: float | None = None,
 ) -> Iterator[str]:
-    engine = OpenAIUpstream(server.url, "tiny", **{"timeout": 5, **options})
-    return engine.generate(QUESTION, temperature=None, cancelled=cancelled or threading.Event())
+    return engine.generate(
+        QUESTION, temperature=temperature, cancelled=cancelled or threading.Event()
+    )
 
 
 # --- streams ----------------------------------------------------------------------------------
 
 
-def test_the_question_is_asked_as_openai_wants_it() -> None:
-    """Address, key, model, messages and temperature are where such servers look for them."""
-    with Server(OK, event("Hello"), DONE) as server:
-        engine = OpenAIUpstream(server.url, "tiny", "key")
-        pieces = engine.generate(QUESTION, temperature=0.5, cancelled=threading.Event())
-        assert list(pieces) == ["Hello"]
+def test_the_request_is_that_of_the_openai_api() -> None:
+    """The path, the key, the model, the messages and the temperature are where such servers expect
+    them.
+    """
+    with Server(OK, event("Hello"), DONE) as server, upstream(server.url, "key") as engine:
+        assert list(generate(engine, temperature=0.5)) == ["Hello"]
     assert server.request.startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
     assert b"\r\nAuthorization: Bearer key\r\n" in server.request
     assert server.body == {
@@ -108,72 +133,80 @@ STREAM = (
 )
 
 
+def in_chunks(parts: list[bytes]) -> list[bytes]:
+    """The parts as the chunks of a chunked body."""
+    return [b"%x\r\n%b\r\n" % (len(part), part) for part in parts] + [b"0\r\n\r\n"]
+
+
+CHUNKED = OK.replace(b"Connection: close", b"Transfer-Encoding: chunked")
+
+
 @pytest.mark.parametrize("size", [1, 7, len(STREAM)])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_stream_is_read_however_it_is_cut(size: int, chunked: bool) -> None:
-    """Comments, CRLF, empty choices and characters split over reads change nothing."""
-    pieces = [STREAM[i : i + size] for i in range(0, len(STREAM), size)]
-    head = OK
+def test_an_event_stream_is_read_wherever_it_is_split(size: int, chunked: bool) -> None:
+    """Comments, CRLF, empty choices and characters that are split change nothing in the text."""
+    parts = [STREAM[i : i + size] for i in range(0, len(STREAM), size)]
     if chunked:
-        head = OK.replace(b"Connection: close", b"Transfer-Encoding: chunked")
-        pieces = [b"%x\r\n%b\r\n" % (len(each), each) for each in pieces] + [b"0\r\n\r\n"]
-    joined = [b"".join(pieces[i : i + 40]) for i in range(0, len(pieces), 40)]
-    with Server(head, *joined) as server:
-        assert "".join(generate(server)) == "Привет\u2028👋!"
+        parts = in_chunks(parts)
+    joined = [b"".join(parts[i : i + 40]) for i in range(0, len(parts), 40)]
+    with Server(CHUNKED if chunked else OK, *joined) as server, upstream(server.url) as engine:
+        assert "".join(generate(engine)) == "Привет\u2028👋!"
 
 
 @pytest.mark.parametrize("end", [DONE, event(finish_reason="length"), b"data: [DONE]"])
-def test_either_mark_is_an_end(end: bytes) -> None:
-    """A finish reason will do as well as `[DONE]`, for not every server sends both."""
-    with Server(OK, event("a"), end) as server:
-        assert list(generate(server)) == ["a"]
+def test_an_answer_is_complete_after_a_finish_reason_or_done(end: bytes) -> None:
+    """Either mark is enough, because not every server sends both."""
+    with Server(OK, event("a"), end) as server, upstream(server.url) as engine:
+        assert list(generate(engine)) == ["a"]
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_an_end_without_a_mark_is_an_error(chunked: bool) -> None:
-    """An answer that was cut is not taken for a whole one."""
-    head, piece = OK, event("a")
-    if chunked:
-        head = OK.replace(b"Connection: close", b"Transfer-Encoding: chunked")
-        piece = b"%x\r\n%b\r\n" % (len(piece), piece)
-    with Server(head, piece) as server:
-        pieces = generate(server)
-        assert next(pieces) == "a"
-        with pytest.raises(EngineError, match="broke off") as caught:
-            next(pieces)
+def test_an_answer_without_either_mark_is_incomplete(chunked: bool) -> None:
+    """If the response ends without a finish reason or `[DONE]`, the answer ends with an error."""
+    parts = in_chunks([event("a")]) if chunked else [event("a")]
+    with Server(CHUNKED if chunked else OK, *parts) as server, upstream(server.url) as engine:
+        chunks = generate(engine)
+        assert next(chunks) == "a"
+        with pytest.raises(EngineError, match="before it was complete") as caught:
+            next(chunks)
     assert caught.value.status == 502
 
 
-def test_an_error_in_the_stream_is_an_error() -> None:
-    """Servers that fail in the middle say so in the stream."""
+def test_an_error_event_ends_the_answer_with_its_message_and_status() -> None:
+    """Servers that fail during an answer send an event with an error."""
     error = b'data: {"error": {"message": "out of memory", "code": 507}}\n\n'
-    with Server(OK, event("a"), error, DONE) as server:
-        pieces = generate(server)
-        assert next(pieces) == "a"
+    with Server(OK, event("a"), error, DONE) as server, upstream(server.url) as engine:
+        chunks = generate(engine)
+        assert next(chunks) == "a"
         with pytest.raises(EngineError, match="out of memory") as caught:
-            next(pieces)
+            next(chunks)
     assert caught.value.status == 507
 
 
 @pytest.mark.parametrize(
     "junk", [b"data: {\n\n", b"data: 7\n\n", b"data: " + b"[" * 9999 + b"\n\n"]
 )
-def test_junk_in_the_stream_is_an_error(junk: bytes) -> None:
-    """What is not a JSON object is not guessed at."""
-    with Server(OK, junk, DONE) as server, pytest.raises(EngineError, match="not JSON"):
-        list(generate(server))
+def test_an_event_that_is_not_a_json_object_is_an_error(junk: bytes) -> None:
+    """Data that is not JSON, or another JSON value than an object, ends the answer."""
+    with (
+        Server(OK, junk, DONE) as server,
+        upstream(server.url) as engine,
+        pytest.raises(EngineError, match="not a JSON object"),
+    ):
+        list(generate(engine))
 
 
-def test_a_line_without_end_is_an_error() -> None:
-    """A server cannot fill the memory with one line."""
+def test_a_line_that_is_too_long_is_an_error() -> None:
+    """A server that sends one endless line cannot fill the memory."""
     with (
         Server(OK, b"data: ", *[b"x" * (1 << 20)] * 9, hang=True) as server,
-        pytest.raises(EngineError, match="too long"),
+        upstream(server.url) as engine,
+        pytest.raises(EngineError, match="line that is too long"),
     ):
-        list(generate(server))
+        list(generate(engine))
 
 
-# --- refusals ---------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------
 
 
 def refusal(status: str, body: bytes, headers: bytes = b"") -> bytes:
@@ -182,7 +215,7 @@ def refusal(status: str, body: bytes, headers: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("reply", "status", "code", "message"),
+    ("response", "status", "code", "message"),
     [
         (
             refusal("429 X", b'{"error": {"message": "no quota", "code": "insufficient_quota"}}'),
@@ -194,7 +227,7 @@ def refusal(status: str, body: bytes, headers: bytes = b"") -> bytes:
         (
             refusal("400 X", b'{"message": "bad", "type": "BadRequest", "code": 400}'),
             400,
-            None,
+            "BadRequest",
             "bad",
         ),
         (refusal("401 X", b'{"error": "Unauthorized"}'), 401, "invalid_api_key", "Unauthorized"),
@@ -203,73 +236,158 @@ def refusal(status: str, body: bytes, headers: bytes = b"") -> bytes:
         (refusal("307 X", b"", b"Location: http://127.0.0.1:1/\r\n"), 502, None, "answered 307"),
     ],
 )
-def test_a_refusal_keeps_its_status_and_words(
-    reply: bytes, status: int, code: str | None, message: str
+def test_the_error_of_the_server_keeps_its_status_code_and_message(
+    response: bytes, status: int, code: str | None, message: str
 ) -> None:
-    """Any form of error body is understood; a redirect is not followed."""
-    with Server(reply) as server, pytest.raises(EngineError) as caught:
-        list(generate(server))
+    """All usual forms of error bodies are understood; a redirect is an error and not followed."""
+    with (
+        Server(response) as server,
+        upstream(server.url) as engine,
+        pytest.raises(EngineError) as caught,
+    ):
+        list(generate(engine))
     assert caught.value.status == status
-    assert caught.value.code == code or code is None
+    assert caught.value.code == code
     assert message in caught.value.message
 
 
-def test_a_refusal_keeps_its_wait() -> None:
-    """`Retry-After` becomes seconds."""
+def test_the_wait_of_an_error_is_kept() -> None:
+    """`Retry-After` becomes the error's `retry_after` in seconds."""
     with (
         Server(refusal("429 X", b"", b"Retry-After: 27\r\n")) as server,
+        upstream(server.url) as engine,
         pytest.raises(EngineError) as caught,
     ):
-        list(generate(server))
+        list(generate(engine))
     assert caught.value.retry_after == 27
 
 
-def test_the_key_is_never_shown() -> None:
-    """Not in the repr, and not in an error in which the server repeats it."""
-    with Server(refusal("401 X", b"wrong key: sk-123")) as server:
-        assert "sk-123" not in repr(OpenAIUpstream(server.url, "tiny", "sk-123"))
-        with pytest.raises(EngineError) as caught:
-            list(generate(server, api_key="sk-123"))
-    assert "sk-123" not in str(caught.value)
+def test_the_repr_does_not_show_the_key() -> None:
+    """The repr has the URL and the model only."""
+    with upstream(UNREACHABLE, "sk-123") as engine:
+        assert repr(engine) == f"OpenAIUpstream('{UNREACHABLE}/chat/completions', 'tiny')"
 
 
-def test_a_server_that_is_not_there_is_an_error() -> None:
-    """Nobody listens: the words are the real site's."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    engine = OpenAIUpstream(f"http://127.0.0.1:{port}/v1", "tiny")
-    with pytest.raises(EngineError, match="fetch failed") as caught:
-        list(engine.generate(QUESTION, temperature=None, cancelled=threading.Event()))
-    assert caught.value.status == 500
-
-
-@pytest.mark.parametrize("pieces", [[], [OK], [OK, event("a")]])
-def test_a_silent_server_is_an_error(pieces: list[bytes]) -> None:
-    """Silence beyond the timeout ends the answer, at any point of it."""
+def test_the_key_is_removed_from_an_error_message() -> None:
+    """A server may repeat the key in its error; clients do not see it."""
     with (
-        Server(*pieces, hang=True) as server,
-        pytest.raises(EngineError, match=r"silent for 0\.3 s") as caught,
+        Server(refusal("401 X", b"wrong key: sk-123")) as server,
+        upstream(server.url, "sk-123") as engine,
+        pytest.raises(EngineError, match=r"wrong key: \*\*\*"),
     ):
-        list(generate(server, timeout=0.3))
+        list(generate(engine))
+
+
+@pytest.mark.parametrize("key", ["two words", "line\nbreak", "ключ"])
+def test_a_key_that_cannot_be_in_a_header_is_refused_without_showing_it(key: str) -> None:
+    """A key with spaces, line breaks or letters outside ASCII is a `ValueError`."""
+    with pytest.raises(ValueError, match="api_key must") as caught:
+        OpenAIUpstream(UNREACHABLE, "tiny", key)
+    assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize(("timeout", "error"), [(0, ValueError), ("5", TypeError)])
+def test_a_timeout_that_is_not_a_number_of_seconds_is_refused(
+    timeout: Any, error: type[Exception]
+) -> None:
+    """The error names the argument."""
+    with pytest.raises(error, match="timeout must"):
+        OpenAIUpstream(UNREACHABLE, "tiny", timeout=timeout)
+
+
+def test_a_server_that_cannot_be_reached_is_an_error() -> None:
+    """The message begins with "fetch failed", as on the real sites."""
+    with (
+        upstream(UNREACHABLE) as engine,
+        pytest.raises(EngineError, match=r"^fetch failed") as caught,
+    ):
+        list(generate(engine))
+    assert (caught.value.status, caught.value.code) == (500, "fetch")
+
+
+@pytest.mark.parametrize("parts", [[], [OK], [OK, event("a")]])
+def test_a_server_that_is_silent_for_too_long_is_an_error(parts: list[bytes]) -> None:
+    """The timeout applies before the response, before its first event and between two events."""
+    with (
+        Server(*parts, hang=True) as server,
+        upstream(server.url, timeout=SHORT) as engine,
+        pytest.raises(EngineError, match=f"silent for {SHORT:g} s") as caught,
+    ):
+        list(generate(engine))
     assert caught.value.status == 504
 
 
-@pytest.mark.parametrize("pieces", [[], [OK], [OK, event("a")]])
-def test_a_cancelled_answer_hangs_up_on_the_server(pieces: list[bytes]) -> None:
-    """The server sees the connection end, even while it is still silent."""
-    cancelled = threading.Event()
-    with Server(*pieces, hang=True) as server:
-        server.when_asked = cancelled.set
+# --- cancelling and closing -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parts", [[], [OK], [OK, event("a")]])
+def test_when_a_client_disconnects_its_request_to_the_server_is_closed(parts: list[bytes]) -> None:
+    """The server sees soon that nobody waits for its answer, even while it is silent."""
+    with (
+        Server(*parts, hang=True) as server,
+        upstream(server.url) as engine,
+        Gateway(engine) as gateway,
+    ):
+        asked = threading.Event()
+        server.on_request = asked.set
+        client = send(gateway, signed_body())
+        assert asked.wait(LONG)
+        client.close()
         started = time.monotonic()
-        assert list(generate(server, cancelled)) == (["a"] if len(pieces) == 2 else [])
-        assert server.hung_up.wait(5)
-        assert time.monotonic() - started < 0.6
+        assert server.disconnected.wait(LONG)
+        assert time.monotonic() - started < AT_ONCE
 
 
-def test_an_answer_that_is_dropped_hangs_up_on_the_server() -> None:
-    """Closing the iterator closes the connection."""
-    with Server(OK, event("a"), hang=True) as server:
-        pieces = generate(server)
-        assert next(pieces) == "a"
-        pieces.close()  # type: ignore[attr-defined]
-        assert server.hung_up.wait(5)
+@pytest.mark.parametrize("parts", [[], [OK], [OK, event("a")]])
+def test_a_cancelled_answer_ends_without_an_error(parts: list[bytes]) -> None:
+    """After its token has been set an answer ends at once, as if it were complete."""
+    token = CancelToken()
+    with Server(*parts, hang=True) as server, upstream(server.url) as engine:
+        timer = threading.Timer(SHORT, token.set)
+        timer.start()
+        started = time.monotonic()
+        assert list(generate(engine, token)) == (["a"] if len(parts) == 2 else [])
+        assert time.monotonic() - started < SHORT + AT_ONCE
+        timer.join()
+
+
+def test_a_plain_event_cancels_an_answer_at_its_next_chunk() -> None:
+    """An event that is not a token of the package is checked before each chunk."""
+    cancelled = threading.Event()
+    with Server(OK, event("a"), event("b"), DONE) as server, upstream(server.url) as engine:
+        chunks = generate(engine, cancelled)
+        assert next(chunks) == "a"
+        cancelled.set()
+        assert list(chunks) == []
+
+
+def test_an_iterator_that_is_closed_closes_its_connection() -> None:
+    """The server sees soon that the rest of its answer is not wanted."""
+    with Server(OK, event("a"), hang=True) as server, upstream(server.url) as engine:
+        chunks = generate(engine)
+        assert next(chunks) == "a"
+        chunks.close()  # type: ignore[attr-defined]
+        assert server.disconnected.wait(LONG)
+
+
+@pytest.mark.parametrize("parts", [[], [OK], [OK, event("a")]])
+def test_closing_the_engine_ends_running_answers_with_an_error(parts: list[bytes]) -> None:
+    """The error says that the answer is incomplete; the caller's event is not set."""
+    cancelled = CancelToken()
+    with Server(*parts, hang=True) as server, upstream(server.url) as engine:
+        timer = threading.Timer(SHORT, engine.close)
+        timer.start()
+        with pytest.raises(EngineError, match="before it was complete"):
+            list(generate(engine, cancelled))
+        timer.join()
+    assert not cancelled.is_set()
+
+
+def test_a_closed_engine_refuses_questions() -> None:
+    """The error has status 503; closing a second time does nothing."""
+    engine = OpenAIUpstream(UNREACHABLE, "tiny")
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="closed") as caught:
+        list(generate(engine))
+    assert caught.value.status == 503
