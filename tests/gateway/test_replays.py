@@ -98,7 +98,7 @@ def test_refused_requests_are_not_remembered(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_full_replay_cache_refuses_and_forgets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With too many signatures to remember new requests get a 503, and replays are still refused."""
+    """With too many signatures to remember, new requests get a 503; replays are still refused."""
     monkeypatch.setattr(MAX_SIGNATURES, 2)
     first, second, third = [signed_body(f"question {i}") for i in range(3)]
     with Gateway(Echo(), time_window=60, refuse_replays=True) as gateway:

@@ -43,7 +43,7 @@ sys.exit(main())
 
 
 class Serving:
-    """`aichatfree serve` in another process; answers to "short" end after `finish()`, others never."""
+    """`aichatfree serve` in a process; answers to "short" end after `finish()`, others never."""
 
     def __init__(self, port: int = 0) -> None:
         self.process = subprocess.Popen(
@@ -100,7 +100,7 @@ def assert_incomplete(stream: Stream) -> None:
 
 
 def test_a_killed_gateway_breaks_its_streams_and_its_port_can_be_used_again() -> None:
-    """Clients see that their answers are incomplete, and another gateway can use the port at once."""
+    """Clients see that their answers are incomplete; another gateway can use the port at once."""
     with serving() as killed, client_of(killed) as client:
         streams = [begun(client, "endless") for _ in range(8)]
         killed.process.kill()

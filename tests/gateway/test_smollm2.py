@@ -120,7 +120,7 @@ def test_a_cancelled_answer_ends_without_an_error_if_the_model_notices_first(
 
 
 def test_a_question_can_be_cancelled_while_it_waits_for_others(engine: SmolLM2) -> None:
-    """With two answers running in parallel a third question waits, and ends when it is cancelled."""
+    """While two answers run in parallel a third question waits, and ends when it is cancelled."""
     running = [generate(engine, LONG_ANSWER) for _ in range(2)]
     for chunks in running:
         next(chunks)
@@ -153,7 +153,7 @@ def test_an_answer_ends_after_max_tokens() -> None:
 
 
 def test_closing_the_model_ends_running_answers() -> None:
-    """After `close` a running answer ends with an error, further questions are refused, and no thread
+    """After `close` a running answer ends with an error, further questions are refused and no thread
     of the model is left; a second `close` does nothing.
     """
     before = set(threading.enumerate())
