@@ -337,19 +337,6 @@ def test_the_default_limits_are_as_documented() -> None:
     assert (RetryPolicy().max_attempts, RetryPolicy().max_elapsed) == (5, 300)
 
 
-PUBLIC_NAMES = 31
-
-
-def test_the_public_names_are_these() -> None:
-    """Adding or removing a public name is a decision, not an accident."""
-    assert len(aichatfree.__all__) == len(set(aichatfree.__all__)) == PUBLIC_NAMES
-    assert sorted(aichatfree.__all__) == sorted(dir(aichatfree))
-    for name in aichatfree.__all__:
-        assert getattr(aichatfree, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        getattr(aichatfree, "nonsense")  # noqa: B009  (mypy would not allow it otherwise)
-
-
 def test_showing_an_answer_in_a_script_needs_no_notebook_library() -> None:
     """IPython and tqdm's widgets are imported in a notebook only."""
     code = (
