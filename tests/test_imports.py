@@ -25,7 +25,7 @@ LAYERS: list[set[str]] = [
     {"batch", "chat", "gateway", "health", "testing"},
     {"_requester"},
     {"_rate_limiter", "_settings", "stream"},
-    {"_adaptive_rate", "_output", "_pacing", "_wire", "retry"},
+    {"_adaptive_rate", "_output", "_wire", "retry"},
     {"_protocol"},
     {"_deadlines"},
     {"_arguments", "_cancellation", "_forks"},

@@ -29,7 +29,6 @@ LONG_FILES = {
     "tests/batch/test_batch.py",
     "tests/gateway/test_gateway.py",
     "tests/gateway/test_gateway_attacks.py",
-    "tests/test_pacing.py",
 }
 LONG_FUNCTIONS = {"aichatfree/_wire/connection_errors.py", "aichatfree/gateway/_gateway.py"}
 
