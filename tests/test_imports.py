@@ -24,7 +24,7 @@ LAYERS: list[set[str]] = [
     {"client"},
     {"batch", "chat", "gateway", "health", "testing"},
     {"_requester"},
-    {"_rate_limiter", "_settings", "stream"},
+    {"_rate_limiter", "_settings", "_signing_clock", "stream"},
     {"_adaptive_rate", "_output", "_wire", "retry"},
     {"_protocol"},
     {"_deadlines"},
