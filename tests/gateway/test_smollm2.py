@@ -153,8 +153,8 @@ def test_an_answer_ends_after_max_tokens() -> None:
 
 
 def test_closing_the_model_ends_running_answers() -> None:
-    """After `close` a running answer ends with an error, further questions are refused and no thread
-    of the model is left; a second `close` does nothing.
+    """After `close` a running answer ends with an error, further questions are refused, and no
+    thread of the model is left; a second `close` does nothing.
     """
     before = set(threading.enumerate())
     engine = SmolLM2(context=256, parallel=1)

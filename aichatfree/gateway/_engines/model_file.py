@@ -28,16 +28,6 @@ REQUIREMENT: Final = (
 )
 
 
-def cache_directory() -> Path:
-    """The directory that keeps the file between runs.
-
-    Raises:
-        ImportError: the extra ``local`` is not installed.
-    """
-    platformdirs = import_dependency("platformdirs")
-    return Path(platformdirs.user_cache_dir("aichatfree", appauthor=False))
-
-
 def download_model(directory: Path | None = None) -> Path:
     """The path of the built-in model's GGUF file, which is downloaded if it does not exist.
 
@@ -51,7 +41,9 @@ def download_model(directory: Path | None = None) -> Path:
         EngineError: the file could not be downloaded, checked or stored; no part of it is left.
         ImportError: the extra ``local`` is not installed.
     """
-    directory = cache_directory() if directory is None else directory
+    if directory is None:
+        platformdirs = import_dependency("platformdirs")
+        directory = Path(platformdirs.user_cache_dir("aichatfree", appauthor=False))
     target = directory / MODEL_FILE
     try:
         if target.is_file() and target.stat().st_size == MODEL_BYTES:

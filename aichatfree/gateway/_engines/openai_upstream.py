@@ -6,7 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,13 +17,7 @@ from ..._protocol.messages import Message
 from ..._protocol.responses import MAX_ERROR_BODY, error_words, one_line, retry_after
 from ..._protocol.sites import Site
 from ..._wire.transport import Exchange, Transport
-from ...errors import (
-    AIChatFreeError,
-    APIError,
-    APITimeoutError,
-    ReplyTooLargeError,
-    StreamInterruptedError,
-)
+from ...errors import AIChatFreeError, APIConnectionError, APIError, APITimeoutError
 from .engine import EngineError
 
 PATH: Final = "/chat/completions"
@@ -61,7 +55,7 @@ class OpenAIUpstream:
         self._base_url = site.base_url
         self._model = model
         self._api_key = api_key
-        self._timeout = Timeout(connect=CONNECT_TIMEOUT, read=timeout)
+        self._timeout = timeout
         self._running = CancelTokens()
         self._transport = Transport(
             self._base_url,
@@ -89,8 +83,12 @@ class OpenAIUpstream:
         if temperature is not None:
             body["temperature"] = temperature
         try:
-            with self._call(cancelled) as call:
-                for text in self._texts(json.dumps(body).encode(), call):
+            limits = Timeout(connect=CONNECT_TIMEOUT, read=self._timeout)
+            call = Call(limits, self._token(cancelled))
+            with closing(self._transport.post(PATH, json.dumps(body).encode(), call)) as exchange:
+                if exchange.status != 200:
+                    raise self._refusal(exchange)
+                for text in _texts(_events(_lines(exchange.pieces()))):
                     if cancelled.is_set():
                         return
                     yield text
@@ -102,29 +100,17 @@ class OpenAIUpstream:
                 raise
             raise self._engine_error(error) from error
 
-    @contextmanager
-    def _call(self, cancelled: threading.Event) -> Iterator[Call]:
-        """A call that is cancelled with the caller's event, and also by :meth:`close`.
+    def _token(self, cancelled: threading.Event) -> CancelToken:
+        """A token that is set with the caller's event, and also by :meth:`close`.
 
-        It has its own token, because ``close`` must not set the caller's: that would mean that the
-        caller wants no answer, and the error would be suppressed.
+        ``close`` must not set the caller's event itself: it would then look as if the caller wanted
+        no answer, and the error would be suppressed.
         """
         token = CancelToken()
         self._running.add(token)
-        if not isinstance(cancelled, CancelToken):
-            yield Call(self._timeout, token)
-            return
-        cancelled.interrupts(_Canceller(token))
-        try:
-            yield Call(self._timeout, token)
-        finally:
-            cancelled.interrupts(None)
-
-    def _texts(self, body: bytes, call: Call) -> Iterator[str]:
-        with closing(self._transport.post(PATH, body, call)) as exchange:
-            if exchange.status != 200:
-                raise self._refusal(exchange)
-            yield from _texts(_events(_lines(exchange.pieces())))
+        if isinstance(cancelled, CancelToken):
+            cancelled.interrupts(_Canceller(token))
+        return token
 
     def _refusal(self, exchange: Exchange) -> EngineError:
         text = exchange.read_up_to(MAX_ERROR_BODY).decode("utf-8", "replace")
@@ -148,16 +134,14 @@ class OpenAIUpstream:
         if isinstance(error, APITimeoutError):
             return EngineError(
                 f"The model's server did not accept the connection within {CONNECT_TIMEOUT:g} s, "
-                f"or was silent for {self._timeout.read:g} s.",
+                f"or was silent for {self._timeout:g} s.",
                 status=504,
                 code="timeout",
             )
-        if isinstance(error, ReplyTooLargeError):
-            return EngineError("The model's server sent an answer that is too long.", status=502)
-        if isinstance(error, StreamInterruptedError):
-            return _incomplete()
-        if isinstance(error, APIError):
+        if isinstance(error, APIConnectionError):
             return EngineError("fetch failed: the model's server cannot be reached.", code="fetch")
+        if isinstance(error, APIError):
+            return _incomplete()
         return EngineError("The connection to the model's server was closed.", status=503)
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -272,23 +273,11 @@ def _in_another_thread(make: Callable[[], Any]) -> Any:
     would be destroyed before its threads run, and that blocks for ever. So the creation is
     completed, and the server has some time to settle, before the interruption goes on.
     """
-    made: list[Any] = []
-    failed: list[BaseException] = []
-
-    def run() -> None:
+    with ThreadPoolExecutor(1, thread_name_prefix="smollm2-load") as executor:
+        future = executor.submit(make)
         try:
-            made.append(make())
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=run, name="smollm2-load", daemon=True)
-    thread.start()
-    try:
-        thread.join()
-    except BaseException:
-        thread.join()
-        time.sleep(SETTLING_TIME)
-        raise
-    if failed:
-        raise failed[0]
-    return made[0]
+            return future.result()
+        except BaseException:
+            wait([future])
+            time.sleep(SETTLING_TIME)
+            raise
