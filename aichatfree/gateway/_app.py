@@ -250,7 +250,7 @@ class _Stream:
                     yield chunk.encode()
             self.entry.outcome = ""
         except EngineError as error:
-            self.entry.outcome = f"broken off: {summary(error)}"
+            self.entry.outcome = f"incomplete: {summary(error)}"
             raise _AbortError("the engine failed after its first chunk") from error
 
     def close(self) -> None:

@@ -45,18 +45,22 @@ MAX_DISCARDED_BYTES: Final = 16 << 20
 it sends would only see a broken connection, and not the refusal."""
 MAX_UNSENT_BYTES: Final = 256 << 10
 """Bytes that may wait for a slow client before the engine has to wait too."""
+STOP_TIMEOUT: Final = 5.0
+"""Seconds that each thread of the server may take for each step of :meth:`WSGIServer.stop`."""
 POLL_INTERVAL: Final = 0.02
 """Seconds between two checks whether all responses have been sent."""
 
 
 class WSGIServer:
-    """Serves ``app`` on a bound socket, from its own threads, until :meth:`stop`."""
+    """Serves ``app`` on a listening socket, in its own threads, until :meth:`stop`."""
 
-    def __init__(self, app: Any, bound: socket.socket, *, max_streams: int, max_body: int) -> None:
+    def __init__(
+        self, app: Any, listener: socket.socket, *, max_streams: int, max_body: int
+    ) -> None:
         self._workers = _Workers()
         self._workers.set_thread_count(max_streams + SPARE_THREADS)
         settings = Adjustments(
-            sockets=[bound],
+            sockets=[listener],
             ident="aichatfree",
             max_request_body_size=max_body + MAX_DISCARDED_BYTES,
             max_request_header_size=32 << 10,
@@ -71,9 +75,9 @@ class WSGIServer:
         self._server = _Server(
             app,
             {},
-            _sock=bound,
+            _sock=listener,
             bind_socket=False,
-            sockinfo=(bound.family, bound.type, bound.proto, bound.getsockname()),
+            sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
             dispatcher=self._workers,
             adj=settings,
         )
@@ -113,7 +117,7 @@ class WSGIServer:
                 done.set()
 
         self._server.trigger.pull_trigger(act)
-        done.wait(5.0)
+        done.wait(STOP_TIMEOUT)
 
     def _stop_listening(self) -> None:
         self._server.del_channel()
@@ -145,12 +149,14 @@ class _Workers(ThreadedTaskDispatcher):  # type: ignore[misc]
     def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
         ended: bool = super().shutdown(cancel_pending, timeout)
         for thread in self._threads:
-            thread.join(1.0)
+            thread.join(STOP_TIMEOUT)
         return ended
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
     """The parser of waitress, but no malformed request makes it raise an unexpected error."""
+
+    path = ""  # waitress logs it even if the request could not be parsed
 
     def parse_header(self, header_plus: bytes) -> None:
         try:

@@ -60,7 +60,7 @@ def test_the_line_of_an_incomplete_answer_says_so(caplog: pytest.LogCaptureFixtu
     with Gateway(ScriptedEngine("x", error=EngineError("no", status=502))) as gateway:
         read_to_end(send(gateway, signed_body()))
     (message,) = caplog.messages
-    assert message.endswith(", broken off: 502")
+    assert message.endswith(", incomplete: 502")
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ MAX_RESPONSE: Final = 256 << 20
 
 
 class OpenAIUpstream:
-    """An engine that asks an OpenAI-compatible server. Any thread may use it.
+    """An engine that asks an OpenAI-compatible server. Any thread may use it, until :meth:`close`.
 
     >>> from aichatfree.gateway import OpenAIUpstream
     >>> OpenAIUpstream("http://127.0.0.1:11434/v1", "llama3.2", api_key="k3y")
