@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 import pickle
 from typing import Any
 
@@ -210,3 +211,40 @@ def test_caught_by_status_family() -> None:
 def test_not_a_builtin_error(builtin: type[Exception]) -> None:
     """No error class is a subclass of a built-in error such as OSError or ValueError."""
     assert not any(issubclass(cls, builtin) for cls in PARENTS)
+
+
+# --- what follows from an error ---------------------------------------------------------------
+
+RETRYABLE = {
+    *(APIConnectionError, APITimeoutError, RateLimitError, OverloadedError, ServerError),
+    StreamInterruptedError,
+}
+FATAL = {AuthenticationError, NotFoundError, ProtocolError}
+
+
+@every_class
+def test_what_follows_from_a_class(cls: type[APIError]) -> None:
+    """Unless stated otherwise, the class decides whether an error is retryable and fatal."""
+    error = cls("It failed.")
+    assert (error.retryable, error.fatal) == (cls in RETRYABLE, cls in FATAL)
+    assert error.rejection is (cls is RateLimitError)
+
+
+@every_class
+@pytest.mark.parametrize("decided", [True, False])
+def test_what_follows_survives_pickling(cls: type[APIError], decided: bool) -> None:
+    """retryable, fatal and rejection can be decided for one error, and pickling preserves them."""
+    error = cls("It failed.", retryable=decided, fatal=decided, rejection=decided)
+    copied = pickle.loads(pickle.dumps(error))
+    assert (copied.retryable, copied.fatal, copied.rejection) == (decided,) * 3
+
+
+@every_class
+def test_an_error_is_restored_from_plain_data(cls: type[APIError]) -> None:
+    """to_dict describes an error in JSON, from which error_from_dict makes an equal error."""
+    error = cls("It failed.", **ATTRIBUTES)
+    data = json.loads(json.dumps(error.to_dict()))
+    copied = errors.error_from_dict(data)
+    assert isinstance(copied, APIError)
+    assert type(copied) is cls
+    assert copied.to_dict() == error.to_dict()
