@@ -240,8 +240,9 @@ def error_words(text: str) -> tuple[str, str]:
     error = value.get("error", value) if isinstance(value, dict) else value
     if not isinstance(error, dict):
         return error if isinstance(error, str) else text, ""
-    message, code = error.get("message"), error.get("code")
-    return message if isinstance(message, str) else text, str(code or "")[:100]
+    message = error.get("message")
+    codes = [code for code in (error.get("code"), error.get("type")) if isinstance(code, str)]
+    return message if isinstance(message, str) else text, (codes or [""])[0][:100]
 
 
 def _address(location: str) -> str:
