@@ -13,11 +13,10 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, assert_type
 
 import requests
 import tenacity
-from typing_extensions import assert_type
 
 import aichatfree
 from aichatfree import (

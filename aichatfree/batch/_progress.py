@@ -9,7 +9,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, Final
 
-from .._output.terminal import in_notebook
+from .._output.notebook import in_notebook
 
 _NARROW: Final = 60  # columns; tqdm cuts what does not fit, and the counts come last
 _SHORT: Final = "{n_fmt}/{total_fmt} [{remaining}{postfix}]"

@@ -41,7 +41,7 @@ def ids_in(path: Path) -> list[str]:
 
 def batch_command(prompts: Path, output: Path) -> list[str]:
     command = [sys.executable, "-m", "aichatfree", "batch", str(prompts), "-o", str(output)]
-    return [*command, "--workers", str(WORKERS)]
+    return [*command, "--max-workers", str(WORKERS)]
 
 
 def test_kill_9_at_any_moment_loses_nothing(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_ctrl_c_prints_what_is_finished_on_standard_output() -> None:
 
     with FakeSite([answer]) as site:
         process = subprocess.Popen(
-            [sys.executable, "-m", "aichatfree", "batch", "--workers", "2"],
+            [sys.executable, "-m", "aichatfree", "batch", "--max-workers", "2"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
