@@ -35,7 +35,9 @@ def types(session: nox.Session) -> None:
     for version in PYTHONS:
         session.run("mypy", "--python-version", version)
         session.run("pyright", "--pythonversion", version, "tests/typing_of_public_api.py")
-    session.run("pyright", "--verifytypes", "aichatfree", "--ignoreexternal")
+    # pyright does not follow the import hook of an editable installation.
+    checkout = {"PYTHONPATH": str(ROOT)}
+    session.run("pyright", "--verifytypes", "aichatfree", "--ignoreexternal", env=checkout)
 
 
 @nox.session(python=PYTHONS)
