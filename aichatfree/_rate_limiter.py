@@ -19,7 +19,7 @@ MOST_AHEAD = 1000
 """Milliseconds that a signature's time may be ahead of the clock."""
 
 
-class Turns:
+class RateLimiter:
     """Lets each attempt wait for its turn, and learns from those that the site turns away.
 
     Args:
@@ -64,7 +64,7 @@ class Turns:
             self.after_fork()
 
     @property
-    def waited(self) -> float:
+    def total_wait(self) -> float:
         """Seconds that requests have waited for their turn, all threads together."""
         return self._pacer.waited
 
@@ -79,7 +79,7 @@ class Turns:
         reason = self._pacer.exhausted
         return None if reason is None else f"{reason}. The last answer was: {self._last_words}"
 
-    def take(self, call: Call) -> int:
+    def acquire(self, call: Call) -> int:
         """Wait until the call's next attempt may leave; sign and send it at once.
 
         Raises:
@@ -117,9 +117,10 @@ class Turns:
             "The site's limit lets this request leave only after the call's time is up, so it was "
             f"not sent.{said} Try again later, or allow more time.",
             retry_after=self._retry_after,
+            retryable=False,
         )
 
-    def turned_away(self, number: int, error: APIError) -> None:
+    def record_rejection(self, number: int, error: APIError) -> None:
         """The attempt that had this turn was rejected."""
         self._last_words, self._retry_after = error.message, error.retry_after
         self._pacer.rejected(number, error.retry_after)

@@ -117,7 +117,10 @@ class AskMagics(Magics):
         if args.chat not in self._names:
             self._names[args.chat] = self._client(args.client).chat(args.system)
         chat = self._variable(args.chat, Chat)
-        if args.client is not None and chat._ask != self._client(args.client)._stream:
+        if (
+            args.client is not None
+            and chat._open_stream != self._client(args.client)._requester.stream
+        ):
             raise UsageError(f"{args.chat} is a chat of another client; {_ANEW % args.chat}")
         begun_with = [m["content"] for m in chat.messages if m["role"] == "system"]
         if args.system is not None and args.system not in begun_with:

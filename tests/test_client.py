@@ -15,7 +15,7 @@ import responses
 
 import aichatfree
 from aichatfree import OPENAI, Client, RateLimitError, Reply, RetryPolicy, Site, Timeout
-from aichatfree._rate_limiter import Turns
+from aichatfree._rate_limiter import RateLimiter
 from aichatfree.testing import Answer, FakeSite, Request
 from helpers import ClientFor
 
@@ -31,7 +31,7 @@ def test_a_reply_prints_as_its_text(client_for: ClientFor) -> None:
         reply = client_for(site.url).generate("Hello")
         assert str(reply) == reply.text == "Hi there"
         assert reply.attempts == 1
-        assert 0 < reply.first_chunk < reply.elapsed
+        assert 0 < reply.time_to_first_chunk < reply.elapsed
 
 
 def test_the_seeds_example_made_synchronous_runs(client_for: ClientFor) -> None:
@@ -130,7 +130,7 @@ def test_no_two_requests_have_the_same_time(client_for: ClientFor) -> None:
 
 def test_the_time_of_many_requests_stays_near_the_clock() -> None:
     """Beyond a thousand a second some have the same time, but none is far ahead of it."""
-    turns = Turns(None)
+    turns = RateLimiter(None)
     assert max(turns.time_to_sign() for _ in range(10_000)) < time.time() + 1.01
 
 
@@ -223,8 +223,8 @@ BAD_SETTINGS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"max_connections": "4"}, TypeError, "max_connections"),
     ({"headers": {"X": "a\r\nb"}}, ValueError, "header"),
     ({"headers": {"X": 3}}, TypeError, "X"),
-    ({"headers": {"Ж": "x"}}, ValueError, "name of a header"),
-    ({"headers": {"A\nB": "x"}}, ValueError, "name of a header"),
+    ({"headers": {"Ж": "x"}}, ValueError, "header name"),
+    ({"headers": {"A\nB": "x"}}, ValueError, "header name"),
 ]
 
 
@@ -249,7 +249,7 @@ def test_secrets_are_in_no_repr(client_for: ClientFor) -> None:
     """Neither a client, its site, a stream nor a chat shows a secret, a password or a prompt."""
     client = client_for("http://127.0.0.1:1", secret="s3cret", password="passw0rd")
     chat = client.chat("prompt-words")
-    shown = [client, client._settings, client._settings.site, client.stream("prompt-words"), chat]
+    shown = [client, vars(client), client.stream("prompt-words"), chat]
     for words in ("s3cret", "passw0rd", "prompt-words"):
         assert words not in " ".join(map(repr, shown))
 

@@ -165,7 +165,7 @@ def test_waits_grow_up_to_a_limit() -> None:
     for attempt in (1, 2, 3, 4, 5000):
         state.attempt_number = attempt
         state.set_exception((ServerError, ServerError("x"), None))
-        waits.append(policy._wait(state))
+        waits.append(policy.wait(state))
     assert waits == [1, 2, 4, 5, 5]
 
 
@@ -194,16 +194,17 @@ def test_the_longest_partial_text_is_kept(client_for: ClientFor) -> None:
         assert len(site.requests) == 5
 
 
-def test_a_certificate_that_is_not_valid_is_not_tried_again() -> None:
-    """No number of attempts makes a wrong certificate right."""
+def test_an_invalid_certificate_is_not_retried_even_after_pickling() -> None:
+    """An invalid certificate is an error that is fatal and not retryable, in any process."""
     import ssl
 
-    from aichatfree.retry import is_retryable
+    from aichatfree._wire.connection_errors import error_before_reply
 
-    error = APIConnectionError("certificate")
-    assert is_retryable(error)
-    error.__cause__ = ssl.SSLCertVerificationError("wrong host")
-    assert not is_retryable(error)
+    cause = ssl.SSLCertVerificationError("wrong host")
+    cause.verify_message = "wrong host"
+    error = error_before_reply(cause, host="chat.example", timeout=Timeout())
+    for each in (error, pickle.loads(pickle.dumps(error))):
+        assert (each.retryable, each.fatal) == (False, True)
 
 
 def test_a_policy_pickles() -> None:

@@ -113,7 +113,7 @@ def answers(client: Client, history: list[Message], loaded: list[dict[str, str]]
     assert_type(str(reply), str)
     assert_type(reply.text, str)
     assert_type(reply.attempts, int)
-    assert_type(reply.elapsed + reply.first_chunk, float)
+    assert_type(reply.elapsed + reply.time_to_first_chunk, float)
     client.generate([{"role": "user", "content": "Hi"}])
     client.generate(history, retry=RetryPolicy(max_attempts=2))
     client.generate(loaded, timeout=Timeout(total=5))
@@ -212,7 +212,7 @@ def batches(client: Client, history: list[Message]) -> None:
         assert_type(result.error, Exception | None)
         assert_type(result.ok, bool)
         assert_type(result.attempts, int)
-        assert_type(result.latency, float)
+        assert_type(result.elapsed, float)
         assert_type(result.reused, bool)
     with batch:
         assert_type(next(batch), BatchResult)

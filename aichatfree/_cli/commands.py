@@ -172,7 +172,7 @@ def print_json(stream: Stream) -> int:
     result: dict[str, Any] = {"text": stream.text, "complete": stream.complete}
     if error is None:
         reply = stream.reply()
-        figures = {"elapsed": reply.elapsed, "first_chunk": reply.first_chunk}
+        figures = {"elapsed": reply.elapsed, "time_to_first_chunk": reply.time_to_first_chunk}
         result |= {"attempts": reply.attempts}
         result |= {name: round(seconds, 3) for name, seconds in figures.items()}
     else:
@@ -303,7 +303,7 @@ def batch(
         raise click.UsageError("--local answers on this machine, --dask does not.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     show_log("aichatfree.batch", "%(message)s")
-    from ..batch._records import PromptLines
+    from ..batch._prompts import PromptLines
 
     source = PromptLines(sys.stdin.buffer) if prompts == "-" else prompts
     with ExitStack() as stack:
@@ -355,9 +355,7 @@ def run_batch(results: Batch, output: str | None) -> int:
 
 
 def print_result(result: BatchResult) -> None:
-    from ..batch._journal import row_of
-
-    click.echo(json.dumps(row_of(result), ensure_ascii=not is_utf8(sys.stdout)))
+    click.echo(json.dumps(result.to_row(), ensure_ascii=not is_utf8(sys.stdout)))
 
 
 @contextmanager

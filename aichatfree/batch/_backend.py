@@ -14,7 +14,7 @@ POLL_INTERVAL: Final = 0.2
 """Seconds of a single wait. A Ctrl-C that arrives just before a wait is noticed only after it."""
 
 Outcome: TypeAlias = tuple[Item, BatchResult | BaseException | None]
-"""An item with its result, with ``None`` if it was not sent, or with the error that stops the run."""
+"""An item with its result, ``None`` if it was not sent, or the error that stops the run."""
 
 
 class Backend(Protocol):

@@ -139,6 +139,8 @@ class Batch(Iterator[BatchResult]):
     # --- iterating ----------------------------------------------------------------------------
 
     def __next__(self) -> BatchResult:
+        if self._state is State.CLOSED:
+            raise StopIteration
         try:
             return self._next()
         except KeyboardInterrupt:
@@ -149,8 +151,6 @@ class Batch(Iterator[BatchResult]):
             raise
 
     def _next(self) -> BatchResult:
-        if self._state is State.CLOSED:
-            raise StopIteration
         if self._advance(State.FEEDING):
             self._meter.start()
             self._progress.start()
@@ -278,9 +278,7 @@ class Batch(Iterator[BatchResult]):
             self._advance(State.STOPPING)
             self._backend.stop()
             if self._progress.shown:
-                print(
-                    "\nStopping; Ctrl-C again cancels the requests in flight.", file=sys.stderr
-                )
+                print("\nStopping; Ctrl-C again cancels the requests in flight.", file=sys.stderr)
             self._backend.close()
         except KeyboardInterrupt:
             self._backend.cancel()

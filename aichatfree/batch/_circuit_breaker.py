@@ -1,4 +1,4 @@
-"""The circuit breaker: when to stop a whole run because the prompts that are left would fail too."""
+"""The circuit breaker: when to stop a run because the remaining prompts would fail too."""
 
 from __future__ import annotations
 

@@ -109,9 +109,7 @@ class ExecutorBackend:
 
     def close(self, timeout: float | None = None) -> None:
         in_flight = list(self._in_flight)
-        wait_interruptibly(
-            [lambda seconds: not futures.wait(in_flight, seconds).not_done], timeout
-        )
+        wait_interruptibly([lambda seconds: not futures.wait(in_flight, seconds).not_done], timeout)
         while not self._done.empty():
             self._unsent += self._outcomes_of(self._done.get())
 

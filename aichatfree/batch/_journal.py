@@ -10,14 +10,15 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Final
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from .._forks import renew_after_fork
 from ..errors import AIChatFreeError
 from ._prompts import Item
 from ._results import BatchResult
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 # The beginning of a line whose id has no escape sequence.
 _LINE_START: Final = re.compile(
@@ -31,7 +32,7 @@ SYNC_INTERVAL: Final = 1.0
 
 
 def files_of(output: Path) -> tuple[Path, Path, Path]:
-    """The files of a journal: the answers, the failures, and the settings that answers depend on."""
+    """The files of a journal: answers, failures, and the settings that the answers depend on."""
     stem = output.stem
     return output, output.with_name(f"{stem}.errors.jsonl"), output.with_name(f"{stem}.run.json")
 
@@ -102,8 +103,8 @@ class Journal:
         known = sum(self._position(item) is not None for item in items)
         if known < len(self._positions):
             raise ValueError(
-                f"{self.path} has {len(self._positions) - known} answers to prompts that are not in "
-                "the input. Name another output, or restore the input"
+                f"{self.path} has {len(self._positions) - known} answers to prompts that are not "
+                "in the input. Name another output, or restore the input"
             )
 
     def earlier(self, item: Item) -> BatchResult | None:
@@ -153,7 +154,7 @@ class Journal:
         self.sync(every=SYNC_INTERVAL)
 
     def sync(self, every: float = 0.0) -> None:
-        """Force to the disk what was written, unless that was done in the last ``every`` seconds."""
+        """Force what was written to the disk, unless that was done less than ``every`` seconds ago."""
         with self._lock:
             now = time.monotonic()
             if self._dirty and now - self._synced >= every:
@@ -227,6 +228,8 @@ def _lock_output(output: Path) -> FileLock:
     Raises:
         AIChatFreeError: another run has locked it.
     """
+    from filelock import FileLock, Timeout  # here, because it takes 30 ms
+
     path = output.resolve()  # the same lock file for every link to the output
     # Not bound to this thread: any thread may close the batch.
     lock = FileLock(path.with_name(f".{path.name}.lock"), thread_local=False)

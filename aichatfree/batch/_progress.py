@@ -14,7 +14,9 @@ from ._summary import Summary
 
 REDRAW_INTERVAL: Final = 0.2  # seconds
 
-_NARROW: Final = 60  # columns; tqdm cuts off the end of a bar that is too long, which has the counts
+_NARROW: Final = (
+    60  # columns; tqdm cuts off the end of a bar that is too long, which has the counts
+)
 _SHORT_FORMAT: Final = "{n_fmt}/{total_fmt} [{remaining}{postfix}]"
 _SPARE_COLUMNS: Final = 3  # for the ^C that a terminal prints, which would break the line
 
@@ -49,9 +51,7 @@ class Progress:
 
     def update(self, summary: Summary, waiting: int, *, now: bool = False) -> None:
         """Show these counts, unless the bar was drawn a moment ago."""
-        if self._bar is None or (
-            not now and time.monotonic() - self._drawn_at < REDRAW_INTERVAL
-        ):
+        if self._bar is None or (not now and time.monotonic() - self._drawn_at < REDRAW_INTERVAL):
             return
         self._drawn_at = time.monotonic()
         notes = {"failed": summary.failed, "waiting": waiting}

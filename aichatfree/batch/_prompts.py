@@ -243,9 +243,7 @@ class PromptLines:
                 yield f"line {number + blank}", value
 
 
-def _parse_lines(
-    lines: Iterable[bytes], parse: Callable[[str], Any]
-) -> Iterator[tuple[int, Any]]:
+def _parse_lines(lines: Iterable[bytes], parse: Callable[[str], Any]) -> Iterator[tuple[int, Any]]:
     """Each line that is not blank with its number; an error in place of one that is invalid."""
     for number, line in enumerate(lines, 1):
         try:
@@ -277,8 +275,8 @@ def _read_csv(path: Path, column: str) -> Iterator[tuple[str, Any]]:
             if column not in names:
                 has = ", ".join(map(repr, names)) or "none"
                 raise ValueError(
-                    f"{path} does not have the column {column!r}; its columns: {has}. Name one with "
-                    "column="
+                    f"{path} does not have the column {column!r}, only {has}: name another one "
+                    "with column="
                 )
             for row in rows:
                 record = {"prompt": row[column] or "", "custom_id": row.get("custom_id") or None}

@@ -14,8 +14,8 @@ from ._results import BatchResult
 class Recorder:
     """Records each result, in the thread that has it first.
 
-    So a result is in the journal before it waits for its place in the order, and a fatal error stops
-    the other threads before they begin another prompt.
+    So a result is in the journal before it waits for its place in the order, and a fatal error
+    stops the other threads before they begin another prompt.
 
     Attributes:
         breaker: decides when the run stops.

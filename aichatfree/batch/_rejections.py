@@ -1,8 +1,8 @@
 """How a batch treats a rejection, a response that says that there are too many requests.
 
-A single call gives up after a few. A batch does not count them as attempts, because the rate limiter
-delays the next request until the site may accept it. If the site states a longer wait, the prompt is
-deferred: it waits, and not a thread.
+A single call gives up after a few. A batch does not count them as attempts, because the rate
+limiter delays the next request until the site may accept it. If the site states a longer wait, the
+prompt is deferred, so that it occupies no thread meanwhile.
 """
 
 from __future__ import annotations

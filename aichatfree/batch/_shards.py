@@ -55,8 +55,8 @@ def make_shards(
         column: the column of a ``.csv`` file that has the prompts.
 
     Raises:
-        TypeError, ValueError: a prompt cannot be sent, or a setting of the client cannot be put into
-            a shard.
+        TypeError, ValueError: a prompt cannot be sent, or a setting of the client cannot be put
+            into a shard.
     """
     check_number("shard_size", shard_size, min=1, max=MAX_SHARD_SIZE, integer=True)
     check_number("max_workers", max_workers, min=1, max=MAX_WORKERS, integer=True)
@@ -138,8 +138,8 @@ class ShardResults:
 def read_results(answer: bytes) -> list[BatchResult]:
     """The results that :func:`run_shard` returned: one for each prompt of the shard, in order.
 
-    A prompt that was not sent, because every prompt would have failed or the worker was interrupted,
-    has an ``AIChatFreeError`` that says so.
+    A prompt that was not sent, because every prompt would have failed or the worker was
+    interrupted, has an ``AIChatFreeError`` that says so.
     """
     shard = ShardResults.from_bytes(answer)
     results = list(shard.results)

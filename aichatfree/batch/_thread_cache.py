@@ -34,10 +34,10 @@ class ThreadCache:
        work instead of starting a thread.
     3. If the idle thread ended now, nothing would ever do the work.
 
-    So there is one count, of the idle threads that no queued work is meant for, and one lock for it.
-    ``run`` decrements the count and queues the work while holding the lock. A thread whose wait has
-    timed out takes the lock and looks into the queue again: if there is work, it does it; otherwise
-    it decrements the count itself, and from then on ``run`` does not rely on it.
+    So one count says how many idle threads have no queued work meant for them. ``run`` decrements
+    it and queues the work while holding the lock. A thread whose wait has timed out takes the lock
+    and looks into the queue again: if there is work, it does it; otherwise it decrements the count
+    itself, and from then on ``run`` does not rely on it.
 
     Args:
         idle_timeout: seconds.

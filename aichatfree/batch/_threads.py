@@ -48,7 +48,7 @@ class ThreadBackend:
         # Guards _deferred, a heap of (due, index, item). Do not block while holding it.
         self._deferred_lock = threading.Lock()
         self._deferred: list[tuple[float, int, Item]] = []
-        # Enough that one slow item, which ordered results wait for, does not idle the other threads.
+        # Enough that other threads stay busy while ordered results wait for one slow item.
         self.capacity: int = 16 * max_workers
 
     def submit(self, item: Item) -> None:

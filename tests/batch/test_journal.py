@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aichatfree import AIChatFreeError, ServerError
+from aichatfree._settings import ClientOptions
 from aichatfree.batch._journal import Journal
-from aichatfree.batch._records import BatchResult, Item
-from aichatfree.client import ClientOptions
+from aichatfree.batch._prompts import Item
+from aichatfree.batch._results import BatchResult
 from aichatfree.testing import Answer, FakeSite, Request
 from helpers import ClientFor
 
@@ -45,7 +46,7 @@ def test_an_answer_is_a_line_with_its_id_first(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(b'{"custom_id":"')
     (row,) = rows(path)
     assert (row["custom_id"], row["index"], row["text"]) == ('quote " and \\', 0, "Привет\u2028\n")
-    assert (row["attempts"], row["latency"]) == (2, 1.5)
+    assert (row["attempts"], row["elapsed"]) == (2, 1.5)
 
 
 def test_failures_go_to_a_file_of_their_own(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_ask_gives_json() -> None:
         done = run("ask", "--json", "Hi", url=site.url)
     result = json.loads(done.stdout)
     assert (result["text"], result["complete"], result["attempts"]) == ("Привет", True, 1)
-    assert 0 <= result["first_chunk"] <= result["elapsed"]
+    assert 0 <= result["time_to_first_chunk"] <= result["elapsed"]
 
 
 def test_ask_passes_the_system_prompt() -> None:

@@ -133,7 +133,7 @@ def test_the_interpreter_ends_with_a_stream_open(state: str) -> None:
     begin = {
         "half read": "next(stream)",
         "not begun": "pass",
-        "broken": "client._transport.close()",
+        "broken": "client._requester._transport.close()",
         "in another thread": (
             "threading.Thread(target=stream.read, daemon=True).start(); time.sleep(0.3)"
         ),

@@ -91,7 +91,7 @@ def test_no_mishap_shows_them(mishap: Answer | Raw, log: io.StringIO) -> None:
         ) as client,
     ):
         chat, stream = client.chat(system=PROMPT), client.stream(PROMPT)
-        shown += [client, vars(client), vars(client._transport), chat, stream]
+        shown += [client, vars(client), vars(client._requester), chat, stream]
         for ask in (client.generate, chat.send, lambda prompt: stream.read()):
             try:
                 shown.append(ask(PROMPT))

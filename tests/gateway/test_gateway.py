@@ -17,7 +17,7 @@ import requests
 from aichatfree._protocol.dialects import GEMINI, OPENAI, Dialect
 from aichatfree._protocol.messages import Message
 from aichatfree._protocol.prompts import messages_from
-from aichatfree._protocol.responses import error_from_reply
+from aichatfree._protocol.responses import error_from_response
 from aichatfree._protocol.signing import generate_signature, request_body
 from aichatfree._protocol.sites import Site
 from aichatfree.errors import BadRequestError, OverloadedError, RateLimitError
@@ -353,7 +353,7 @@ def test_the_gemini_dialect_hides_an_upstream_error_in_a_500() -> None:
     assert reply.status_code == 500
     assert message.startswith("[GoogleGenerativeAI Error]: ")
     assert "[429 Too Many Requests] no quota left" in message
-    error = error_from_reply(reply.status_code, reply.headers, reply.content, Site())
+    error = error_from_response(reply.status_code, reply.headers, reply.content, Site())
     assert isinstance(error, RateLimitError)
     assert error.retry_after == 27
 
@@ -372,7 +372,7 @@ def test_a_refused_conversation_is_a_400(dialect: Dialect) -> None:
     """What the engine refuses because of the question is the question's fault in both dialects."""
     with Gateway(Fake(then=EngineError("too long", status=400))) as gateway:
         reply = ask(gateway, signed(dialect=dialect))
-    error = error_from_reply(reply.status_code, reply.headers, reply.content, Site())
+    error = error_from_response(reply.status_code, reply.headers, reply.content, Site())
     assert isinstance(error, BadRequestError)
     assert "too long" in str(error)
 
@@ -466,7 +466,7 @@ def test_questions_beyond_the_limit_are_refused_at_once() -> None:
         replies = [ask(gateway, signed()) for _ in range(10)]
         assert {reply.status_code for reply in replies} == {503}
         assert replies[0].headers["Retry-After"] == "1"
-        error = error_from_reply(503, replies[0].headers, replies[0].content, Site())
+        error = error_from_response(503, replies[0].headers, replies[0].content, Site())
         assert isinstance(error, OverloadedError)
         auth = requests.post(f"{gateway.url}/api/auth", json={"pass": None}, timeout=10)
         assert auth.json() == {"code": 0}

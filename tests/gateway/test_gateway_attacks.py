@@ -21,7 +21,7 @@ import requests
 
 from aichatfree import AuthenticationError, Client, RateLimitError
 from aichatfree._protocol.prompts import messages_from
-from aichatfree._protocol.responses import error_from_reply
+from aichatfree._protocol.responses import error_from_response
 from aichatfree._protocol.signing import generate_signature, request_body
 from aichatfree._protocol.sites import Site
 from aichatfree.gateway import Gateway
@@ -87,7 +87,7 @@ def test_a_client_says_of_a_replay_what_it_is() -> None:
     with Gateway(Echo(), time_window=60, refuse_replays=True) as gateway:
         post(gateway, body)
         reply = post(gateway, body)
-    error = error_from_reply(reply.status_code, reply.headers, reply.content, Site())
+    error = error_from_response(reply.status_code, reply.headers, reply.content, Site())
     assert isinstance(error, AuthenticationError)
     assert "replay" in str(error)
     assert "send this one again" in str(error)

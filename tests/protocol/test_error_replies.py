@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from aichatfree._protocol import responses as error_replies
 from aichatfree._protocol.responses import (
     MAX_ERROR_BODY,
-    error_from_reply,
+    error_from_response,
     not_an_answer,
     one_line,
     quota_error,
@@ -46,7 +46,7 @@ def reply(status: int, body: object = b"", **headers: str) -> APIStatusError | P
     elif not isinstance(body, bytes):
         body = json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return error_from_reply(status, named, body, SITE)
+    return error_from_response(status, named, body, SITE)
 
 
 def gemini(message: str) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def test_quota_words_in_a_web_page() -> None:
 def test_no_quota_words_at_all() -> None:
     """A site without quota phrases, or with an empty one, takes no plain 500 for a quota."""
     for phrases in [(), ("",)]:
-        error = error_from_reply(500, {}, b"oops", Site(quota_phrases=phrases))
+        error = error_from_response(500, {}, b"oops", Site(quota_phrases=phrases))
         assert type(error) is ServerError
 
 
@@ -418,7 +418,7 @@ any_headers = st.dictionaries(
 @given(st.integers(100, 999), any_headers, bodies)
 def test_any_reply(status: int, headers: dict[str, str], body: bytes) -> None:
     """Any status, headers and bytes give one of our errors, with a message fit to be shown."""
-    error = error_from_reply(status, headers, body, SITE)
+    error = error_from_response(status, headers, body, SITE)
     assert isinstance(error, (APIStatusError, ProtocolError))
     assert error.status_code == status
     assert error.body == body.decode("utf-8", "replace")
