@@ -17,8 +17,8 @@ from ..errors import AIChatFreeError
 from ._backend import POLL_INTERVAL, Backend, Outcome
 from ._journal import SYNC_INTERVAL
 from ._ordering import Deduplicator, ReorderBuffer
-from ._prompts import Item
 from ._progress import Progress
+from ._prompts import Item
 from ._recorder import Recorder
 from ._results import BatchResult
 from ._summary import Meter, Summary
