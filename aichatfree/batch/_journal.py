@@ -154,7 +154,7 @@ class Journal:
         self.sync(every=SYNC_INTERVAL)
 
     def sync(self, every: float = 0.0) -> None:
-        """Force what was written to the disk, unless that was done less than ``every`` seconds ago."""
+        """Force what was written to the disk, at most once in ``every`` seconds."""
         with self._lock:
             now = time.monotonic()
             if self._dirty and now - self._synced >= every:
