@@ -15,7 +15,7 @@ import responses
 
 import aichatfree
 from aichatfree import OPENAI, Client, RateLimitError, Reply, RetryPolicy, Site, Timeout
-from aichatfree._rate_limiter import RateLimiter
+from aichatfree._signing_clock import SigningClock
 from aichatfree.testing import Answer, FakeSite, Request
 from helpers import ClientFor
 
@@ -130,8 +130,8 @@ def test_no_two_requests_have_the_same_time(client_for: ClientFor) -> None:
 
 def test_the_time_of_many_requests_stays_near_the_clock() -> None:
     """Beyond a thousand a second some have the same time, but none is far ahead of it."""
-    turns = RateLimiter(None)
-    assert max(turns.time_to_sign() for _ in range(10_000)) < time.time() + 1.01
+    clock = SigningClock()
+    assert max(clock.now() for _ in range(10_000)) < time.time() + 1.01
 
 
 @pytest.mark.parametrize("whose", SYSTEM_PROMPTS)

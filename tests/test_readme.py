@@ -45,7 +45,7 @@ def test_every_python_snippet_runs(
 
 def test_every_line_to_write_instead_runs(site: Gateway) -> None:
     """What the table for those who come from elsewhere tells them to write is right."""
-    table = README.partition("## If you come from\n")[2].partition("\n## ")[0]
+    table = README.partition("## Coming from another library\n")[2].partition("\n## ")[0]
     lines = re.findall(r"\| `([^`|]+)` \|$", table, re.MULTILINE)
     assert len(lines) == table.count("\n|") - 2
     for line in lines:
