@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 import time
 from pathlib import Path
@@ -65,10 +66,12 @@ def test_surplus_bytes_are_not_taken_for_the_next_answer(
 
 
 def test_a_certificate_for_another_name_is_rejected(client_for: ClientFor, tmp_path: Path) -> None:
-    """A certificate for another host is an error without a retry, and no request is sent."""
+    """A certificate for another host is fatal and not retried, and no request is sent."""
     with FakeSite("Hello") as site, tls_site(site.url, name="site.example") as tls:
         client = client_for(tls.url, verify=tls.authority_file(tmp_path))
         with pytest.raises(APIConnectionError, match=r"certificate of .* not valid") as caught:
             client.generate("Hi")
         assert caught.value.attempts == 1
         assert not site.requests
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+        assert (error.retryable, error.fatal) == (False, True)

@@ -1,17 +1,17 @@
+"""How each error is raised, and that its message says what to do next."""
+
 from __future__ import annotations
 
 import pickle
-import socket
-from collections.abc import Callable
 
 import pytest
 
 import aichatfree
 from aichatfree import APIError, Timeout, errors
 from aichatfree.testing import Answer, FakeSite, Raw
-from helpers import ClientFor
+from helpers import SHORT, UNREACHABLE, ClientFor
 
-#: For each class: what a site does to raise it, and a word of what to do next.
+#: For each class: the answer of a site that raises it, and a word of the advice.
 CASES: dict[str, tuple[Answer | Raw, str]] = {
     "BadRequestError": (Answer(status=400, body="No input text."), "Change"),
     "AuthenticationError": (
@@ -40,14 +40,14 @@ CASES: dict[str, tuple[Answer | Raw, str]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_error_can_be_raised_by_a_site_and_travels(client_for: ClientFor, name: str) -> None:
-    """It is raised from a real reply, names the next step, and pickles to an equal error."""
+def test_a_site_can_raise_every_error(client_for: ClientFor, name: str) -> None:
+    """Each error is raised for some answer, gives advice, and pickles to an equal error."""
     answer, next_step = CASES[name]
     with FakeSite([answer]) as site:
         client = client_for(
             site.url,
             retry=None,
-            timeout=Timeout(read=0.3),
+            timeout=Timeout(read=SHORT),
             secret="s3cret",
             max_reply_bytes=1000,
         )
@@ -63,7 +63,7 @@ def test_every_error_can_be_raised_by_a_site_and_travels(client_for: ClientFor, 
 
 
 def test_every_error_class_has_a_case() -> None:
-    """No class of the tree is left without a way to meet it."""
+    """The cases cover every error class about requests."""
     leaves = {
         name
         for name, cls in vars(errors).items()
@@ -72,38 +72,28 @@ def test_every_error_class_has_a_case() -> None:
     assert leaves == set(CASES)
 
 
-def closed_port() -> str:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{closed.getsockname()[1]}"
+HOSTS = {UNREACHABLE: "refused", "http://no-such-host.invalid": "no host"}
 
 
-UNREACHABLE: dict[str, tuple[Callable[[], str], str]] = {
-    "a dead port": (closed_port, "refused"),
-    "no such host": (lambda: "http://no-such-host.invalid", "no host"),
-}
-
-
-@pytest.mark.parametrize("kind", UNREACHABLE)
-def test_an_unreachable_site_is_told_in_plain_words(client_for: ClientFor, kind: str) -> None:
-    """The message says what is wrong with the address and which setting to check."""
-    url, words = UNREACHABLE[kind]
+@pytest.mark.parametrize(("url", "words"), HOSTS.items())
+def test_the_error_for_an_unreachable_site(client_for: ClientFor, url: str, words: str) -> None:
+    """If a site cannot be reached, the error says why and which setting to check."""
     with pytest.raises(aichatfree.APIConnectionError, match=words) as caught:
-        client_for(url(), retry=None).generate("Hi")
+        client_for(url, retry=None).generate("Hi")
     assert "AICHATFREE_BASE_URL" in str(caught.value)
     assert pickle.loads(pickle.dumps(caught.value)).message == caught.value.message
 
 
-def test_https_to_a_site_without_tls_is_told(client_for: ClientFor) -> None:
-    """A wrong scheme is a connection error that says so."""
-    with FakeSite("Hello", idle_timeout=0.5) as site:
+def test_the_error_for_https_to_a_site_without_tls(client_for: ClientFor) -> None:
+    """https:// to a site without TLS is a connection error that mentions the secure connection."""
+    with FakeSite("Hello", idle_timeout=SHORT) as site:
         client = client_for(site.url.replace("http:", "https:"), retry=None)
         with pytest.raises(aichatfree.APIConnectionError, match="secure connection"):
             client.generate("Hi")
 
 
-def test_a_proxy_that_refuses_is_told(client_for: ClientFor) -> None:
-    """A dead proxy is named as such."""
-    client = client_for("http://site.example", proxies={"http": closed_port()}, retry=None)
+def test_the_error_for_an_unreachable_proxy(client_for: ClientFor) -> None:
+    """If the proxy refuses connections, the error says that it was the proxy."""
+    client = client_for("http://site.example", proxies={"http": UNREACHABLE}, retry=None)
     with pytest.raises(aichatfree.APIConnectionError, match="proxy"):
         client.generate("Hi")
