@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Self, Unpack
 
     from .batch import Batch
-    from .batch._records import PromptSource
+    from .batch._prompts import PromptSource
 
 
 class Client:

@@ -211,7 +211,7 @@ def batches(client: Client, history: list[Message]) -> None:
         assert_type(result.error, Exception | None)
         assert_type(result.ok, bool)
         assert_type(result.attempts, int)
-        assert_type(result.latency, float)
+        assert_type(result.elapsed, float)
         assert_type(result.reused, bool)
     with batch:
         assert_type(next(batch), BatchResult)

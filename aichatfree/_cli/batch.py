@@ -65,7 +65,7 @@ def batch(
         raise click.UsageError("--local and --dask exclude each other: leave one out.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     show_log("aichatfree.batch", "%(message)s")
-    from ..batch._records import PromptLines
+    from ..batch._prompts import PromptLines
 
     source = PromptLines(sys.stdin.buffer) if prompts == "-" else prompts
     with ExitStack() as stack:
@@ -116,9 +116,7 @@ def _run(results: Batch, output: str | None) -> int:
 
 
 def _print_result(result: BatchResult) -> None:
-    from ..batch._journal import row_of
-
-    print_json(row_of(result))
+    print_json(result.to_row())
 
 
 @contextmanager
