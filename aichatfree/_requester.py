@@ -15,11 +15,18 @@ from ._deadlines import Call, TimeLimit, Timeout, timeout_from
 from ._protocol.decoding import ReplyDecoder
 from ._protocol.messages import Message, Prompt
 from ._protocol.prompts import check_temperature, messages_from
-from ._protocol.responses import MAX_ERROR_BODY, error_from_response, not_an_answer, redact
+from ._protocol.responses import (
+    MAX_ERROR_BODY,
+    error_from_response,
+    error_in_body,
+    not_an_answer,
+    redact,
+)
 from ._protocol.signing import request_body
 from ._protocol.sites import Site
 from ._rate_limiter import RateLimiter
 from ._settings import ConnectionOptions, Settings
+from ._signing_clock import SigningClock
 from ._wire.transport import Exchange, Transport
 from .errors import APIError
 from .retry import UNSET, MakeRetrying, RetryOption, RetryPolicy, check_retry, run_attempts
@@ -39,6 +46,7 @@ class Requester:
     def __init__(self, settings: Settings, connection: ConnectionOptions) -> None:
         self.settings = settings
         self.rate_limiter: RateLimiter = RateLimiter(connection.max_requests_per_minute)
+        self._signing_clock = SigningClock()
         self._connection = connection
         self._transport = Transport(
             settings.site.base_url,
@@ -90,12 +98,14 @@ class Requester:
             self.settings.timeout if timeout is None else timeout_from(timeout),
             max_elapsed=policy.max_elapsed if isinstance(policy, RetryPolicy) else None,
         )
+        reasoning: list[str] = []
         return Stream(
-            self._attempt(messages, temperature, call),
+            self._attempt(messages, temperature, call, reasoning),
             call,
             partial(run_attempts, policy, call),
             buffered=buffered,
             on_end=on_end,
+            reasoning=reasoning,
         )
 
     def answer(
@@ -114,9 +124,10 @@ class Requester:
         """
         if not self.settings.site.dialect.temperature:
             temperature = None
-        attempt = self._attempt(self._messages(prompt, None), temperature, call)
+        reasoning: list[str] = []
+        attempt = self._attempt(self._messages(prompt, None), temperature, call, reasoning)
         run = partial(run_attempts, self.settings.retry, call, make_retrying=make_retrying)
-        return Stream(attempt, call, run, buffered=True).reply()
+        return Stream(attempt, call, run, buffered=True, reasoning=reasoning).reply()
 
     def check_prompt(self, prompt: Prompt, temperature: float | None = None) -> None:
         """Raise TypeError or ValueError for a prompt or a temperature that cannot be sent."""
@@ -159,9 +170,16 @@ class Requester:
         return cls(Settings.from_dict(data["settings"]), ConnectionOptions(**data["connection"]))
 
     def _attempt(
-        self, messages: list[Message], temperature: float | None, call: Call
+        self,
+        messages: list[Message],
+        temperature: float | None,
+        call: Call,
+        reasoning: list[str],
     ) -> Callable[[], Iterator[str]]:
-        """The function that makes one attempt; it is signed once it may be sent."""
+        """The function that makes one attempt; it is signed once it may be sent.
+
+        What the model says before its answer is put into ``reasoning``.
+        """
         settings = self.settings
         self._transport.cancel_tokens.add(call.cancel_token)
 
@@ -170,14 +188,14 @@ class Requester:
             body = request_body(
                 settings.site,
                 messages,
-                now=self.rate_limiter.time_to_sign(),
+                now=self._signing_clock.now(),
                 password=settings.password,
                 model=settings.model,
                 temperature=temperature,
             )
-            exchange = self._transport.post("/api/generate", body, call)
+            exchange = self._transport.post(settings.site.dialect.path, body, call)
             try:
-                yield from _read_text(exchange, settings.site)
+                yield from _read_text(exchange, settings.site, reasoning)
             except APIError as error:
                 redact(error, settings.password, settings.site.secret)
                 if error.rejection:
@@ -198,13 +216,13 @@ def _has_system_message(prompt: object) -> bool:
     )
 
 
-def _read_text(exchange: Exchange, site: Site) -> Iterator[str]:
+def _read_text(exchange: Exchange, site: Site, reasoning: list[str]) -> Iterator[str]:
     """The text of a response, as it arrives; no chunk is empty.
 
     Raises:
-        APIStatusError: the response is an error, or says that the quota is used up.
+        APIStatusError: the response is an error, or says with status 200 that there is no answer.
         ProtocolError: it is not an answer of this protocol.
-        StreamInterruptedError: it was cut off, or ended with the servers' failure tail.
+        StreamInterruptedError: it was cut off, or ended with a failure of the site.
         APITimeoutError: the site was silent for too long, or the deadline has passed.
         EmptyReplyError: it ended without any text.
     """
@@ -214,14 +232,15 @@ def _read_text(exchange: Exchange, site: Site) -> Iterator[str]:
     mismatch = not_an_answer(exchange.status, exchange.headers)
     if mismatch is not None:
         mismatch.body = exchange.read_up_to(MAX_ERROR_BODY).decode("utf-8", "replace")
-        raise mismatch
-    decoder = ReplyDecoder(framed=exchange.framed, quota_phrases=site.quota_phrases)
+        raise error_in_body(mismatch.body, exchange.headers, site) or mismatch
+    decoder = ReplyDecoder(framed=exchange.framed, site=site, headers=exchange.headers)
     with closing(exchange.pieces()) as chunks:
         for chunk in chunks:
             text = decoder.feed(chunk)
             if text:
                 yield text
     text, failure = decoder.finish()
+    reasoning[:] = [decoder.reasoning]
     if text:
         yield text
     if failure is not None:

@@ -24,10 +24,8 @@ Wrong arguments are ``TypeError`` and ``ValueError``, raised before anything is 
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Final
-
-from ._protocol.limits import StatedLimits
 
 _FIELDS: Final = (
     "message",
@@ -43,6 +41,36 @@ _FIELDS: Final = (
     "limits",
 )
 """The attributes of an :class:`APIError` that another process has to know."""
+
+
+@dataclass(frozen=True)
+class StatedLimits:
+    """What a response says about the site's limits; ``None`` where it does not say it.
+
+    >>> from aichatfree.testing import Answer, FakeSite
+    >>> busy = Answer(status=429, body="Limit: 3 requests per minute. Try again in 20s.")
+    >>> with FakeSite(busy) as site:
+    ...     try:
+    ...         aichatfree.Client(site.url, retry=None).generate("Hello")
+    ...     except aichatfree.RateLimitError as error:
+    ...         print(error.limits)
+    StatedLimits(wait=20.0, requests=3.0, period=60.0, exhausted_until=None)
+
+    Attributes:
+        wait: seconds to wait before the next request.
+        requests: how many requests are allowed in each ``period``.
+        period: seconds; ``None`` beside a number of ``requests`` means that only the number was
+            stated.
+        exhausted_until: when a quota that is used up begins again, in seconds since the epoch.
+    """
+
+    wait: float | None = None
+    requests: float | None = None
+    period: float | None = None
+    exhausted_until: float | None = None
+
+    def __bool__(self) -> bool:
+        return self != StatedLimits()
 
 
 class AIChatFreeError(Exception):

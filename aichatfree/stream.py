@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
 
 from ._deadlines import Call
-from ._output.markdown import harmless
-from ._output.terminal import in_notebook, write_chunks
+from ._output.notebook import in_notebook, show_arriving, to_html
+from ._output.terminal import write_chunks
 from .errors import APIError, StreamInterruptedError
 
 
@@ -42,8 +42,8 @@ class Reply:
     def __str__(self) -> str:
         return self.text
 
-    def _repr_markdown_(self) -> str:
-        return harmless(self.text)
+    def _repr_html_(self) -> str | None:
+        return to_html(self.text)
 
 
 class StreamState(Enum):
@@ -64,8 +64,8 @@ class Stream(Iterator[str]):
 
     The request is sent when the first chunk is asked for, and retried only until the first chunk
     has been returned. Iterating again yields the chunks that have arrived and then continues; it
-    never sends another request. A model's reasoning is not among the chunks. Every time an incomplete answer is read to its end, its error is
-    raised.
+    never sends another request. Every time an incomplete answer is read to its end, its error is
+    raised. A model's reasoning is not among the chunks.
 
     >>> stream = client.stream("Name a river.")
     >>> next(stream), stream.complete
@@ -86,10 +86,10 @@ class Stream(Iterator[str]):
         *,
         buffered: bool = False,
         on_end: Callable[[Stream], None] | None = None,
-        reasoning: Callable[[], str] = str,
+        reasoning: Sequence[str] = (),
     ) -> None:
         self._attempt = attempt
-        self._get_reasoning = reasoning
+        self._reasoning = reasoning
         self._call = call
         self._run_attempts = run_attempts
         self._buffered = buffered
@@ -114,7 +114,7 @@ class Stream(Iterator[str]):
     @property
     def reasoning(self) -> str:
         """The model's reasoning, complete once the answer is; it is not among the chunks."""
-        return self._get_reasoning()
+        return "".join(self._reasoning)
 
     @property
     def complete(self) -> bool:
@@ -157,23 +157,20 @@ class Stream(Iterator[str]):
             APIError: as :meth:`read` does.
         """
         text = self.read()
-        return Reply(
-            text, self.attempts, self._elapsed, self._time_to_first_chunk, self.reasoning
-        )
+        return Reply(text, self.attempts, self._elapsed, self._time_to_first_chunk, self.reasoning)
 
     def show(self) -> Reply:
         """Show the answer while it arrives, and return it once it is complete.
 
-        In a notebook it is formatted text that grows in place, elsewhere text on standard output.
+        In a notebook it is formatted text that is updated in place (plain text without the extra
+        ``notebook``), elsewhere text on standard output.
 
         Raises:
             APIError: as :meth:`read` does; what has arrived stays visible.
         """
         with self:
             if in_notebook():
-                from ._output.notebook import show_growing
-
-                show_growing(self)
+                show_arriving(self)
             else:
                 write_chunks(self)
         return self.reply()

@@ -66,7 +66,8 @@ class ReplyDecoder:
     @property
     def reasoning(self) -> str:
         """The reasoning that came before the answer, so far."""
-        return "".join([*self._opening.reasoning, *(self._events.reasoning if self._events else ())])
+        told = self._events.reasoning if self._events else []
+        return "".join(self._opening.reasoning + told)
 
     def feed(self, chunk: bytes) -> str:
         """The text that is certain after one more chunk; ``""`` if none is.
@@ -143,8 +144,7 @@ class ReplyDecoder:
 
     def _failure_of_events(self, events: EventDecoder) -> APIError | None:
         if events.error:
-            error = error_in_body(events.error, self._headers, self._site)
-            return error if error and not self._has_text else notice_error(events.error, True, self._site)
+            return notice_error(events.error, self._has_text, self._site)
         if events.stopped:
             return _interrupted(f"The model stopped early ({events.stopped})", again=False)
         if events.unknown and not self._has_text:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 
 _UNITS: Final = {
     r"ms|msecs?|millis|milliseconds?|毫秒|мс|миллисекунд\w*|millisekunden?|milisegundos?": 0.001,
-    r"s|secs?|seconds?|秒钟|秒鐘|秒|сек|секунд\w*|с|sek|sekunden?|segundos?|secondes?|secondi|초": 1.0,
+    r"s|secs?|seconds?|秒[钟鐘]?|сек|секунд\w*|с|sek|sekunden?|segundos?|secondes?|초": 1.0,
     r"m|mins?|minutes?|分钟|分鐘|分|мин|минут\w*|minuten?|minutos?|minuti|분": 60.0,
     r"h|hrs?|hours?|小时|小時|時間|час\w*|ч|stunden?|std|horas?|heures?|ore|시간": 3600.0,
     r"d|days?|天|日|дн\w*|ден\w*|суток|сутки|tagen?|días?|dias?|jours?|giorni|일": 86400.0,
@@ -24,7 +24,7 @@ _CJK_TERM: Final = rf"{_NUMBER}\s*[个個]?(?:毫秒|秒|分|小时|小時|時�
 _ONE: Final = rf"(?:{_CJK_TERM}|{_TERM})"
 
 DURATION: Final = rf"{_ONE}(?:(?:\s*,\s*|\s+(?:and|und|et|y|e|и)\s+|\s*){_ONE}){{0,3}}"
-"""A pattern for a duration such as ``1m30s``, ``800ms`` or ``2 hours``; to compile ignoring case."""
+"""A pattern for a duration such as ``1m30s`` or ``2 hours``, to be compiled ignoring case."""
 
 _COMPLETE: Final = re.compile(rf"\s*{DURATION}\s*", re.IGNORECASE)
 _PARTS: Final = re.compile(r"(\d+(?:[.,]\d+)?)\s*[个個]?([^\W\d_]+)")
@@ -49,7 +49,7 @@ def parse_http_date(text: str) -> datetime | None:
         date = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def next_pacific_midnight(now: float) -> float:
@@ -58,7 +58,7 @@ def next_pacific_midnight(now: float) -> float:
     By the rule for daylight saving time (from the second Sunday of March to the first Sunday of
     November), because slim containers have no time zone database.
     """
-    utc = datetime.fromtimestamp(now, timezone.utc)
+    utc = datetime.fromtimestamp(now, UTC)
     today = (utc + _pacific_offset(utc)).replace(hour=0, minute=0, second=0, microsecond=0)
     tomorrow = today + timedelta(days=1)
     # Clocks change at 2:00, so midnight has the offset of the hours around it.
@@ -72,7 +72,7 @@ def _pacific_offset(utc: datetime) -> timedelta:
 
 
 def _sunday(year: int, month: int, which: int) -> datetime:
-    first = datetime(year, month, 1, tzinfo=timezone.utc)
+    first = datetime(year, month, 1, tzinfo=UTC)
     return first + timedelta(days=(6 - first.weekday()) % 7 + 7 * (which - 1))
 
 

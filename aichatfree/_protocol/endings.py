@@ -28,8 +28,8 @@ _BLANK_LINE: Final = re.compile(rb"(?:^|\n[ \t\r]*\n)[ \t\r]*$")
 class Ending:
     """Holds back the bytes at the end of a body that may be a failure, and tells if they are.
 
-    A failure is one of the tails, glued to a character that is not a space or as a last HTTP chunk of
-    its own; or a notice such as ``[upstream error 502] ...`` as a last paragraph or chunk.
+    A failure is one of the tails, glued to a character that is not a space or as a last HTTP chunk
+    of its own; or a notice such as ``[upstream error 502] ...`` as a last paragraph or chunk.
 
     Args:
         framed: whether each chunk is one HTTP chunk, as the server sent it.
@@ -70,7 +70,7 @@ class Ending:
         return data[:keep]
 
     def finish(self) -> tuple[bytes, bool]:
-        """The rest of the text at the end of the body, and whether the body ended with a failure."""
+        """The rest of the text at the end of the body, and whether it ended with a failure."""
         held = self._held
         if self._notice_held and _notice_in(held) is True:
             self.notice = held.decode("utf-8", "replace").strip()

@@ -93,6 +93,15 @@ def read_error_body(text: str) -> ErrorBody:
     return ErrorBody(message, status, tuple(names), "\n".join(levels))
 
 
+def error_words(text: str) -> tuple[str, str]:
+    """The message and the code of an error body, of its outermost level."""
+    value = _json_in(text)
+    error = _error_of(value)
+    codes = [error.get("code"), error.get("type")] if isinstance(error, dict) else []
+    strings = [code[:100] for code in codes if isinstance(code, str)]
+    return _message_of(value) or text, (strings or [""])[0]
+
+
 def _json_in(text: str) -> Any:
     """The JSON value that the text is or ends with; else ``None``."""
     if len(text) > 100_000:

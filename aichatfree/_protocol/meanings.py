@@ -77,9 +77,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         "Change the messages; if they have text, name the site's kind with dialect= "
         "(AICHATFREE_DIALECT).",
     ),
-    "too long": Meaning(
-        BadRequestError, "The conversation is too long for the site: shorten it."
-    ),
+    "too long": Meaning(BadRequestError, "The conversation is too long for the site: shorten it."),
     "blocked": Meaning(
         BadRequestError, "The model's safety filter blocked it: word the prompt differently."
     ),

@@ -14,8 +14,8 @@ class Message(TypedDict):
     >>> print(client.generate(history))
     The Nile.
 
-    ``images`` are ``data:`` URLs, for dialects that take images. Instead, ``content`` may be a list of
-    OpenAI's content parts, ``{"type": "text", ...}`` and ``{"type": "image_url", ...}``.
+    ``images`` are ``data:`` URLs, for dialects that take images. Instead, ``content`` may be a list
+    of OpenAI's content parts, ``{"type": "text", ...}`` and ``{"type": "image_url", ...}``.
     """
 
     role: Literal["system", "user", "assistant"]
@@ -60,7 +60,7 @@ def _message_from(item: object, number: int) -> Message:
     content, images = item["content"], item.get("images") or []
     if isinstance(content, list):
         content, images = _read_parts(content, where)
-    return _message(item["role"], content, where, images)
+    return make_message(item["role"], content, where, images)
 
 
 def _read_parts(parts: list[object], where: str) -> tuple[str, list[object]]:
@@ -79,7 +79,18 @@ def _read_parts(parts: list[object], where: str) -> tuple[str, list[object]]:
     return "".join(texts), images
 
 
-def _message(role: Any, content: object, where: str, images: object = ()) -> Message:
+def make_message(role: Any, content: object, where: str, images: object = ()) -> Message:
+    """A checked message.
+
+    Args:
+        role: its role.
+        content: its text.
+        where: what the content is called in errors.
+        images: ``data:`` URLs.
+
+    Raises:
+        TypeError, ValueError: it cannot be sent.
+    """
     if role not in ROLES:
         raise ValueError(f"unknown role {role!r}: use one of {', '.join(map(repr, ROLES))}")
     if not isinstance(content, str):

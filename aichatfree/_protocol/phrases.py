@@ -123,10 +123,10 @@ def meaning_in_error(status: int, text: str, sentences: Mapping[str, str]) -> st
 
 
 def meaning_of_body(text: str, sentences: Mapping[str, str]) -> str | None:
-    """The meaning of a complete body with status 200 that refuses to answer; ``None`` for an answer.
+    """The meaning of a complete body with status 200 that is a refusal; ``None`` for an answer.
 
-    It begins with one of the site's own sentences; or it is short, its first sentence is a phrase of
-    the table, what follows is advice, and nothing in it explains or quotes the phrase.
+    It begins with one of the site's own sentences; or it is short, its first sentence is a phrase
+    of the table, what follows is advice, and nothing in it explains or quotes the phrase.
     """
     body = text.strip()
     for sentence, meaning in sentences.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -15,10 +15,11 @@ from ..errors import (
     OverloadedError,
     ProtocolError,
     RateLimitError,
+    StatedLimits,
     StreamInterruptedError,
 )
 from .error_bodies import ErrorBody, read_error_body
-from .limits import StatedLimits, stated_limits
+from .limits import stated_limits
 from .meanings import EMPTY_500, MEANINGS, SITES_WORDS, Meaning, meaning_of_status
 from .phrases import meaning_in_error, meaning_of_body, status_in
 from .sites import Site
@@ -165,7 +166,7 @@ def _error(
 ) -> APIStatusError | ProtocolError:
     advice = meaning.advice
     if limits.exhausted_until is not None and meaning.error is RateLimitError:
-        until = datetime.fromtimestamp(limits.exhausted_until, timezone.utc)
+        until = datetime.fromtimestamp(limits.exhausted_until, UTC)
         advice = (
             f"The site's quota for the day is used up until {until:%Y-%m-%d %H:%M} UTC: try again "
             "then, or use another site."
