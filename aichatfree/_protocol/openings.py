@@ -27,7 +27,8 @@ _MAY_BE_HTML: Final = re.compile(
 """A text that matches completely may yet become a web page."""
 
 _MAX_HTML: Final = 512
-_MAX_SPACE: Final = 8
+_MAX_SPACE: Final = 64
+_ERROR: Final = '{"error"'
 _MAX_ERROR: Final = 16 * 1024
 
 
@@ -138,5 +139,5 @@ class Opening:
 
 def _may_be_error(text: str) -> bool:
     """Whether it begins like a JSON object with an error in it."""
-    start = "".join(text.lstrip()[:40].split())[:8]
-    return len(text) <= _MAX_ERROR and ('{"error"'.startswith(start) or start == '{"error"')
+    start = "".join(text[:40].split())[: len(_ERROR)]
+    return bool(start) and len(text) <= _MAX_ERROR and _ERROR.startswith(start)

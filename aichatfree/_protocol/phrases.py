@@ -21,15 +21,16 @@ MAX_SEARCHED: Final = 20_000
 MAX_FIRST_SENTENCE: Final = 120
 MAX_NOTICE: Final = 200
 _SHORT_SENTENCE: Final = 8
+_ENOUGH: Final = 4  # bytes of an opening that hold a body back; fewer begin too many answers
 _FEW_WORDS: Final = 24
 
 _PLACEHOLDERS: Final = {
     "{words}": r"(?:[^\s.!?。！？]+\s+){0,7}?",
     "{few}": r"(?:\s+[^\s.!?。！？]+){0,6}?\s+",
-    "{any}": r"[^。！？!?\n\"“「『]{0,24}",
+    "{any}": r"(?:[^。！？!?\n\"“「『:：]|(?<=ip)[:：]){0,24}",
 }
 _SENTENCE_END: Final = r"(?=\s*(?:[.!。！,，;；:：(（\[\-—–~～…*_\]】」]|$|\n))"
-_SENTENCE: Final = re.compile(r"[^.!?。！？\n]*[.!?。！？\n]")
+_SENTENCE: Final = re.compile(r".*?(?:[!?。！？\n]|\.(?=\s|$))", re.DOTALL)
 _STATUS: Final = re.compile(r"(?<!\d)[45]\d\d(?!\d)")
 _SECONDS: Final = re.compile(r"\d\s*(?:s\b|sec|秒|с\b|сек|sek|seg)", re.IGNORECASE)
 
@@ -158,8 +159,13 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
         known = sentence.casefold()
         if known.startswith(body) or _begins_with(body.rstrip(), sentence):
             return True
+    if meaning_of_body(text, {}) is not None:
+        return True
     openings = _table().openings.get(body[:1], ())
-    begins = (opening.startswith(body) or body.startswith(opening) for opening in openings)
+    known = len(body.encode()) >= _ENOUGH
+    begins = (
+        body.startswith(opening) or (known and opening.startswith(body)) for opening in openings
+    )
     if not any(begins) or _table().explains.search(body):
         return False
     first = _SENTENCE.match(body)
@@ -193,9 +199,10 @@ def _begins_with(body: str, sentence: str) -> bool:
         return True
     if len(rest) > MAX_REFUSAL or _table().explains.search(rest):
         return False
-    # After a short sentence a word may continue an answer: "Quit" is not "Quit smoking".
-    joined = rest[0].isalnum() and rest[0].isascii()
-    return not joined and (length >= _SHORT_SENTENCE or not rest[0].isspace())
+    # A word may continue an answer: "Quit" is not "Quit smoking".
+    if rest[0].isspace():
+        return length >= _SHORT_SENTENCE and bool(_table().advice.search(rest))
+    return not (rest[0].isalnum() and rest[0].isascii())
 
 
 def _is_advice(rest: str) -> bool:

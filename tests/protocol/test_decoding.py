@@ -76,19 +76,33 @@ def may_be_phrase(body: bytes) -> bool:
     return near and any(phrase.encode().startswith(stripped) for phrase in PHRASES)
 
 
+def glued(body: bytes) -> bool:
+    """Whether the failure tail at the end of a body follows no space."""
+    return not body[: -len(TAIL)][-1:].isspace()
+
+
+def may_be_tail(body: bytes, length: int) -> bool:
+    """Whether so many bytes at the end of a body may be the beginning of the failure tail."""
+    end, before = body[-length:], body[:-length]
+    return body.endswith(TAIL[:length]) and len(end) == length and not before[-1:].isspace()
+
+
 # --- text -------------------------------------------------------------------------------------
 
 
 @settings(steady, max_examples=400)
 @given(split_bodies(), st.booleans())
 def test_any_split_of_any_body(chunks: list[bytes], framed: bool) -> None:
-    """Text and error depend only on the bytes of the body and, if framed, on its last chunk."""
+    """Text and error depend only on the bytes of the body and, if framed, on its last chunk.
+
+    The failure tail is one at the beginning, after a character that is not a space, or as a chunk.
+    """
     body = b"".join(chunks)
     last = ([b"", *filter(None, chunks)])[-1]
     text, failure = decode(chunks, framed=framed)
     if may_be_phrase(body) and body.strip().decode("utf-8", "replace") in PHRASES:
         assert (text, failure) == ("", RateLimitError)
-    elif last == TAIL if framed else body.endswith(TAIL):
+    elif body.endswith(TAIL) and (glued(body) or (framed and last == TAIL)):
         assert (text, failure) == (text_of(body[: -len(TAIL)])[0], StreamInterruptedError)
     else:
         complete_text, cut = text_of(body)
@@ -112,9 +126,9 @@ def test_text_comes_as_early_as_possible(chunks: list[bytes], framed: bool) -> N
         certain = body
         if framed:
             certain = before if chunk == TAIL else body
-        else:
+        if certain is body:
             lengths = range(len(TAIL), 0, -1)
-            held = next((n for n in lengths if body.endswith(TAIL[:n])), 0)
+            held = next((n for n in lengths if may_be_tail(body, n)), 0)
             certain = body[: len(body) - held]
         utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         assert returned == utf8.decode(certain)
@@ -222,31 +236,44 @@ def test_tail_after_a_cut_character(framed: bool) -> None:
 
 
 def test_tail_in_a_larger_chunk_is_text() -> None:
-    """In a framed body, the words of the failure tail inside a larger chunk are text."""
-    for chunk in [b"An " + TAIL, TAIL + b"\n", b" " + TAIL, TAIL + TAIL]:
-        assert decode([b"a", chunk], framed=True) == ("a" + chunk.decode(), None)
+    """After a space, or before one, the words of the failure tail in a larger chunk are text."""
+    for chunk in [b"An " + TAIL, TAIL + b"\n", b" " + TAIL]:
+        assert decode([b"So: ", chunk], framed=True) == ("So: " + chunk.decode(), None)
         assert decode([chunk], framed=True) == (chunk.decode(), None)
 
 
-def test_tail_over_two_chunks_is_text() -> None:
-    """In a framed body, the words of the failure tail split over two chunks are text."""
-    for first, second in list(halves(TAIL))[1:-1]:
-        assert decode([b"a", first, second], framed=True) == ("a" + TAIL.decode(), None)
+@both
+def test_tail_after_a_character_in_the_same_chunk(framed: bool) -> None:
+    """The failure tail after a character that is not a space is a failure, as proxies merge it."""
+    chunks = ["Привет, мир! 😀👩".encode() + TAIL]
+    assert decode(chunks, framed=framed) == ("Привет, мир! 😀👩", StreamInterruptedError)
 
 
-def test_tail_is_case_sensitive() -> None:
-    """Words that only resemble the failure tail are text."""
-    for chunk in [TAIL.lower(), TAIL + b".", TAIL[:-1]]:
-        assert decode([b"a", chunk], framed=True) == ("a" + chunk.decode(), None)
+@both
+def test_tail_in_any_case(framed: bool) -> None:
+    """The failure tail is one in capital letters too, and not with anything after it."""
+    for chunk in [TAIL.lower(), TAIL.upper(), TAIL.title()]:
+        assert decode([b"a", chunk], framed=framed) == ("a", StreamInterruptedError)
+    for chunk in [TAIL + b".", TAIL[:-1]]:
+        assert decode([b"a", chunk], framed=framed) == ("a" + chunk.decode(), None)
 
 
-@pytest.mark.parametrize("before", [b"", b"Once ", b"I", TAIL, "🙂".encode()[:1]], ids=repr)
-def test_unframed_tail_however_split(before: bytes) -> None:
-    """In an unframed body, the failure tail at the end is an error however it is split."""
+@both
+@pytest.mark.parametrize("before", [b"", b"Once", b"I", TAIL, "🙂".encode()[:1]], ids=repr)
+def test_tail_however_split(before: bytes, framed: bool) -> None:
+    """The failure tail after a character that is not a space is an error however it is split."""
     body = before + TAIL
     expected = (text_of(before)[0], StreamInterruptedError)
     for chunks in [[body], bytewise(body), *halves(body)]:
-        assert decode(chunks, framed=False) == expected
+        assert decode(chunks, framed=framed) == expected
+
+
+def test_unframed_tail_after_a_space_is_text() -> None:
+    """In an unframed body, the words of the failure tail after a space or a line end are text."""
+    for before in ["It said: ", "It said:\n"]:
+        body = before.encode() + TAIL
+        for chunks in [[body], bytewise(body), *halves(body)]:
+            assert decode(chunks, framed=False) == (body.decode(), None)
 
 
 def test_unframed_beginning_of_the_tail_is_text() -> None:
@@ -293,17 +320,13 @@ def test_quota_phrase_is_quoted() -> None:
     "body",
     [
         PHRASE[:4],
-        PHRASE + "。",
         PHRASE + " 你好",
         "注意: " + PHRASE,
-        PHRASE + PHRASE,
         PHRASE[:-1] + "了",
-        "\ufeff" + PHRASE,
         "Quit smoking",
         "Qu",
         "Q",
         " ",
-        " " * 40 + PHRASE,
     ],
 )
 def test_near_quota_phrase_is_text(body: str, framed: bool) -> None:
@@ -325,7 +348,7 @@ def test_text_is_returned_once_it_cannot_be_a_quota_phrase(framed: bool) -> None
 @both
 def test_quota_phrase_after_text_is_text(framed: bool) -> None:
     """A quota phrase that follows other text is text."""
-    assert decode([b"a", PHRASE.encode()], framed=framed) == ("a" + PHRASE, None)
+    assert decode([b"Text: ", PHRASE.encode()], framed=framed) == ("Text: " + PHRASE, None)
     # This phrase is also the beginning of the failure tail, which is held back as well.
     assert decode([b"a ", b"Inter"], framed=framed, phrases=["Inter"]) == ("a Inter", None)
 
@@ -341,9 +364,16 @@ def test_quota_phrase_before_the_tail_is_text(framed: bool) -> None:
 def test_no_quota_phrases(phrases: Sequence[str], framed: bool) -> None:
     """Without quota phrases, or with an empty one, nothing is held back as one."""
     decoder = ReplyDecoder(framed=framed, site=Site(quota_phrases=phrases))
-    assert decoder.feed(b" ") == " "
-    assert decode([PHRASE.encode()], framed=framed, phrases=phrases) == (PHRASE, None)
+    assert decoder.feed(b"Quit") == "Quit"
     assert decode([], framed=framed, phrases=phrases) == ("", EmptyReplyError)
+
+
+@both
+def test_refusals_can_be_ignored(framed: bool) -> None:
+    """A site that does not look for refusals takes every sentence for an answer."""
+    decoder = ReplyDecoder(framed=framed, site=Site(ignore=["refusals"]))
+    assert decoder.feed(PHRASE.encode()) + decoder.finish()[0] == PHRASE
+    assert decoder.finish()[1] is None
 
 
 @both
@@ -384,4 +414,4 @@ def test_memory_is_bounded(chunk: bytes, framed: bool) -> None:
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert held < 2_000
+    assert held < 4_000
