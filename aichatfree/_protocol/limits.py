@@ -46,7 +46,7 @@ _PERIODS: Final[Mapping[str, float]] = {
 }
 _PERIOD: Final = "|".join(sorted(_PERIODS, key=len, reverse=True))
 _TRY_AGAIN: Final = (
-    r"try(?:ing)? again|retry|retries|wait|resets?|available again|come back"
+    r"try(?:ing)? again|retry|retries|wait|resets?|available again|come back|another|next"
     r"|重试|重試|再试|再試|等待|稍候|повтор|попробуйте|подождите|versuch|warten|wieder"
     r"|intent|intént|esper|réessay|attend|tent|aguard|riprov"
 )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
-from typing import Any, Final
+from typing import Final
 
 MAX_REFUSAL: Final = 240
 """Characters of the longest body with status 200 that is read as a refusal."""
@@ -20,51 +20,60 @@ MAX_SEARCHED: Final = 20_000
 
 MAX_FIRST_SENTENCE: Final = 120
 MAX_NOTICE: Final = 200
+_MAX_CONTINUATION: Final = 160
 _SHORT_SENTENCE: Final = 8
+_FEW_WORDS: Final = 40
 _ENOUGH: Final = 4  # bytes of an opening that hold a body back; fewer begin too many answers
-_FEW_WORDS: Final = 24
 
-_PLACEHOLDERS: Final = {
-    "{words}": r"(?:[^\s.!?。！？]+\s+){0,7}?",
-    "{few}": r"(?:\s+[^\s.!?。！？]+){0,6}?\s+",
-    "{any}": r"(?:[^。！？!?\n\"“「『:：]|(?<=ip)[:：]){0,24}",
-}
-_SENTENCE_END: Final = r"(?=\s*(?:[.!。！,，;；:：(（\[\-—–~～…*_\]】」]|$|\n))"
-_SENTENCE: Final = re.compile(r".*?(?:[!?。！？\n]|\.(?=\s|$))", re.DOTALL)
+_SENTENCE: Final = re.compile(r".+?(?:[!?。！？\n]+|\.(?=\s|$)|$)", re.DOTALL)
 _STATUS: Final = re.compile(r"(?<!\d)[45]\d\d(?!\d)")
 _SECONDS: Final = re.compile(r"\d\s*(?:s\b|sec|秒|с\b|сек|sek|seg)", re.IGNORECASE)
+
+
+class _Pattern:
+    """Alternatives that are compiled when they are first searched for."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._patterns = patterns
+
+    @cached_property
+    def search(self) -> Callable[[str], re.Match[str] | None]:
+        return re.compile("|".join(self._patterns), re.IGNORECASE).search
 
 
 @dataclass(frozen=True)
 class _Phrase:
     meaning: str
-    place: str
-    patterns: tuple[str, ...]
+    pattern: _Pattern
     statuses: frozenset[int]
 
-    @cached_property
-    def in_body(self) -> re.Pattern[str]:
-        """Matches a first sentence that is the phrase; compiled when it is first needed."""
-        return _any_of([rf"(?:{'|'.join(self.patterns)}){_SENTENCE_END}"])
+    def is_in(self, text: str) -> bool:
+        return self.pattern.search(text) is not None
 
-    @cached_property
-    def in_error(self) -> re.Pattern[str]:
-        return _any_of(self.patterns)
+
+@dataclass(frozen=True)
+class _Signal:
+    meaning: str
+    topics: _Pattern
+    states: _Pattern
+    statuses: frozenset[int]
+
+    def is_in(self, text: str) -> bool:
+        return bool(self.topics.search(text) and self.states.search(text))
 
 
 @dataclass(frozen=True)
 class _Table:
-    """The table, compiled."""
+    """The table; the attributes are its keys."""
 
     phrases: tuple[_Phrase, ...]
-    lead_in: re.Pattern[str]
-    advice: re.Pattern[str]
-    explains: re.Pattern[str]
-    quotes: re.Pattern[str]
-    triggers: tuple[str, ...]
+    signals: tuple[_Signal, ...]
+    addressed: _Pattern
+    explains: _Pattern
+    quotes: _Pattern
     openings: Mapping[str, list[str]]  # by their first letter
-    sources: re.Pattern[str]
-    failures: re.Pattern[str]
+    sources: _Pattern
+    failures: _Pattern
 
 
 @cache
@@ -74,31 +83,26 @@ def _table() -> _Table:
     data = tomllib.loads(text)
     body, ending = data["body"], data["ending"]
     return _Table(
-        phrases=tuple(map(_phrase, data["phrase"])),
-        lead_in=_any_of([rf"[^\w]*(?:(?:{'|'.join(body['lead_in'])})[\s\W]+){{0,3}}"]),
-        advice=_any_of(body["advice"]),
-        explains=_any_of(body["explains"]),
-        quotes=re.compile(body["quotes"]),
-        triggers=tuple(body["triggers"]),
+        phrases=tuple(
+            _Phrase(e["meaning"], _Pattern(e["patterns"]), frozenset(e.get("statuses", ())))
+            for e in data["phrase"]
+        ),
+        signals=tuple(
+            _Signal(
+                e["meaning"], _Pattern(e["topics"]), _Pattern(e["states"]), frozenset(e["statuses"])
+            )
+            for e in data["signal"]
+        ),
+        addressed=_Pattern(body["addressed"]),
+        explains=_Pattern(body["explains"]),
+        quotes=_Pattern([body["quotes"]]),
         openings={
             letter: list(group)
             for letter, group in groupby(sorted(body["openings"]), key=itemgetter(0))
         },
-        sources=_any_of(ending["sources"]),
-        failures=_any_of(ending["failures"]),
+        sources=_Pattern(ending["sources"]),
+        failures=_Pattern(ending["failures"]),
     )
-
-
-def _phrase(entry: Mapping[str, Any]) -> _Phrase:
-    patterns = entry["patterns"]
-    for name, meaning in _PLACEHOLDERS.items():
-        patterns = [pattern.replace(name, meaning) for pattern in patterns]
-    statuses = frozenset(entry.get("statuses", ()))
-    return _Phrase(entry["meaning"], entry["place"], tuple(patterns), statuses)
-
-
-def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
-    return re.compile("|".join(patterns), re.IGNORECASE)
 
 
 def meaning_in_error(status: int, text: str, sentences: Mapping[str, str]) -> str | None:
@@ -109,45 +113,46 @@ def meaning_in_error(status: int, text: str, sentences: Mapping[str, str]) -> st
         text: all that it says.
         sentences: the site's own sentences and their meanings.
     """
+    text = text[:MAX_SEARCHED]
     folded = text.casefold()
-    for sentence, meaning in sentences.items():
+    for sentence, name in sentences.items():
         if sentence and sentence.casefold() in folded:
-            return meaning
-    for phrase in _table().phrases:
-        if (
-            phrase.place != "body"
-            and (status in phrase.statuses or not phrase.statuses)
-            and phrase.in_error.search(text[:MAX_SEARCHED])
-        ):
+            return name
+    table = _table()
+    for phrase in table.phrases:
+        if (status in phrase.statuses or not phrase.statuses) and phrase.is_in(text):
             return phrase.meaning
+    for signal in table.signals:
+        if status in signal.statuses and any(map(signal.is_in, _first_sentences(text))):
+            return signal.meaning
     return None
 
 
 def meaning_of_body(text: str, sentences: Mapping[str, str]) -> str | None:
     """The meaning of a complete body with status 200 that is a refusal; ``None`` for an answer.
 
-    It begins with one of the site's own sentences; or it is short, its first sentence is a phrase
-    of the table, what follows is advice, and nothing in it explains or quotes the phrase.
+    It begins with one of the site's own sentences; or it is short, one of its first sentences has
+    the topic and the state of a signal, it says something to the reader, and nothing in it explains
+    or quotes.
     """
     body = text.strip()
     for sentence, meaning in sentences.items():
         if sentence and _begins_with(body, sentence):
             return meaning
-    table = _table()
     if not body or len(body) > MAX_REFUSAL:
         return None
-    folded = body.casefold()
-    if not any(trigger in folded for trigger in table.triggers):
-        return None
-    if table.explains.search(body) or table.quotes.search(body):
-        return None
-    lead = table.lead_in.match(body)
-    for begin in dict.fromkeys((lead.end() if lead else 0, 0)):
-        for phrase in table.phrases:
-            found = phrase.in_body.match(body, begin) if phrase.place != "error" else None
-            if found and _is_advice(body[found.end() :]):
-                return phrase.meaning
+    table = _table()
+    first = _first_sentences(body)
+    for signal in table.signals:
+        if any(map(signal.is_in, first)):
+            addressed = len(body) <= _FEW_WORDS or table.addressed.search(body)
+            talks_about_it = table.explains.search(body) or table.quotes.search(body)
+            return signal.meaning if addressed and not talks_about_it else None
     return None
+
+
+def _first_sentences(text: str) -> list[str]:
+    return [found[0] for found in islice(_SENTENCE.finditer(text), 2)]
 
 
 def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
@@ -168,10 +173,10 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
     )
     if not any(begins) or _table().explains.search(body):
         return False
-    first = _SENTENCE.match(body)
-    if first is None or first.end() == len(body):
+    sentences_so_far = _first_sentences(body)
+    if len(sentences_so_far) < 2:
         return len(body) <= MAX_FIRST_SENTENCE
-    return meaning_of_body(first[0], {}) is not None
+    return any(signal.is_in(said) for signal in _table().signals for said in sentences_so_far)
 
 
 def is_notice(content: str, rest: str) -> bool:
@@ -201,10 +206,5 @@ def _begins_with(body: str, sentence: str) -> bool:
         return False
     # A word may continue an answer: "Quit" is not "Quit smoking".
     if rest[0].isspace():
-        return length >= _SHORT_SENTENCE and bool(_table().advice.search(rest))
+        return length >= _SHORT_SENTENCE and bool(_table().addressed.search(rest))
     return not (rest[0].isalnum() and rest[0].isascii())
-
-
-def _is_advice(rest: str) -> bool:
-    words = rest.strip(" \t\r\n.!。！,，;；:：)）(（~～…*_-")
-    return len(words) <= _FEW_WORDS or bool(_table().advice.search(words))
