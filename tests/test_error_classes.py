@@ -80,7 +80,7 @@ def closed_port() -> str:
 
 UNREACHABLE: dict[str, tuple[Callable[[], str], str]] = {
     "a dead port": (closed_port, "refused"),
-    "no such host": (lambda: "http://no-such-host.invalid", "no host"),
+    "no such host": (lambda: "http://no-such-host.invalid", "does not exist"),
 }
 
 
