@@ -198,11 +198,11 @@ def test_an_invalid_certificate_is_not_retried_even_after_pickling() -> None:
     """An invalid certificate is an error that is fatal and not retryable, in any process."""
     import ssl
 
-    from aichatfree._wire.connection_errors import error_before_reply
+    from aichatfree._wire.connection_errors import error_before_response
 
     cause = ssl.SSLCertVerificationError("wrong host")
     cause.verify_message = "wrong host"
-    error = error_before_reply(cause, host="chat.example", timeout=Timeout())
+    error = error_before_response(cause, host="chat.example", timeout=Timeout())
     for each in (error, pickle.loads(pickle.dumps(error))):
         assert (each.retryable, each.fatal) == (False, True)
 

@@ -113,8 +113,8 @@ def open_socket(opener: Any, exchange: Exchange) -> Any:
         exchange.hold_connecting(None)
         if isinstance(error, TimeoutError):
             raise ConnectTimeoutError(raw, f"no connection to {raw.host}") from error
-        if raw.proxy is not None and not isinstance(error, (ssl.SSLError, ConnectTimeoutError)):
-            if isinstance(error, (OSError, NewConnectionError)):
-                raise ProxyError("no connection to the proxy", error) from error
+        refused = isinstance(error, (OSError, NewConnectionError))
+        if raw.proxy is not None and refused and not isinstance(error, ssl.SSLError):
+            raise ProxyError("no connection to the proxy", error) from error
         raise
     return raw.sock

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import threading
 import time
@@ -67,7 +66,7 @@ class Connection:
         sock.settimeout(0)
         if isinstance(sock, ssl.SSLSocket):
             # A body that ends with its connection is incomplete unless the site says that it ends.
-            sock.suppress_ragged_eofs = False
+            sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]
         self.fd: int = sock.fileno()
         self.events = 0
         self.state = ConnectionState.WRITING

@@ -42,7 +42,7 @@ def error_before_response(error: Exception, *, host: str, timeout: Timeout) -> A
                 "The proxy could not be reached or refused: check proxies= and the variables "
                 "HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
             )
-        if isinstance(cause, (u3.ConnectTimeoutError, requests.ConnectTimeout)):
+        if _is_connect_timeout(cause):
             return APITimeoutError(
                 f"{host} could not be reached within {timeout.connect} s: check the network, or "
                 "allow more with timeout=Timeout(connect=...)."
@@ -57,8 +57,14 @@ def error_before_response(error: Exception, *, host: str, timeout: Timeout) -> A
     if any(isinstance(cause, (u3.ReadTimeoutError, TimeoutError)) for cause in causes):
         return silence_error(host, timeout)
     return APIConnectionError(
-        f"The connection to {host} broke before a response came ({reason(causes)}). Try again."
+        f"The connection to {host} broke before an answer came ({reason(causes)}). Try again."
     )
+
+
+def _is_connect_timeout(error: BaseException) -> bool:
+    if isinstance(error, u3.NewConnectionError):  # which urllib3 derives from the one for timeouts
+        return False
+    return isinstance(error, (u3.ConnectTimeoutError, requests.ConnectTimeout))
 
 
 def _tls_error(error: ssl.SSLError, host: str) -> APIConnectionError:

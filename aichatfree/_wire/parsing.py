@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
+import contextlib
 from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
 import httptools
+from urllib3.exceptions import ProtocolError
 
 _MAX_OVERHEAD: Final = 128 * 1024
 """Bytes without any of the body: a head, interim responses, extensions of a chunk, trailers."""
@@ -15,15 +16,15 @@ _MAX_OVERHEAD: Final = 128 * 1024
 _MAX_HEADERS: Final = 100
 
 
-class MalformedResponseError(http.client.HTTPException):
+class MalformedResponseError(ProtocolError):
     """The response breaks the rules of HTTP/1.1."""
 
 
-class IncompleteResponseError(http.client.HTTPException):
+class IncompleteResponseError(ProtocolError):
     """The connection ended before the response did."""
 
 
-class BodyTooLongError(http.client.HTTPException):
+class BodyTooLongError(ProtocolError):
     """The body is longer than the caller allows."""
 
 
@@ -135,10 +136,8 @@ class ResponseParser:
         # Some sites leave out the empty line after the last chunk and close the connection.
         parser = self._parser
         if parser is not None and not self._parts:
-            try:
+            with contextlib.suppress(httptools.HttpParserError):
                 parser.feed_data(b"\r\n")
-            except httptools.HttpParserError:
-                pass
         if not self.complete:
             raise IncompleteResponseError("its body is incomplete")
 

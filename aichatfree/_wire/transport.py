@@ -13,7 +13,7 @@ from typing import Any
 import requests
 
 from .._cancellation import CancelTokens
-from .._deadlines import Call, Timeout
+from .._deadlines import Call
 from .._forks import renew_after_fork
 from .._version import __version__
 from ..errors import AIChatFreeError
@@ -155,7 +155,7 @@ class Transport:
             raise
         return exchange
 
-    def _send(self, request: Request, exchange: Exchange, call: Call) -> requests.Response:
+    def _send(self, request: Any, exchange: Exchange, call: Call) -> requests.Response:
         assert self._session is not None
         request.exchange = exchange
         left = call.deadline - time.monotonic()
@@ -169,20 +169,16 @@ class Transport:
             return self._session.get_adapter(self._base_url).send(
                 request, timeout=timeout, **self._settings
             )
-        return self._session.send(
-            request, timeout=timeout, allow_redirects=False, **self._settings
-        )
+        return self._session.send(request, timeout=timeout, allow_redirects=False, **self._settings)
 
-    def _prepare(self, path: str, body: bytes) -> Request:
+    def _prepare(self, path: str, body: bytes) -> requests.PreparedRequest:
         assert self._session is not None
         url = self._base_url + path
         if not self._own_session:
             # Its headers, cookies and authentication may differ each time.
-            request = self._session.prepare_request(
+            return self._session.prepare_request(
                 requests.Request("POST", url, headers=self._headers, data=body)
             )
-            request.__class__ = Request
-            return request
         prepared = self._prepared.get(path)
         if prepared is None:
             prepared = Request()
