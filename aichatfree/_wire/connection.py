@@ -42,7 +42,7 @@ class Owner(Protocol):
     def on_idle_event(self, connection: Connection) -> None:
         """Something arrived, or the site closed the connection, while there was no response."""
 
-    def abandon(self, connection: Connection) -> None:
+    def abandon(self, connection: Connection, *, written: bool) -> None:
         """The exchange does not need the connection any longer."""
 
 
@@ -151,9 +151,13 @@ class Connection:
             pass
         return False
 
-    def abandon(self) -> None:
-        """Its exchange does not need it any longer; under the multiplexer's lock."""
-        self._pool.abandon(self)
+    def abandon(self, *, written: bool) -> None:
+        """Its exchange does not need it any longer.
+
+        Args:
+            written: whether its thread certainly does not write to it any more.
+        """
+        self._pool.abandon(self, written=written)
 
     def shut(self) -> None:
         """Close the socket; the multiplexer calls this."""

@@ -212,7 +212,7 @@ class Exchange:
                 with contextlib.suppress(OSError):
                     self._connecting.shutdown(socket.SHUT_RDWR)
         self._multiplexer.interrupt(self)
-        self._abandon_connection()
+        self._abandon_connection(written=False)
 
     # The rest is called by the thread that sends it.
 
@@ -372,12 +372,12 @@ class Exchange:
             return
         if isinstance(error, APIError):
             self._outcome = type(error).__name__
+        self._abandon_connection(written=True)
         self._call.cancel_token.interrupts(None)
         self.hold_connecting(None)
         foreign, self._foreign = self._foreign, None
         if foreign is not None:
             foreign.close()
-        self._abandon_connection()
         self._become(ExchangeState.CLOSED)
         log.info(
             "%s %s, %d bytes in %d chunks, %.3f s, attempt %d, %s",
@@ -401,10 +401,10 @@ class Exchange:
         self._outcome = type(meaning).__name__
         return meaning
 
-    def _abandon_connection(self) -> None:
+    def _abandon_connection(self, *, written: bool) -> None:
         with self._multiplexer.lock:
             if self.connection is not None:
-                self.connection.abandon()
+                self.connection.abandon(written=written)
 
     def _reason_to_end(self) -> APIError:
         if self._interrupted:

@@ -34,6 +34,7 @@ class Pool:
         self._opener = opener
         self._multiplexer = multiplexer
         self._max_idle = max_idle
+        self._connections: set[Connection] = set()
         self._idle: dict[Connection, None] = {}  # the one used last at the end
         self._heads: dict[str, bytes] = {}
         self._closed = False
@@ -53,11 +54,14 @@ class Pool:
         exchange.wait_for_head()
 
     def close(self) -> None:
-        """Close the idle connections now and the others when their responses have ended."""
+        """Cancel the exchanges and close the connections."""
         with self._multiplexer.lock:
             self._closed = True
-            for connection in list(self._idle):
-                self._discard(connection)
+            for connection in list(self._connections):
+                if connection.exchange is not None:
+                    connection.exchange.interrupt()
+                elif connection.state is ConnectionState.IDLE:
+                    self._discard(connection)
 
     def on_response_end(self, connection: Connection) -> None:
         """Keep the connection or close it; the multiplexer's leader calls this."""
@@ -84,12 +88,13 @@ class Pool:
             else:
                 self._discard(connection)
 
-    def abandon(self, connection: Connection) -> None:
+    def abandon(self, connection: Connection, *, written: bool) -> None:
         """Close a connection whose exchange does not need it any longer."""
         with self._multiplexer.lock:
             exchange, connection.exchange = connection.exchange, None
-            if exchange is not None and connection.state is not ConnectionState.WRITING:
-                exchange.connection = None
+            if written or connection.state is not ConnectionState.WRITING:
+                if exchange is not None:
+                    exchange.connection = None
                 self._discard(connection)
 
     def _take(self, exchange: Exchange) -> Connection | None:
@@ -115,6 +120,7 @@ class Pool:
             connection = Connection(sock, self, self._multiplexer)
             with self._multiplexer.lock:
                 self._multiplexer.add(connection)
+                self._connections.add(connection)
                 connection.exchange, exchange.connection = exchange, connection
         except BaseException:
             sock.close()
@@ -156,6 +162,7 @@ class Pool:
     def _discard(self, connection: Connection) -> None:
         connection.state = ConnectionState.CLOSED
         self._idle.pop(connection, None)
+        self._connections.discard(connection)
         self._multiplexer.close_channel(connection)
 
     def _head(self, method: str, url: str, headers: Mapping[str, str]) -> bytes:
