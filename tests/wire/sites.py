@@ -21,10 +21,10 @@ HELLO = HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nHello\r\n0\r\n\r\n"
 def server(handle: Handler, context: ssl.SSLContext | None = None) -> Iterator[int]:
     """A port whose connections are each handled in a thread; through TLS if there is a context."""
     threads: list[threading.Thread] = []
-    connections: list[socket.socket] = []
+    spares: list[socket.socket] = []
 
-    def run(connection: socket.socket) -> None:
-        with suppress(OSError), connection:
+    def run(connection: socket.socket, spare: socket.socket) -> None:
+        with spare, suppress(OSError), connection:
             if context is None:
                 handle(connection)
             else:
@@ -35,8 +35,8 @@ def server(handle: Handler, context: ssl.SSLContext | None = None) -> Iterator[i
         with suppress(OSError):
             while True:
                 connection = listener.accept()[0]
-                connections.append(connection.dup())  # TLS takes the first one over
-                threads.append(threading.Thread(target=run, args=(connection,)))
+                spares.append(connection.dup())  # TLS takes the first one over
+                threads.append(threading.Thread(target=run, args=(connection, spares[-1])))
                 threads[-1].start()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -47,9 +47,9 @@ def server(handle: Handler, context: ssl.SSLContext | None = None) -> Iterator[i
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             acceptor.join()
-            for connection in connections:
-                with suppress(OSError), connection:
-                    connection.shutdown(socket.SHUT_RDWR)
+            for spare in spares:
+                with suppress(OSError):
+                    spare.shutdown(socket.SHUT_RDWR)
             for thread in threads:
                 thread.join()
 
