@@ -1,56 +1,90 @@
-"""The turns of a client's requests: one pacer for all, and what the site said to them."""
+"""Makes the threads of a client wait until the site's rate limit lets their requests be sent."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
-from typing import Any
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
+from ._adaptive_rate import AdaptiveRate
+from ._arguments import check_number
 from ._cancellation import cancelled_error
 from ._deadlines import Call
 from ._forks import renew_after_fork
-from ._pacing import Cancelled, DeadlineExceeded, Pacer
 from .errors import APIError, RateLimitError
 
-LEAST_PER_MINUTE = 0.001
-MOST_PER_MINUTE = 1_000_000_000
-MOST_AHEAD = 1000
-"""Milliseconds that a signature's time may be ahead of the clock."""
+_MIN_REQUESTS_PER_MINUTE: Final = 0.001
+_MAX_REQUESTS_PER_MINUTE: Final = 1_000_000_000
+_POLL_INTERVAL: Final = 0.025
+"""Seconds between two checks whether a waiting call was cancelled or has run out of time."""
+
+
+class _Waiter(NamedTuple):
+    call: Call
+    awake: threading.Event  # set when the thread has something to check
 
 
 class RateLimiter:
-    """Lets each attempt wait for its turn, and learns from those that the site turns away.
+    """Decides when each request of a client is sent, and learns from those that are rejected.
+
+    Guarantees: requests are sent in the order in which their threads arrived. No thread waits
+    before the first rejection, unless a limit is configured. A call that is cancelled, or cannot
+    be sent before its deadline, stops waiting within ``_POLL_INTERVAL`` or two, and the next one
+    takes its slot.
+
+    Only the first thread in the queue watches the clock, because hundreds of threads that all woke
+    up for each slot would take the processor from those that read answers. It also wakes those
+    behind it whose wait is pointless. The race avoided is a lost wake-up: (1) the first thread
+    leaves the queue, (2) the second checks its position, still second, and (3) goes to sleep for
+    good. Therefore the second clears its event before it checks, under the lock, and the first
+    sets that event under the lock, after it has left the queue.
 
     Args:
         max_requests_per_minute: the site's limit, or ``None`` to learn it.
+        clock: returns seconds; the clock of the calls' deadlines.
+        wait: sleeps for so many seconds, or until the event is set.
 
     Raises:
-        TypeError, ValueError: it is not a positive number.
+        TypeError: the limit is not a number.
+        ValueError: it is out of range.
     """
 
-    def __init__(self, max_requests_per_minute: float | None) -> None:
-        if max_requests_per_minute is not None and (
-            isinstance(max_requests_per_minute, bool)
-            or not isinstance(max_requests_per_minute, (int, float))
-        ):
-            raise TypeError("max_requests_per_minute must be a number")
-        if max_requests_per_minute is not None and not (
-            LEAST_PER_MINUTE <= max_requests_per_minute <= MOST_PER_MINUTE
-        ):
-            raise ValueError(
-                f"max_requests_per_minute must be from {LEAST_PER_MINUTE} to {MOST_PER_MINUTE}"
+    def __init__(
+        self,
+        max_requests_per_minute: float | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[threading.Event, float], object] = threading.Event.wait,
+    ) -> None:
+        if max_requests_per_minute is not None:
+            check_number(
+                "max_requests_per_minute",
+                max_requests_per_minute,
+                min=_MIN_REQUESTS_PER_MINUTE,
+                max=_MAX_REQUESTS_PER_MINUTE,
             )
-        self.max_requests_per_minute = max_requests_per_minute
-        self._last_words = ""
-        self._retry_after: float | None = None
-        self._last_signed = 0
+        self.max_requests_per_minute: float | None = max_requests_per_minute
+        self._clock = clock
+        self._wait = wait
         self.after_fork()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
+        # Guards the attributes below. Never sleep or call code of others while holding it.
         self._lock = threading.Lock()
-        self._pacer = Pacer(self.max_requests_per_minute)
+        self._adaptive_rate = self._new_adaptive_rate(sent=0)
+        self._queue: deque[_Waiter] = deque()
+        self._last_poll = -math.inf
+        self._total_wait = 0.0
+        self._last_message = ""
+        self._retry_after: float | None = None  # seconds, as the last rejection stated it
+
+    def _new_adaptive_rate(self, sent: int) -> AdaptiveRate:
+        per_minute = self.max_requests_per_minute
+        return AdaptiveRate(math.inf if per_minute is None else per_minute / 60, sent=sent)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"max_requests_per_minute": self.max_requests_per_minute}
@@ -58,69 +92,121 @@ class RateLimiter:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
-    def begin_run(self) -> None:
-        """A new batch begins: a quota that was used up before may be there again."""
-        if self._pacer.exhausted is not None:
-            self.after_fork()
-
     @property
     def total_wait(self) -> float:
-        """Seconds that requests have waited for their turn, all threads together."""
-        return self._pacer.waited
+        """Seconds that requests have waited, all threads together."""
+        return self._total_wait
 
     @property
     def waiting(self) -> int:
         """How many requests are waiting now."""
-        return self._pacer.waiting
+        return len(self._queue)
 
     @property
     def exhausted(self) -> str | None:
-        """Why it is pointless to go on for now, with the site's own words; or ``None``."""
-        reason = self._pacer.exhausted
-        return None if reason is None else f"{reason}. The last answer was: {self._last_words}"
+        """Why further requests are pointless for now, with the site's last message; or ``None``."""
+        reason = self._adaptive_rate.exhausted
+        if reason is None:
+            return None
+        return f"{reason}. The site's last message was: {self._last_message}"
+
+    def begin_run(self) -> None:
+        """Forget a used-up quota: when a new batch begins, it may have been renewed."""
+        with self._lock:
+            if self._adaptive_rate.exhausted is not None:
+                self._adaptive_rate = self._new_adaptive_rate(self._adaptive_rate.sent)
 
     def acquire(self, call: Call) -> int:
-        """Wait until the call's next attempt may leave; sign and send it at once.
+        """Wait until the next attempt of a call may be sent; send it at once.
+
+        Returns:
+            The number of the request, for :meth:`record_rejection`.
 
         Raises:
             StreamInterruptedError: the call was cancelled.
-            APITimeoutError: its time is up.
-            RateLimitError: its time will be up before its turn comes; nothing was sent.
+            APITimeoutError: its deadline has passed.
+            RateLimitError: its deadline is before the slot of its request.
         """
-        latest = min(call.deadline, call.last_attempt_before)
-        deadline = None if latest == math.inf else latest
-        try:
-            turn = self._pacer.acquire(cancelled=call.cancel_token.stopping, deadline=deadline)
-        except Cancelled:
-            raise cancelled_error() from None
-        except DeadlineExceeded:
-            raise self._no_turn_in_time(call) from None
+        number = None
+        with self._lock:
+            arrived = self._clock()
+            self._check(call, len(self._queue), arrived)
+            if not self._queue and self._adaptive_rate.slot <= arrived:
+                number = self._adaptive_rate.record_sent(arrived, delayed=False)
+        if number is None:
+            number = self._acquire_in_queue(call, arrived)
         call.begin_attempt()
-        return turn
+        return number
 
-    def time_to_sign(self) -> float:
-        """The time, but not the same millisecond twice, as long as that is nearly true.
+    def record_rejection(self, number: int, error: APIError) -> None:
+        """Learn that the site rejected a request because there are too many.
 
-        Equal questions of two threads would have equal signatures, and look like a replay.
+        Report each rejection once. Other failures, such as a lost connection, are not reported.
+
+        Args:
+            number: what :meth:`acquire` returned for the request.
+            error: how the site answered it.
         """
         with self._lock:
-            now = time.time_ns() // 1_000_000
-            # A clock that was set back, or more than 1,000 requests a second, must not lead astray.
-            self._last_signed = max(now, min(self._last_signed + 1, now + MOST_AHEAD))
-            return (self._last_signed + 0.5) / 1000
+            self._last_message, self._retry_after = error.message, error.retry_after
+            self._adaptive_rate.record_rejection(number, self._clock(), error.retry_after)
 
-    def _no_turn_in_time(self, call: Call) -> APIError:
-        if time.monotonic() >= call.deadline:
-            return call.deadline_error()
-        said = f" It said: {self._last_words}" if self._last_words else ""
+    def _acquire_in_queue(self, call: Call, arrived: float) -> int:
+        waiter = _Waiter(call, threading.Event())
+        try:
+            with self._lock:
+                self._queue.append(waiter)
+            return self._wait_for_slot(waiter)
+        finally:
+            with self._lock:
+                self._total_wait += self._clock() - arrived
+                if waiter in self._queue:  # not if Ctrl-C was pressed before it was added
+                    self._queue.remove(waiter)
+                if self._queue:
+                    self._queue[0].awake.set()
+
+    def _wait_for_slot(self, waiter: _Waiter) -> int:
+        while True:
+            with self._lock:
+                now = self._clock()
+                waiter.awake.clear()
+                ahead = self._queue.index(waiter)
+                self._check(waiter.call, ahead, now)
+                seconds = self._adaptive_rate.slot - now
+                if not ahead and seconds <= 0:
+                    return self._adaptive_rate.record_sent(now, delayed=True)
+                if not ahead:
+                    self._wake_refused(now)
+            if ahead:
+                waiter.awake.wait()
+            else:
+                self._wait(waiter.call.cancel_token.stopping, min(seconds, _POLL_INTERVAL))
+
+    def _check(self, call: Call, ahead: int, now: float) -> None:
+        """Raise if the call should not wait (any longer) behind `ahead` others."""
+        if self._is_refused(call, ahead, now):
+            if call.cancel_token.stopping.is_set():
+                raise cancelled_error()
+            raise call.deadline_error() if now >= call.deadline else self._too_late_error()
+
+    def _is_refused(self, call: Call, ahead: int, now: float) -> bool:
+        latest = min(call.deadline, call.last_attempt_before)
+        too_late = max(now, self._adaptive_rate.earliest(ahead)) > latest
+        return too_late or call.cancel_token.stopping.is_set()
+
+    def _wake_refused(self, now: float) -> None:
+        if now - self._last_poll >= _POLL_INTERVAL:
+            self._last_poll = now
+            for ahead, waiter in enumerate(self._queue):
+                if self._is_refused(waiter.call, ahead, now):
+                    waiter.awake.set()
+
+    def _too_late_error(self) -> RateLimitError:
+        message = f" Its last message was: {self._last_message}" if self._last_message else ""
         return RateLimitError(
-            "The site's limit lets this request leave only after the call's time is up, so it was "
-            f"not sent.{said} Try again later, or allow more time.",
+            "The site's rate limit allows this request only after its deadline, so it was not "
+            f"sent.{message} Try again later, or allow more time with timeout=Timeout(total=...) "
+            "or retry=RetryPolicy(max_elapsed=...).",
             retry_after=self._retry_after,
             retryable=False,
         )
-
-    def record_rejection(self, number: int, error: APIError) -> None:
-        """The attempt that had this turn was rejected."""
-        self._last_words, self._retry_after = error.message, error.retry_after
-        self._pacer.rejected(number, error.retry_after)

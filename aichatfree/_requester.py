@@ -20,6 +20,7 @@ from ._protocol.signing import request_body
 from ._protocol.sites import Site
 from ._rate_limiter import RateLimiter
 from ._settings import ConnectionOptions, Settings
+from ._signing_clock import SigningClock
 from ._wire.transport import Exchange, Transport
 from .errors import APIError
 from .retry import UNSET, MakeRetrying, RetryOption, RetryPolicy, check_retry, run_attempts
@@ -39,6 +40,7 @@ class Requester:
     def __init__(self, settings: Settings, connection: ConnectionOptions) -> None:
         self.settings = settings
         self.rate_limiter: RateLimiter = RateLimiter(connection.max_requests_per_minute)
+        self._signing_clock = SigningClock()
         self._connection = connection
         self._transport = Transport(
             settings.site.base_url,
@@ -170,7 +172,7 @@ class Requester:
             body = request_body(
                 settings.site,
                 messages,
-                now=self.rate_limiter.time_to_sign(),
+                now=self._signing_clock.now(),
                 password=settings.password,
                 model=settings.model,
                 temperature=temperature,

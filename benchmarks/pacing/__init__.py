@@ -1,1 +1,1 @@
-"""How much of a rate limit the pacer uses, and what that costs in rejections."""
+"""How much of a rate limit the rate limiter uses, and what that costs in rejections."""

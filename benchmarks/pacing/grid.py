@@ -18,7 +18,7 @@ from benchmarks.pacing.servers import (
     SlidingWindow,
     TokenBucket,
 )
-from benchmarks.pacing.simulation import REPLY, Backoff, Client, Header, Limit, Paced, simulate
+from benchmarks.pacing.simulation import REPLY, Adaptive, Backoff, Client, Header, Limit, simulate
 
 SECONDS = 600.0
 CHANGE_AT = 300.0
@@ -37,28 +37,28 @@ class Kind:
 
     title: str
     target: str
-    least_used: float = 0.0
-    most_rejected: float = math.inf  # for each accepted request
-    most_rejections: float = math.inf
-    told: bool = False  # `least_used` is a share of what a pacer that is told the limit uses
+    min_used: float = 0.0
+    max_rejected: float = math.inf  # for each accepted request
+    max_rejections: float = math.inf
+    configured: bool = False  # `min_used` is a share of what a configured limit would use
 
 
 FAST = Kind(
     "bucket, GCRA, nginx; burst >= 3 s; from 5/s", "used >= .95, rejected <= 2 %", 0.95, 0.02
 )
-SMALL = Kind("the same, burst 1 s", "used >= 90 % of a pacer told the limit", 0.9, told=True)
+SMALL = Kind("the same, burst 1 s", "used >= 90 % of a configured limit", 0.9, configured=True)
 SECOND = Kind("one-second windows", "used >= .93, rejected <= 3 %", 0.93, 0.03)
 MINUTE = Kind("one-minute windows from 5/s", "used >= .92, rejected <= 5.5 %", 0.92, 0.055)
 SLIDING = Kind("sliding minutes from 5/s", "used >= .92, rejected <= 5.5 %", 0.92, 0.055)
-SLOW = Kind("up to 1/s", "used >= .92, <= 40 rejections", 0.92, most_rejections=40)
+SLOW = Kind("up to 1/s", "used >= .92, <= 40 rejections", 0.92, max_rejections=40)
 SLOW_SLIDING = Kind(
     "sliding minutes up to 1/s", "used >= .92, <= 40 rejections", 0.92, math.inf, 40
 )
 HALVED = Kind("limit halved", "found again within 60 s")
 DOUBLED = Kind("limit doubled", "found again within 60 s")
-QUOTA = Kind("quota gone for good", "<= 30 more requests, user told", most_rejections=30)
+QUOTA = Kind("quota gone for good", "<= 30 more requests, user told", max_rejections=30)
 SHARED = Kind("two clients on one limit", "each used >= .35", 0.35)
-FREE = Kind("no limit: 200 prompts, 32 threads", "used >= .90 of no pacer's speed", 0.9)
+FREE = Kind("no limit: 200 prompts, 32 threads", "used >= .90 of no rate limiter's speed", 0.9)
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,10 @@ class Result:
 
 @cache
 def run(cell: Cell, policy: str, header: str, hold_threads: bool) -> Result:
-    """Simulate a cell with the policy "paced", "told" (the limit) or "backoff" (tenacity)."""
-    policies: dict[str, Callable[[], Paced | Backoff]] = {
-        "paced": Paced,
-        "told": lambda: Paced(cell.rate),
+    """Simulate a cell with a policy: "adaptive", "configured" (limit) or "backoff" (tenacity)."""
+    policies: dict[str, Callable[[], Adaptive | Backoff]] = {
+        "adaptive": Adaptive,
+        "configured": lambda: Adaptive(cell.rate),
         "backoff": Backoff,
     }
     server = cell.limit()
@@ -160,15 +160,15 @@ def found(cell: Cell, client: Client) -> float:
 def misses(cell: Cell, result: Result, hold_threads: bool) -> list[str]:
     """By how much a result is short of its target; empty when it is not."""
     kind, short = cell.kind, []
-    least = kind.least_used
-    if kind.told:
-        least *= run(cell, "told", "none", hold_threads).used
-    if result.used < least:
-        short.append(f"used -{least - result.used:.3f}")
-    if result.rejected > kind.most_rejected:
-        short.append(f"rejected +{result.rejected - kind.most_rejected:.1%}")
-    if result.rejections > kind.most_rejections:
-        short.append(f"+{result.rejections - kind.most_rejections:.0f} rejections")
+    minimum = kind.min_used
+    if kind.configured:
+        minimum *= run(cell, "configured", "none", hold_threads).used
+    if result.used < minimum:
+        short.append(f"used -{minimum - result.used:.3f}")
+    if result.rejected > kind.max_rejected:
+        short.append(f"rejected +{result.rejected - kind.max_rejected:.1%}")
+    if result.rejections > kind.max_rejections:
+        short.append(f"+{result.rejections - kind.max_rejections:.0f} rejections")
     if kind in (HALVED, DOUBLED) and result.found > 60:
         short.append(f"found after {result.found:.0f} s")
     if kind is QUOTA and not result.told:
@@ -225,7 +225,7 @@ def report(quick: bool, hold_threads: bool) -> None:
     for cell in grid:
         peer = run(cell, "backoff", "none", True)
         for header in HEADERS if cell.kind is not FREE else ("none",):
-            result = run(cell, "paced", header, hold_threads)
+            result = run(cell, "adaptive", header, hold_threads)
             short = misses(cell, result, hold_threads)
             outcomes.setdefault(cell.kind, []).append((result, peer, not short))
             changed = cell.kind in (HALVED, DOUBLED)

@@ -20,7 +20,7 @@ import requests
 import tenacity
 
 from aichatfree import Client
-from aichatfree._pacing import FIRST_RATE
+from aichatfree._adaptive_rate import INITIAL_RATE
 from aichatfree._protocol.signing import request_body
 from aichatfree._protocol.sites import Site
 from aichatfree.testing import Answer, FakeSite, Request
@@ -28,14 +28,14 @@ from benchmarks.pacing.servers import GCRA, FixedWindow, TokenBucket
 from benchmarks.pacing.simulation import ATTEMPTS, Limit
 
 SERVICE = 0.1  # seconds that the site takes for an answer
-PATIENCE = 60.0  # seconds that anything may be late
+TIMEOUT = 60.0  # seconds for everything that should take none
 QUESTION = "Name a river."
 
-FIRST_BURST = 0.5 / FIRST_RATE
-"""Seconds in which rejections are of the first burst, counted from the first one.
+FIRST_BURST = 0.5 / INITIAL_RATE
+"""Seconds after the first rejection in which further ones belong to the first burst.
 
-A pacer that is told of its first rejection lets nothing leave for so long: what is rejected within
-that time had left before. The peer's first retries are taken off too.
+After its first rejection the rate limiter sends nothing for so long, so what is rejected within
+that time was already in flight. The first retries of the other client are not counted either.
 """
 
 
@@ -104,10 +104,10 @@ def serve(limit: Limit, seconds: float, parent: Connection) -> None:
     script = Limited(limit, seconds)
     with FakeSite(script, verify=True, record=False) as site:
         parent.send(site.url)
-        script.begun.wait(PATIENCE)
+        script.begun.wait(TIMEOUT)
         time.sleep(seconds)
         parent.send(script.tally)
-        parent.poll(PATIENCE)  # requests that are under way find the site there
+        parent.poll(TIMEOUT)  # requests that are in flight find the site there
 
 
 @contextlib.contextmanager
@@ -126,7 +126,7 @@ def running(limit: Limit, seconds: float) -> Iterator[tuple[str, Connection]]:
         ours.close()
 
 
-def paced(url: str, threads: int, site: Connection) -> int:
+def adaptive(url: str, threads: int, site: Connection) -> int:
     """Run a batch without an end until the site's tally is there; returns what was given up."""
     given_up = 0
     prompts = itertools.repeat(QUESTION)
@@ -162,7 +162,7 @@ def backed_off(url: str, threads: int, site: Connection) -> int:
     )
     def ask(session: requests.Session) -> None:
         body = request_body(Site(url), [{"role": "user", "content": QUESTION}], now=time.time())
-        with session.post(f"{url}/api/generate", data=body, stream=True, timeout=PATIENCE) as reply:
+        with session.post(f"{url}/api/generate", data=body, stream=True, timeout=TIMEOUT) as reply:
             reply.raise_for_status()
             for _ in reply.iter_content(None):
                 pass
@@ -180,7 +180,7 @@ def report(seconds: float) -> None:
     """Print a line for each cell and policy."""
     print(f"{'cell':36} {'policy':10} {'used':>5} {'rejected':>9} {'1st burst':>9} {'gave up':>7}")
     for cell in CELLS:
-        for policy, run in (("pacer", paced), ("tenacity", backed_off)):
+        for policy, run in (("adaptive", adaptive), ("tenacity", backed_off)):
             with running(cell.limit, seconds) as (url, site):
                 given_up = run(url, cell.threads, site)
                 tally: Tally = site.recv()

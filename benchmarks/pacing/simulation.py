@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import tenacity
 
-from aichatfree._pacing import AdaptiveRate
+from aichatfree._adaptive_rate import AdaptiveRate
 
 UPLINK = 0.02  # seconds until a request reaches the server
 REJECTION = 0.05  # seconds until a rejection is back
@@ -35,16 +35,16 @@ class Policy(Protocol):
     @property
     def slot(self) -> float: ...
     @property
-    def rate(self) -> float | None: ...
+    def rate(self) -> float: ...
     @property
     def exhausted(self) -> str | None: ...
-    def leave(self, now: float, waited: bool) -> int: ...
-    def rejected(self, number: int, now: float, retry_after: float | None) -> None: ...
+    def record_sent(self, now: float, *, delayed: bool) -> int: ...
+    def record_rejection(self, number: int, now: float, retry_after: float | None) -> None: ...
     def hold(self, attempt: int, retry_after: float | None) -> float: ...
 
 
-class Paced(AdaptiveRate):
-    """The pacer: a rejected request waits for its Retry-After, then for a slot."""
+class Adaptive(AdaptiveRate):
+    """The rate limiter: a rejected request waits for its Retry-After, then for a slot."""
 
     def hold(self, attempt: int, retry_after: float | None) -> float:
         return retry_after or 0.0
@@ -54,18 +54,18 @@ class Backoff:
     """The usual recipe: a random exponential wait in each thread, which knows of no other."""
 
     slot = -math.inf
-    rate = None
+    rate = math.inf
     exhausted = None
 
     def __init__(self) -> None:
         self._wait = tenacity.wait_random_exponential(multiplier=1, max=60)
         self.sent = 0
 
-    def leave(self, now: float, waited: bool) -> int:
+    def record_sent(self, now: float, *, delayed: bool) -> int:
         self.sent += 1
         return self.sent
 
-    def rejected(self, number: int, now: float, retry_after: float | None) -> None:
+    def record_rejection(self, number: int, now: float, retry_after: float | None) -> None:
         pass
 
     def hold(self, attempt: int, retry_after: float | None) -> float:
@@ -119,7 +119,7 @@ def simulate(
                 return
             prompts -= 1
         leaves = now + late
-        number = client.policy.leave(leaves, now > arrived)
+        number = client.policy.record_sent(leaves, delayed=now > arrived)
         accepted, wait = server.admit(leaves + UPLINK)
         if accepted:
             client.accepted += 1
@@ -127,7 +127,7 @@ def simulate(
         else:
             later(leaves + REJECTION, lambda now: reject(client, now, number, attempt, wait))
         rate = client.policy.rate
-        if rate is not None and (not client.rates or now > client.rates[-1][0] + 0.5):
+        if rate < math.inf and (not client.rates or now > client.rates[-1][0] + 0.5):
             client.rates.append((now, rate))
 
     def answer(client: Client, now: float) -> None:
@@ -140,7 +140,7 @@ def simulate(
             client.burst_end = client.policy.sent
         client.first_burst += number <= client.burst_end
         retry_after = header(wait)
-        client.policy.rejected(number, now, retry_after)
+        client.policy.record_rejection(number, now, retry_after)
         hold = client.policy.hold(attempt, retry_after)
         if attempt == ATTEMPTS:
             client.given_up += 1
