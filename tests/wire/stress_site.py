@@ -9,7 +9,9 @@ import struct
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Final
 
-CHUNKED: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED: Final = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
 FAULTS: Final = ("cut", "reset", "stall", "surplus", "close")
 
 chance = random.Random(1)

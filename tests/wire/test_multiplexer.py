@@ -265,9 +265,7 @@ def test_an_interrupted_change_of_leader_is_repeated(
             super().__delitem__(key)
             self.count()
 
-    monkeypatch.setattr(
-        scene.multiplexer, "_followers", Interrupted(scene.multiplexer._followers)
-    )
+    monkeypatch.setattr(scene.multiplexer, "_followers", Interrupted(scene.multiplexer._followers))
     scene.event(one)
     assert ended(leader)
     scene.event(other)

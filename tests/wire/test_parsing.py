@@ -94,7 +94,11 @@ def test_a_cut_keeps_the_chunks_that_are_complete() -> None:
 def test_a_body_without_a_length_ends_with_its_connection() -> None:
     """It is complete then, is read as it arrives, and its connection cannot be used again."""
     parser = parse(OK + b"\r\nThe", b" Nile.")
-    assert (list(parser.chunks), parser.framed, parser.complete) == ([b"The", b" Nile."], False, False)
+    assert (list(parser.chunks), parser.framed, parser.complete) == (
+        [b"The", b" Nile."],
+        False,
+        False,
+    )
     parser.feed_eof()
     assert (parser.complete, parser.keep_alive) == (True, False)
 

@@ -17,7 +17,13 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connectionpool import HTTPConnectionPool
 
-from aichatfree import APIConnectionError, APIError, APITimeoutError, StreamInterruptedError, Timeout
+from aichatfree import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    StreamInterruptedError,
+    Timeout,
+)
 from aichatfree.testing import Answer, FakeSite
 from helpers import ClientFor
 from wire.sites import (
@@ -150,9 +156,7 @@ def test_a_certificate_for_another_host_is_refused(client_for: ClientFor, tmp_pa
     context, authority = certificates("elsewhere.example")
     requests: list[bytes] = []
     with server(responding(HELLO, requests=requests), context) as port:
-        client = client_for(
-            f"https://127.0.0.1:{port}", verify=authority_file(authority, tmp_path)
-        )
+        client = client_for(f"https://127.0.0.1:{port}", verify=authority_file(authority, tmp_path))
         with pytest.raises(APIConnectionError, match=r"certificate of .* not valid") as caught:
             client.generate("Hi")
     assert caught.value.fatal
@@ -271,16 +275,16 @@ def test_a_proxy_gets_the_complete_url_and_its_password(client_for: ClientFor) -
     """Over http:// the proxy is sent the request itself, with the proxy's credentials."""
     seen: list[bytes] = []
     with server(responding(HELLO, requests=seen)) as port:
-        client = client_for("http://site.example", proxies={"http": f"http://me:pw@127.0.0.1:{port}"})
+        client = client_for(
+            "http://site.example", proxies={"http": f"http://me:pw@127.0.0.1:{port}"}
+        )
         assert client.generate("Hi").text == "Hello"
     assert seen[0].startswith(b"POST http://site.example/api/generate HTTP/1.1\r\n")
     assert b"\r\nHost: site.example\r\n" in seen[0]
     assert b"\r\nProxy-Authorization: Basic " in seen[0]
 
 
-def test_tls_goes_through_a_tunnel(
-    client_for: ClientFor, tls: tuple[ssl.SSLContext, str]
-) -> None:
+def test_tls_goes_through_a_tunnel(client_for: ClientFor, tls: tuple[ssl.SSLContext, str]) -> None:
     """Over https:// the proxy opens a tunnel, and the connection through it is kept."""
     context, authority = tls
     seen: list[bytes] = []
