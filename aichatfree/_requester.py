@@ -21,7 +21,8 @@ from ._protocol.sites import Site
 from ._rate_limiter import RateLimiter
 from ._settings import ConnectionOptions, Settings
 from ._signing_clock import SigningClock
-from ._wire.transport import Exchange, Transport
+from ._wire.exchange import Exchange
+from ._wire.transport import Transport
 from .errors import APIError
 from .retry import UNSET, MakeRetrying, RetryOption, RetryPolicy, check_retry, run_attempts
 from .stream import Reply, Stream

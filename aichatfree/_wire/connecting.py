@@ -115,6 +115,6 @@ def open_socket(opener: Any, exchange: Exchange) -> Any:
             raise ConnectTimeoutError(raw, f"no connection to {raw.host}") from error
         refused = isinstance(error, (OSError, NewConnectionError))
         if raw.proxy is not None and refused and not isinstance(error, ssl.SSLError):
-            raise ProxyError("no connection to the proxy", error) from error
+            raise ProxyError("no connection to the proxy", Exception(error)) from error
         raise
     return raw.sock

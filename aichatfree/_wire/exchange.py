@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Mapping
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from .._cancellation import cancelled_error
 from .._deadlines import Call
@@ -23,11 +23,9 @@ from .connection_errors import (
     forget_request,
     silence_error,
 )
-from .multiplexer import READ, Multiplexer
+from .foreign_responses import UrllibResponse
+from .multiplexer import Multiplexer
 from .parsing import BodyTooLongError, ResponseParser
-
-if TYPE_CHECKING:
-    from .connection import Connection
 
 log: Final = logging.getLogger("aichatfree.requests")
 
@@ -61,21 +59,17 @@ class _Need(Enum):
     END = "the end of the response"
 
 
-class ForeignResponse(Protocol):
-    """A response that did not come over a connection of this package."""
+class Carrier(Protocol):
+    """The connection that carries an exchange."""
 
-    status: int
-    headers: Mapping[str, str]
-    framed: bool
+    def end_sending(self, exchange: Exchange, /) -> None:
+        """The exchange's thread writes no more."""
 
-    def read_chunk(self) -> bytes:
-        """The next chunk; empty at the end."""
+    def abandon(self, *, written: bool) -> None:
+        """The exchange does not need it any longer; whether its thread writes to it no more."""
 
-    def interrupt(self) -> None:
-        """Let the thread that reads it fail, if possible."""
-
-    def close(self) -> None:
-        """Give the connection back or close it."""
+    def resume(self) -> None:
+        """Read on."""
 
 
 class Exchange:
@@ -90,7 +84,7 @@ class Exchange:
         framed: whether each chunk is one HTTP chunk as the site sent it.
         received: bytes of the body that were read.
         wake: see :class:`Waiter`; so is ``deadline``.
-        connection: the one that carries it. Guarded by the multiplexer's lock.
+        carrier: its connection, as long as it needs it. Guarded by the multiplexer's lock.
         writable: whether there may be room for more of the request.
     """
 
@@ -105,7 +99,7 @@ class Exchange:
         self.wake = threading.Lock()
         self.wake.acquire()
         self.deadline = math.inf
-        self.connection: Connection | None = None
+        self.carrier: Carrier | None = None
         self.writable = False
         self._call = call
         call.first_byte_at = None
@@ -119,7 +113,7 @@ class Exchange:
         self._begun = False
         self._interrupted = False
         self._error: Exception | None = None
-        self._foreign: ForeignResponse | None = None
+        self._foreign: UrllibResponse | None = None
         # A second descriptor of the socket that is being connected. Guarded by the multiplexer's lock.
         self._connecting: socket.socket | None = None
         self._started_at = time.monotonic()
@@ -144,15 +138,9 @@ class Exchange:
         return bool(self._chunks) and self._need is not _Need.END
 
     @property
-    def reusable(self) -> bool:
-        """Whether the connection may carry another exchange."""
-        parser = self._parser
-        return parser.complete and parser.keep_alive and not parser.surplus
-
-    @property
-    def keep_alive(self) -> str:
-        """The header that says for how long the site keeps an idle connection."""
-        return self._parser.headers.get("keep-alive")
+    def seconds_reusable(self) -> float:
+        """For how long the connection may be kept for another exchange; 0 if it must not."""
+        return self._parser.seconds_reusable
 
     def is_ready(self) -> bool:
         """Whether what its thread waits for is there."""
@@ -212,7 +200,7 @@ class Exchange:
                 with contextlib.suppress(OSError):
                     self._connecting.shutdown(socket.SHUT_RDWR)
         self._multiplexer.interrupt(self)
-        self._abandon_connection(written=False)
+        self._abandon_carrier(written=False)
 
     # The rest is called by the thread that sends it.
 
@@ -264,7 +252,7 @@ class Exchange:
         self.status, self.headers, self.framed = status, headers, framed
         log.debug("%s answers %d after %.3f s", self._host, status, self._seconds())
 
-    def adopt(self, response: ForeignResponse) -> None:
+    def adopt(self, response: UrllibResponse) -> None:
         """The response came in another way; it is read from this object."""
         self._foreign = response
         self._become(ExchangeState.READING)
@@ -341,9 +329,8 @@ class Exchange:
         self.deadline = min(self._call.deadline, time.monotonic() + self._max_silence)
         if not self.is_ready():
             with self._multiplexer.lock:
-                connection = self.connection
-                if connection is not None and not connection.events:
-                    self._multiplexer.watch(connection, READ)
+                if self.carrier is not None:
+                    self.carrier.resume()
             self._multiplexer.wait(self)
         if self._interrupted or not self.is_ready():
             raise self._reason_to_end()
@@ -372,7 +359,7 @@ class Exchange:
             return
         if isinstance(error, APIError):
             self._outcome = type(error).__name__
-        self._abandon_connection(written=True)
+        self._abandon_carrier(written=True)
         self._call.cancel_token.interrupts(None)
         self.hold_connecting(None)
         foreign, self._foreign = self._foreign, None
@@ -401,10 +388,10 @@ class Exchange:
         self._outcome = type(meaning).__name__
         return meaning
 
-    def _abandon_connection(self, *, written: bool) -> None:
+    def _abandon_carrier(self, *, written: bool) -> None:
         with self._multiplexer.lock:
-            if self.connection is not None:
-                self.connection.abandon(written=written)
+            if self.carrier is not None:
+                self.carrier.abandon(written=written)
 
     def _reason_to_end(self) -> APIError:
         if self._interrupted:

@@ -113,7 +113,7 @@ class Multiplexer:
         # polling, reading or calling a method of a waiter other than is_ready().
         self.lock = threading.RLock()
         self._clock = clock
-        self._poller = (make_poller or getattr(select, "epoll", SelectorPoller))()
+        self._poller: Poller = (make_poller or _default_poller)()
         self._channels: dict[int, Channel] = {}
         self._followers: dict[Waiter, None] = {}
         self._leader: Waiter | None = None
@@ -329,6 +329,10 @@ class SelectorPoller:
     def _mask(events: int) -> int:
         read = selectors.EVENT_READ if events & READ else 0
         return read | (selectors.EVENT_WRITE if events & WRITE else 0)
+
+
+def _default_poller() -> Poller:
+    return select.epoll() if hasattr(select, "epoll") else SelectorPoller()
 
 
 def _wake(waiter: Waiter) -> None:

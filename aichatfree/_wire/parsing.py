@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import re
 from collections import deque
 from collections.abc import Iterable
 from typing import Final
@@ -14,6 +16,8 @@ _MAX_OVERHEAD: Final = 128 * 1024
 """Bytes without any of the body: a head, interim responses, extensions of a chunk, trailers."""
 
 _MAX_HEADERS: Final = 100
+
+_KEEP_ALIVE_TIMEOUT: Final = re.compile(r"\btimeout\s*=\s*(\d{1,9})")
 
 
 class MalformedResponseError(ProtocolError):
@@ -43,6 +47,9 @@ class Headers(dict[str, str]):
         return super().get(name.lower(), default)
 
 
+_NO_HEADERS: Final = Headers()
+
+
 class ResponseParser:
     """Reads one response with llhttp, which is strict about heads, lengths and chunk sizes.
 
@@ -64,7 +71,7 @@ class ResponseParser:
 
     def __init__(self, max_bytes: float) -> None:
         self.status = 0
-        self.headers = Headers()
+        self.headers = _NO_HEADERS
         self.framed = False
         self.chunks: deque[bytes] = deque()
         self.received = 0
@@ -127,6 +134,17 @@ class ResponseParser:
             raise IncompleteResponseError("its body is incomplete")
         self.complete = True
         self._parser = None
+
+    @property
+    def seconds_reusable(self) -> float:
+        """For how long the site keeps its connection for another request; 0 if it does not."""
+        if not self.complete or not self.keep_alive or self.surplus:
+            return 0.0
+        named = _KEEP_ALIVE_TIMEOUT.search(self.headers.get("keep-alive").lower())
+        if named is None:
+            return math.inf
+        seconds = float(named[1])
+        return seconds - min(1.0, seconds / 2)  # the next request has to get there in time
 
     def close(self) -> None:
         """Read no further, and break the reference cycle with llhttp's parser."""

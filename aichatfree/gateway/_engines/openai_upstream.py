@@ -16,7 +16,8 @@ from ..._deadlines import Call, Timeout
 from ..._protocol.messages import Message
 from ..._protocol.responses import MAX_ERROR_BODY, error_words, one_line, retry_after
 from ..._protocol.sites import Site
-from ..._wire.transport import Exchange, Transport
+from ..._wire.exchange import Exchange
+from ..._wire.transport import Transport
 from ...errors import AIChatFreeError, APIConnectionError, APIError, APITimeoutError
 from .engine import EngineError
 
