@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import requests
@@ -51,7 +52,10 @@ class Adapter(HTTPAdapter):
             else:
                 pool = Pool(opener, self._multiplexer, self._max_idle)
             self._pool = pool
-        return _Route(pool, request.exchange) if isinstance(pool, Pool) else pool
+        if not isinstance(pool, Pool):
+            return pool
+        # HTTPAdapter.send calls this one method of what it takes for a pool of urllib3.
+        return SimpleNamespace(urlopen=partial(pool.urlopen, request.exchange))
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Nothing to do for each request."""
@@ -75,17 +79,3 @@ class Adapter(HTTPAdapter):
             self._pool.close()
         self._multiplexer.close()
         super().close()
-
-
-class _Route:
-    """The way of one request: what ``HTTPAdapter.send`` takes for a pool of urllib3."""
-
-    def __init__(self, pool: Pool, exchange: Exchange) -> None:
-        self._pool = pool
-        self._exchange = exchange
-
-    def urlopen(
-        self, *, method: str, url: str, body: bytes, headers: Mapping[str, str], **unused: Any
-    ) -> Exchange:
-        self._pool.send(self._exchange, method, url, body, headers)
-        return self._exchange

@@ -14,9 +14,6 @@ from .multiplexer import READ, WRITE, Multiplexer
 _READ_SIZE: Final = 65536
 """Bytes: four of the largest TLS records."""
 
-_MAX_UNREAD: Final = 256 * 1024
-"""Bytes of a response that are read ahead of its reader."""
-
 _SURPLUS_IDLE_TIME: Final = 30.0
 """Seconds without use after which connections beyond ``max_idle`` are closed."""
 
@@ -159,11 +156,11 @@ class Connection:
             self._multiplexer.watch(self, READ)
             exchange.writable = True
         self._read(exchange, now)
-        if exchange.ended or exchange.unread > _MAX_UNREAD:
+        if exchange.ended or exchange.overfull:
             with self._multiplexer.lock:
                 if exchange.ended and self.state is ConnectionState.READING:
                     self._release(exchange)
-                elif exchange.may_pause:
+                elif exchange.overfull and not exchange.ended:
                     self._multiplexer.watch(self, 0)
         return exchange
 
@@ -218,7 +215,7 @@ class Connection:
     def _release(self, exchange: Exchange) -> None:
         """Keep it for the next exchange, if it can be used again."""
         self.exchange = exchange.carrier = None
-        seconds = exchange.seconds_reusable
+        seconds = exchange.parser.seconds_reusable
         if self._connections.closed or not self._reusable or not seconds:
             self.discard()
             return

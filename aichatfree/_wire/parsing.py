@@ -53,8 +53,8 @@ _NO_HEADERS: Final = Headers()
 class ResponseParser:
     """Reads one response with llhttp, which is strict about heads, lengths and chunk sizes.
 
-    Refused beyond what llhttp refuses: anything but HTTP/1.x, empty lines before the head, and heads
-    of more than 100 headers or 128 KiB. Interim responses (100, 102, 103) are skipped.
+    Refused beyond what llhttp refuses: anything but HTTP/1.x, empty lines before the head, and
+    heads of more than 100 headers or 128 KiB. Interim responses (100, 102, 103) are skipped.
 
     Attributes:
         status: the HTTP status; 0 until the head is complete.

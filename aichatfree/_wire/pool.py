@@ -29,9 +29,16 @@ class Pool:
         self._connections = Connections(max_idle)
         self._heads: dict[str, bytes] = {}
 
-    def send(
-        self, exchange: Exchange, method: str, url: str, body: bytes, headers: Mapping[str, str]
-    ) -> None:
+    def urlopen(
+        self,
+        exchange: Exchange,
+        *,
+        method: str,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        **unused: Any,
+    ) -> Exchange:
         """Send a request and wait for the head of its response."""
         message = b"%b%d\r\n\r\n%b" % (self._head(method, url, headers), len(body), body)
         try:
@@ -43,6 +50,7 @@ class Pool:
             if exchange.carrier is not None:
                 exchange.carrier.end_sending(exchange)
         exchange.wait_for_head()
+        return exchange
 
     def close(self) -> None:
         """Cancel the exchanges and close the connections."""

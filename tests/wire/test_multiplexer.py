@@ -9,6 +9,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -265,7 +266,8 @@ def test_an_interrupted_change_of_leader_is_repeated(
             super().__delitem__(key)
             self.count()
 
-    monkeypatch.setattr(scene.multiplexer, "_followers", Interrupted(scene.multiplexer._followers))
+    followers: Any = scene.multiplexer._followers
+    monkeypatch.setattr(scene.multiplexer, "_followers", Interrupted(followers))
     scene.event(one)
     assert ended(leader)
     scene.event(other)
@@ -453,7 +455,7 @@ def test_a_real_poller_notices_what_is_registered_while_it_polls(
     time.sleep(0.05)  # it polls now
     multiplexer.add(channel)
     os.write(writer, b"x")
-    channel.on_read = lambda: os.read(reader, 1) and None
+    channel.on_read = lambda: print(os.read(reader, 1))
     multiplexer.wait(channel.waiter)
     never.ready = True
     multiplexer.interrupt(never)
