@@ -65,9 +65,10 @@ class Connection:
 
     def __init__(self, sock: Any, multiplexer: Multiplexer, connections: Connections) -> None:
         sock.settimeout(0)
-        if isinstance(sock, ssl.SSLSocket):
+        self._tls = isinstance(sock, ssl.SSLSocket)
+        if self._tls:
             # A body that ends with its connection is incomplete unless the site says that it ends.
-            sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]
+            sock.suppress_ragged_eofs = False
         self.fd: int = sock.fileno()
         self.events = 0
         self.state = ConnectionState.WRITING
@@ -166,12 +167,13 @@ class Connection:
 
     def _read(self, exchange: Exchange, now: float) -> None:
         try:
-            while not exchange.ended:
+            while True:
                 with self._socket_lock:
                     data = self._socket.recv(_READ_SIZE)
                 exchange.feed(data, now)
-                if not (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
-                    break  # what OpenSSL has decrypted already would be invisible to the poller
+                # What OpenSSL has decrypted already is invisible to the poller.
+                if exchange.ended or not (self._tls and self._socket.pending()):
+                    return
         except ssl.SSLWantWriteError:
             self._multiplexer.watch(self, READ | WRITE)
         except (BlockingIOError, ssl.SSLWantReadError):

@@ -81,7 +81,8 @@ class Exchange:
     The multiplexer's leader feeds it with what arrives, while its own thread takes chunks from it.
 
     Attributes:
-        state: changed by :meth:`_become` only.
+        state: changed by :meth:`_become` only, and so is ``ended``.
+        ended: whether nothing more will arrive.
         status: the HTTP status.
         headers: the response's headers; names in any case.
         framed: whether each chunk is one HTTP chunk as the site sent it.
@@ -96,6 +97,7 @@ class Exchange:
         self, call: Call, host: str, multiplexer: Multiplexer, max_bytes: float = math.inf
     ) -> None:
         self.state = ExchangeState.CONNECTING
+        self.ended = False
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.framed = False
@@ -127,11 +129,6 @@ class Exchange:
     # The connection and the multiplexer's leader call these.
 
     @property
-    def ended(self) -> bool:
-        """Whether nothing more will arrive."""
-        return self.state >= ExchangeState.COMPLETE
-
-    @property
     def overfull(self) -> bool:
         """Whether nothing more should be read until its thread has taken what is there."""
         unread = self.parser.received - self.received
@@ -139,14 +136,15 @@ class Exchange:
 
     def is_ready(self) -> bool:
         """Whether what its thread waits for is there."""
-        need, state = self._need, self.state
-        if need is _Need.END:
-            return state >= ExchangeState.COMPLETE or self._interrupted
+        need = self._need
+        if self.ended or self._interrupted:
+            return True
         if need is _Need.CHUNK:
-            ready = bool(self._chunks) or state >= ExchangeState.COMPLETE
-        else:
-            ready = state >= ExchangeState.READING or (self.writable and need is _Need.WRITABLE)
-        return ready or self._interrupted
+            return bool(self._chunks)
+        if need is _Need.END:
+            return False
+        head = self.state is ExchangeState.READING
+        return head or (self.writable and need is _Need.WRITABLE)
 
     def feed(self, data: bytes, now: float, *, clean_eof: bool = True) -> None:
         """Take what arrived at this time; no bytes are the end of the connection."""
@@ -180,6 +178,7 @@ class Exchange:
         if state > self.state:
             self.state = state
         if state >= ExchangeState.COMPLETE:
+            self.ended = True
             self.parser.close()
 
     # Any thread may call this.

@@ -95,7 +95,7 @@ class ResponseParser:
         if self._parser is None:
             self.surplus = True
             return
-        if not self._overhead and not self.status and data[:1] != b"H":
+        if not (self.status or self._overhead or data[:1] == b"H"):
             raise MalformedResponseError("it is not HTTP")
         self._overhead += len(data)
         try:
