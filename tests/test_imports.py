@@ -44,7 +44,7 @@ IO_LIBRARIES = {
 #: Violations that are being removed: a test's name, and the modules for which it fails.
 KNOWN = {
     "downwards": {"batch._shards", "batch._start"},
-    "private": {"_protocol.prompts", "notebook"},
+    "private": {"_protocol.prompts"},
 }
 to_be_removed = pytest.mark.xfail(strict=True, reason="still to be removed")
 

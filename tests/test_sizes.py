@@ -24,7 +24,6 @@ FILES = {
 
 #: Files that are being split.
 LONG_FILES = {
-    "aichatfree/_cli/commands.py",
     "aichatfree/_wire/transport.py",
     "tests/batch/test_batch.py",
 }
