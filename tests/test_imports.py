@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import aichatfree
+from helpers import run_python
 
 PACKAGE = Path(aichatfree.__file__).parent
 
@@ -123,6 +124,12 @@ def test_the_import_graph_has_no_cycle() -> None:
         TopologicalSorter({module: imports(module) for module in PATHS}).prepare()
     except CycleError as error:
         pytest.fail(" <- ".join(error.args[1]))
+
+
+def test_child_processes_import_the_tested_package() -> None:
+    """A child process of a test imports the same package as the test, wherever it is started."""
+    done = run_python("import aichatfree; print(aichatfree.__file__)")
+    assert done.stdout.strip() == aichatfree.__file__
 
 
 @pytest.mark.parametrize("module", [name for name in PATHS if top(name) == "_protocol"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
@@ -265,7 +265,7 @@ def retry_after(headers: Mapping[str, str], body: str = "") -> float | None:
         return float(value)
     until = _http_date(value)
     if until is not None:
-        now = _http_date(headers.get("Date", "")) or datetime.now(timezone.utc)
+        now = _http_date(headers.get("Date", "")) or datetime.now(UTC)
         return max(0.0, (until - now).total_seconds())
     delay = _RETRY_DELAY.search(body)
     return float(delay[1]) if delay else None
@@ -276,7 +276,7 @@ def _http_date(value: str) -> datetime | None:
         date = parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def one_line(text: str, limit: int = 300) -> str:

@@ -9,34 +9,35 @@ from pathlib import Path
 
 import pytest
 
-from aichatfree._cli.commands import cli
+from aichatfree._cli.main import cli
+from helpers import LONG
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 
-def ask_shell(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_in_shell(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(SCRIPTS), os.environ["PATH"]])
     return subprocess.run(
         command,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LONG,
         check=True,
         env={**os.environ, **environment, "PATH": path},
     )
 
 
 def complete(shell: str, *words: str) -> list[str]:
-    """What the shell is told when Tab is pressed after the last of these words."""
+    """What the shell is offered when Tab is pressed after the last of these words."""
     typed = ["aichatfree", *words]
     at = words[-1] if shell == "fish" else str(len(words))
-    told = ask_shell(
+    done = run_in_shell(
         "aichatfree",
         _AICHATFREE_COMPLETE=f"{shell}_complete",
         COMP_WORDS=" ".join(typed),
         COMP_CWORD=at,
     )
-    return re.split(r"[,\t\n]", told.stdout)
+    return re.split(r"[,\t\n]", done.stdout)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -44,7 +45,7 @@ def complete(shell: str, *words: str) -> list[str]:
     ("words", "offered"),
     [
         (["as"], {"ask"}),
-        (["batch", "--wor"], {"--workers"}),
+        (["batch", "--max-w"], {"--max-workers"}),
         (["ask", "--dialect", ""], {"gemini", "openai"}),
         (["check", "--dialect", "op"], {"openai"}),
         (["batch", "prom"], {"file"}),
@@ -52,32 +53,32 @@ def complete(shell: str, *words: str) -> list[str]:
     ],
 )
 def test_tab_completes(shell: str, words: list[str], offered: set[str]) -> None:
-    """Commands, options, their values and files, in each shell."""
-    told = complete(shell, *words)
-    assert offered <= set(told)
-    assert not {"chat", "serve"} & set(told)
+    """Tab completes commands, options, their values and files, in each shell."""
+    completions = complete(shell, *words)
+    assert offered <= set(completions)
+    assert not {"chat", "serve"} & set(completions)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_line_for_the_startup_file_is_in_the_help(shell: str) -> None:
-    """What the shell is to run prints a function that completes."""
+    """The line for the shell's startup file prints a function that completes words."""
     line = f"_AICHATFREE_COMPLETE={shell}_source aichatfree"
     assert line in (cli.help or "")
-    assert "_aichatfree_completion" in ask_shell("bash", "--norc", "-c", line).stdout
+    assert "_aichatfree_completion" in run_in_shell("bash", "--norc", "-c", line).stdout
 
 
-def test_bash_takes_the_line_of_the_help() -> None:
-    """After it, Tab in a real bash gives the commands that begin so."""
+def test_completion_works_in_bash() -> None:
+    """After the line from the help was run in bash, Tab offers the commands with that prefix."""
     line = re.search(r"eval .*# bash", cli.help or "")
     assert line is not None
     presses_tab = "COMP_WORDS=(aichatfree ch); COMP_CWORD=1; _aichatfree_completion aichatfree"
     script = f'{line[0]}\n{presses_tab}\necho "${{COMPREPLY[@]}}"'
-    assert ask_shell("bash", "--norc", "-c", script).stdout == "chat check\n"
+    assert run_in_shell("bash", "--norc", "-c", script).stdout == "chat check\n"
 
 
-def test_completion_does_not_wait_for_the_network_libraries() -> None:
-    """Tab answers before they could have been imported."""
-    told = ask_shell(
+def test_completion_is_fast() -> None:
+    """Completing a word imports none of the libraries that are slow to import."""
+    done = run_in_shell(
         sys.executable,
         "-X",
         "importtime",
@@ -86,6 +87,6 @@ def test_completion_does_not_wait_for_the_network_libraries() -> None:
         COMP_WORDS="aichatfree as",
         COMP_CWORD="1",
     )
-    assert told.stdout == "plain,ask\n"
-    assert "click" in told.stderr
-    assert not re.search(r"\b(requests|urllib3|tenacity|tqdm)\b", told.stderr)
+    assert done.stdout == "plain,ask\n"
+    assert "click" in done.stderr
+    assert not re.search(r"\b(requests|urllib3|tenacity|tqdm)\b", done.stderr)

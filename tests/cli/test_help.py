@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from aichatfree._cli.commands import cli
+from aichatfree._cli.main import cli
 from aichatfree.gateway import Gateway
 from helpers import paste, run
 
@@ -33,27 +33,27 @@ def site() -> Iterator[Gateway]:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_an_example(name: str) -> None:
-    """Its help shows at least one way to call it."""
+    """The help of each command shows at least one example."""
     assert examples_of(name)
 
 
 @pytest.mark.parametrize("line", [line for name in COMMANDS for line in examples_of(name)])
 def test_every_example_works(line: str, site: Gateway, tmp_path: Path) -> None:
-    """Each one is a command that works as pasted; servers are only asked whether they start."""
+    """Each example in the help works when it is pasted; of a server, only the start is tested."""
     paste(line.replace("http://127.0.0.1:8000", site.url), url=site.url, folder=tmp_path)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_fits_on_a_terminal(name: str) -> None:
-    """No line is wider than 80 columns, and no sentence is cut short."""
+    """No line of the help is wider than 80 columns, and no summary is cut off."""
     text = help_of(name)
     assert max(map(len, text.splitlines())) <= 80
     assert not re.search(r"\.\.\.$", text.partition("\n")[2], re.MULTILINE)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["ask", "--help"], ["batch", "-h"]])
-def test_help_is_there_for_the_asking(arguments: list[str]) -> None:
-    """Both ways to ask for it work."""
+def test_help_has_a_long_and_a_short_option(arguments: list[str]) -> None:
+    """--help and -h print the help of the program and of its commands."""
     done = run(*arguments)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.startswith(b"Usage: ")

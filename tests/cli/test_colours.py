@@ -10,7 +10,7 @@ PLAIN = [{**COLOURFUL, "NO_COLOR": "1"}, {"TERM": "dumb"}]
 
 
 def shown(*arguments: str, environment: dict[str, str]) -> str:
-    """All that a terminal is sent when the site says no."""
+    """What is written to a terminal before the message of a site that rejects the request."""
     with (
         FakeSite(Answer(status=400, body="no such thing")) as site,
         terminal(*arguments, url=site.url, environment=environment) as session,
@@ -21,12 +21,12 @@ def shown(*arguments: str, environment: dict[str, str]) -> str:
 
 
 def test_an_error_stands_out_on_a_terminal() -> None:
-    """Its first word is red, and what follows is not."""
+    """On a terminal the first word of an error is red, and the message has no colour."""
     assert shown("ask", "Hi", environment=COLOURFUL).startswith("\x1b[31maichatfree:\x1b[0m ")
 
 
-def test_what_check_found_is_told_by_colour_too() -> None:
-    """Right is green and wrong is red."""
+def test_check_marks_right_and_wrong_settings_by_colour() -> None:
+    """On a terminal ``check`` prints "ok" in green and "WRONG" in red."""
     marks = shown("check", environment=COLOURFUL)
     assert marks.startswith("\x1b[32mok\x1b[0m    url ")
     assert "\x1b[31mWRONG\x1b[0m answer " in marks
@@ -34,14 +34,14 @@ def test_what_check_found_is_told_by_colour_too() -> None:
 
 @pytest.mark.parametrize("environment", PLAIN, ids=["NO_COLOR", "a dumb terminal"])
 @pytest.mark.parametrize("arguments", [["ask", "Hi"], ["check"]])
-def test_colours_can_be_refused(arguments: list[str], environment: dict[str, str]) -> None:
-    """Who asks for none, or whose terminal has none, gets none."""
+def test_colours_can_be_switched_off(arguments: list[str], environment: dict[str, str]) -> None:
+    """There are no colours if NO_COLOR is set, or on a terminal without colours."""
     assert "\x1b" not in shown(*arguments, environment=environment)
 
 
 @pytest.mark.parametrize("arguments", [["ask", "Hi"], ["check"], ["batch"], ["chat"], ["--help"]])
-def test_no_colour_goes_into_a_pipe(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is printed, standard output and standard error are plain text there."""
+def test_a_pipe_gets_no_colours(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard output and standard error are plain text if they are pipes."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("FORCE_COLOR", "1")
     with FakeSite(Answer(status=400, body="no such thing")) as site:
