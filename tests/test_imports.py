@@ -42,7 +42,7 @@ IO_LIBRARIES = {
 
 #: Violations that are being removed: a test's name, and the modules for which it fails.
 KNOWN = {
-    "downwards": {"batch._shards", "batch._start"},
+    "downwards": set(),
     "private": {"_protocol.prompts", "notebook"},
 }
 to_be_removed = pytest.mark.xfail(strict=True, reason="still to be removed")
@@ -116,7 +116,6 @@ def test_imports_point_downwards(module: str) -> None:
     assert not upwards
 
 
-@to_be_removed
 def test_the_import_graph_has_no_cycle() -> None:
     """No module imports itself through others, not even in a function or for type checkers."""
     try:

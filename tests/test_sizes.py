@@ -26,7 +26,6 @@ FILES = {
 LONG_FILES = {
     "aichatfree/_cli/commands.py",
     "aichatfree/_wire/transport.py",
-    "tests/batch/test_batch.py",
     "tests/gateway/test_gateway.py",
     "tests/gateway/test_gateway_attacks.py",
 }
