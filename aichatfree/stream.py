@@ -235,7 +235,8 @@ class Stream(Iterator[str]):
             self._source = self._attempt()
             for chunk in self._source:
                 if not self._chunks:
-                    self._time_to_first_chunk = time.monotonic() - self._call.started
+                    first = self._call.first_byte_at or time.monotonic()
+                    self._time_to_first_chunk = first - self._call.started
                 self._chunks.append(chunk)
                 if not self._buffered:
                     return

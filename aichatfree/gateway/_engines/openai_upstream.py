@@ -16,7 +16,8 @@ from ..._deadlines import Call, Timeout
 from ..._protocol.messages import Message
 from ..._protocol.responses import MAX_ERROR_BODY, error_words, one_line, retry_after
 from ..._protocol.sites import Site
-from ..._wire.transport import Exchange, Transport
+from ..._wire.exchange import Exchange
+from ..._wire.transport import Transport
 from ...errors import AIChatFreeError, APIConnectionError, APIError, APITimeoutError
 from .engine import EngineError
 
@@ -88,7 +89,7 @@ class OpenAIUpstream:
             with closing(self._transport.post(PATH, json.dumps(body).encode(), call)) as exchange:
                 if exchange.status != 200:
                     raise self._refusal(exchange)
-                for text in _texts(_events(_lines(exchange.pieces()))):
+                for text in _texts(_events(_lines(exchange.chunks()))):
                     if cancelled.is_set():
                         return
                     yield text
