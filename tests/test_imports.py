@@ -41,14 +41,6 @@ IO_LIBRARIES = {
 }
 
 
-#: Violations that are being removed: a test's name, and the modules for which it fails.
-KNOWN = {
-    "downwards": {"batch._shards", "batch._start"},
-    "private": {"_protocol.prompts", "notebook"},
-}
-to_be_removed = pytest.mark.xfail(strict=True, reason="still to be removed")
-
-
 def dotted_name(path: Path) -> str:
     """The name of a module within the package: "" for the package itself, "batch._journal"."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -92,11 +84,6 @@ def imports(module: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def modules(known: set[str]) -> list[object]:
-    """All modules, of which these are known to break a rule for now."""
-    return [pytest.param(name, marks=to_be_removed) if name in known else name for name in PATHS]
-
-
 def top(module: str) -> str:
     return module.split(".")[0]
 
@@ -106,7 +93,7 @@ def test_every_module_has_a_layer() -> None:
     assert {top(module) for module in PATHS} <= set(LAYER)
 
 
-@pytest.mark.parametrize("module", modules(KNOWN["downwards"]))
+@pytest.mark.parametrize("module", list(PATHS))
 def test_imports_point_downwards(module: str) -> None:
     """A module imports only its own package and modules in layers below it."""
     upwards = {
@@ -117,7 +104,6 @@ def test_imports_point_downwards(module: str) -> None:
     assert not upwards
 
 
-@to_be_removed
 def test_the_import_graph_has_no_cycle() -> None:
     """No module imports itself through others, not even in a function or for type checkers."""
     try:
@@ -183,7 +169,7 @@ def private_accesses(module: str) -> Iterator[str]:
                     yield f"line {node.lineno}: {ast.unparse(node)}"
 
 
-@pytest.mark.parametrize("module", modules(KNOWN["private"]))
+@pytest.mark.parametrize("module", list(PATHS))
 def test_no_module_uses_what_is_private_in_another(module: str) -> None:
     """A module uses no attribute or name with a leading underscore that another one defines."""
     assert list(private_accesses(module)) == []

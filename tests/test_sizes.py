@@ -24,9 +24,7 @@ FILES = {
 
 #: Files that are being split.
 LONG_FILES = {
-    "aichatfree/_cli/commands.py",
     "aichatfree/_wire/transport.py",
-    "tests/batch/test_batch.py",
 }
 LONG_FUNCTIONS = {"aichatfree/_wire/connection_errors.py"}
 
