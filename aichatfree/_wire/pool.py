@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from .connecting import open_socket
+from .connecting import Opener
 from .connection import Connection, Connections, ConnectionState
 from .exchange import Exchange
 from .multiplexer import Multiplexer
@@ -18,12 +18,12 @@ class Pool:
     """Sends requests over connections that it keeps. Threads may share it.
 
     Args:
-        opener: urllib3's pool for the site, which knows how to open a connection.
+        opener: urllib3's pool for the site, which opens the connections.
         multiplexer: reads from the connections.
         max_idle: connections kept even if they have not been used for a while.
     """
 
-    def __init__(self, opener: Any, multiplexer: Multiplexer, max_idle: int) -> None:
+    def __init__(self, opener: Opener, multiplexer: Multiplexer, max_idle: int) -> None:
         self._opener = opener
         self._multiplexer = multiplexer
         self._connections = Connections(max_idle)
@@ -77,7 +77,7 @@ class Pool:
             connection.abandon(written=True)
 
     def _open(self, exchange: Exchange) -> Connection:
-        sock = open_socket(self._opener, exchange)
+        sock = self._opener.open_socket(exchange)
         try:
             connection = Connection(sock, self._multiplexer, self._connections)
             with self._multiplexer.lock:

@@ -219,8 +219,6 @@ def test_500_threads_survive_everything_at_once() -> None:
             done = subprocess.run(
                 [
                     sys.executable,
-                    "-W",
-                    "error",
                     os.path.join(folder, "stress_client.py"),
                     site.stdout.readline().strip(),
                     seconds,
