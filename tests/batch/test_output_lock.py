@@ -14,7 +14,7 @@ import pytest
 
 from aichatfree import AIChatFreeError
 from aichatfree.testing import Answer, FakeSite
-from helpers import HANG, UNREACHABLE, ClientFor, echo, run
+from helpers import HANG, LONG, UNREACHABLE, ClientFor, echo, run
 
 LOCK = ".a.jsonl.lock"
 
@@ -69,28 +69,30 @@ def test_a_refused_run_releases_its_lock(client_for: ClientFor, tmp_path: Path) 
 
 @contextmanager
 def killed_driver(code: str, output: Path) -> Iterator[None]:
-    """Run a script that opens a batch, starts a process and kills itself; at the end kill that.
+    """Run a script that opens a batch, starts a process and kills itself; at the end, kill that one.
 
-    The script has ``batch`` and has to print the process id of the one that it starts.
+    The code has to print the id of the process that it starts.
     """
     script = f"""
-import multiprocessing, os, subprocess, sys, time
+import os, subprocess, sys, time
 import aichatfree
 batch = aichatfree.Client({UNREACHABLE!r}).batch(["one"], output=sys.argv[1])
 {code}
 os.kill(os.getpid(), 9)
 """
-    driver = subprocess.run([sys.executable, "-c", script, output], stdout=subprocess.PIPE)
-    assert driver.returncode == -signal.SIGKILL
-    try:
-        yield
-    finally:
-        os.kill(int(driver.stdout), signal.SIGKILL)
+    command = [sys.executable, "-c", script, str(output)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as driver:
+        assert driver.stdout is not None
+        child = int(driver.stdout.readline())
+        try:
+            assert driver.wait(LONG) == -signal.SIGKILL
+            yield
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 CHILDREN = {
-    "forked": "child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(99,))\n"
-    "child.start(); print(child.pid, flush=True)",
+    "forked": "if os.fork() == 0: print(os.getpid(), flush=True); time.sleep(99)",
     "executed": "print(subprocess.Popen(['sleep', '99'], close_fds=False).pid, flush=True)",
 }
 
