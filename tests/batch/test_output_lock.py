@@ -69,9 +69,9 @@ def test_a_refused_run_releases_its_lock(client_for: ClientFor, tmp_path: Path) 
 
 @contextmanager
 def killed_driver(code: str, output: Path) -> Iterator[None]:
-    """Run a script that opens a batch, starts a process and kills itself; at the end, kill that one.
+    """Run a script that opens a batch, starts a process and kills itself.
 
-    The code has to print the id of the process that it starts.
+    The code has to print the id of the process that it starts, which is killed at the end.
     """
     script = f"""
 import os, subprocess, sys, time
