@@ -72,6 +72,7 @@ class Call:
         timeout: its time limits.
         cancel_token: set when the answer is no longer wanted.
         attempts: requests sent so far.
+        first_byte_at: when the answer of the last attempt began to arrive (monotonic clock).
         started: when its total time limit began (monotonic clock).
         deadline: when the call has to be finished (monotonic clock), or infinity.
         last_attempt_before: when its retry policy allows no further attempt (monotonic clock), or
@@ -99,6 +100,7 @@ class Call:
         self.timeout = timeout
         self.cancel_token: CancelToken = cancel_token or CancelToken()
         self.attempts: int = 0
+        self.first_byte_at: float | None = None
         self._max_elapsed = math.inf if max_elapsed is None else max_elapsed
         self._starts_with_first_request = starts_with_first_request
         self.start()

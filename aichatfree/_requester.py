@@ -21,7 +21,8 @@ from ._protocol.sites import Site
 from ._rate_limiter import RateLimiter
 from ._settings import ConnectionOptions, Settings
 from ._signing_clock import SigningClock
-from ._wire.transport import Exchange, Transport
+from ._wire.exchange import Exchange
+from ._wire.transport import Transport
 from .errors import APIError
 from .retry import UNSET, MakeRetrying, RetryOption, RetryPolicy, check_retry, run_attempts
 from .stream import Reply, Stream
@@ -93,7 +94,7 @@ class Requester:
             max_elapsed=policy.max_elapsed if isinstance(policy, RetryPolicy) else None,
         )
         return Stream(
-            self._attempt(messages, temperature, call),
+            self._attempt(messages, temperature, call, buffered=buffered),
             call,
             partial(run_attempts, policy, call),
             buffered=buffered,
@@ -116,7 +117,7 @@ class Requester:
         """
         if not self.settings.site.dialect.temperature:
             temperature = None
-        attempt = self._attempt(self._messages(prompt, None), temperature, call)
+        attempt = self._attempt(self._messages(prompt, None), temperature, call, buffered=True)
         run = partial(run_attempts, self.settings.retry, call, make_retrying=make_retrying)
         return Stream(attempt, call, run, buffered=True).reply()
 
@@ -161,7 +162,7 @@ class Requester:
         return cls(Settings.from_dict(data["settings"]), ConnectionOptions(**data["connection"]))
 
     def _attempt(
-        self, messages: list[Message], temperature: float | None, call: Call
+        self, messages: list[Message], temperature: float | None, call: Call, *, buffered: bool
     ) -> Callable[[], Iterator[str]]:
         """The function that makes one attempt; it is signed once it may be sent."""
         settings = self.settings
@@ -179,7 +180,7 @@ class Requester:
             )
             exchange = self._transport.post("/api/generate", body, call)
             try:
-                yield from _read_text(exchange, settings.site)
+                yield from _read_text(exchange, settings.site, buffered=buffered)
             except APIError as error:
                 redact(error, settings.password, settings.site.secret)
                 if error.rejection:
@@ -200,8 +201,8 @@ def _has_system_message(prompt: object) -> bool:
     )
 
 
-def _read_text(exchange: Exchange, site: Site) -> Iterator[str]:
-    """The text of a response, as it arrives; no chunk is empty.
+def _read_text(exchange: Exchange, site: Site, *, buffered: bool) -> Iterator[str]:
+    """The text of a response, as it arrives or once it is complete; no chunk is empty.
 
     Raises:
         APIStatusError: the response is an error, or says that the quota is used up.
@@ -218,7 +219,7 @@ def _read_text(exchange: Exchange, site: Site) -> Iterator[str]:
         mismatch.body = exchange.read_up_to(MAX_ERROR_BODY).decode("utf-8", "replace")
         raise mismatch
     decoder = ReplyDecoder(framed=exchange.framed, quota_phrases=site.quota_phrases)
-    with closing(exchange.pieces()) as chunks:
+    with closing(exchange.chunks(complete=buffered)) as chunks:
         for chunk in chunks:
             text = decoder.feed(chunk)
             if text:

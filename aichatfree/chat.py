@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from ._deadlines import TimeLimit
-from ._output.markdown import harmless
+from ._output.notebook import to_html
 from ._protocol.messages import Message, check_messages
 from .retry import UNSET, RetryOption
 from .stream import Reply, Stream
@@ -149,9 +149,8 @@ class Chat:
         chat.messages = check_messages(messages)  # without the client's system prompt
         return chat
 
-    def _repr_markdown_(self) -> str | None:
-        turns = (f"**{m['role']}**\n\n{harmless(m['content'])}" for m in self.messages)
-        return "\n\n".join(turns) or None
+    def _repr_html_(self) -> str | None:
+        return to_html(*(f"**{m['role']}**\n\n{m['content']}" for m in self.messages))
 
     def __repr__(self) -> str:
         return f"<Chat, {len(self.messages)} messages>"

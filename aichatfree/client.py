@@ -22,8 +22,7 @@ from .stream import Reply, Stream
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
-
-    from typing_extensions import Self, Unpack
+    from typing import Self, Unpack
 
     from .batch import Batch
     from .batch._prompts import PromptSource

@@ -10,8 +10,8 @@ from enum import Enum
 from types import TracebackType
 
 from ._deadlines import Call
-from ._output.markdown import harmless
-from ._output.terminal import in_notebook, write_chunks
+from ._output.notebook import in_notebook, show_arriving, to_html
+from ._output.terminal import write_chunks
 from .errors import APIError, StreamInterruptedError
 
 
@@ -40,8 +40,8 @@ class Reply:
     def __str__(self) -> str:
         return self.text
 
-    def _repr_markdown_(self) -> str:
-        return harmless(self.text)
+    def _repr_html_(self) -> str | None:
+        return to_html(self.text)
 
 
 class StreamState(Enum):
@@ -153,16 +153,15 @@ class Stream(Iterator[str]):
     def show(self) -> Reply:
         """Show the answer while it arrives, and return it once it is complete.
 
-        In a notebook it is formatted text that grows in place, elsewhere text on standard output.
+        In a notebook it is formatted text that is updated in place (plain text without the extra
+        ``notebook``), elsewhere text on standard output.
 
         Raises:
             APIError: as :meth:`read` does; what has arrived stays visible.
         """
         with self:
             if in_notebook():
-                from ._output.notebook import show_growing
-
-                show_growing(self)
+                show_arriving(self)
             else:
                 write_chunks(self)
         return self.reply()
@@ -236,7 +235,8 @@ class Stream(Iterator[str]):
             self._source = self._attempt()
             for chunk in self._source:
                 if not self._chunks:
-                    self._time_to_first_chunk = time.monotonic() - self._call.started
+                    first = self._call.first_byte_at or time.monotonic()
+                    self._time_to_first_chunk = first - self._call.started
                 self._chunks.append(chunk)
                 if not self._buffered:
                     return

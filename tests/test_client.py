@@ -144,7 +144,7 @@ def test_showing_an_answer_in_a_script_needs_no_notebook_library() -> None:
     assert done.stdout == "Hello\n\n"
 
 
-@pytest.mark.parametrize("module", ["aichatfree", "aichatfree._cli.commands"])
+@pytest.mark.parametrize("module", ["aichatfree", "aichatfree._cli.main"])
 def test_importing_needs_no_network_library(module: str) -> None:
     """requests, urllib3, tenacity and IPython are not imported with the package or the CLI."""
     heavy = {"requests", "urllib3", "tenacity", "IPython"}

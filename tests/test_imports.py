@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import aichatfree
+from helpers import run_python
 
 PACKAGE = Path(aichatfree.__file__).parent
 
@@ -38,14 +39,6 @@ IO_LIBRARIES = {
     *("asyncio", "httptools", "io", "os", "pathlib", "requests", "select", "selectors", "socket"),
     *("ssl", "subprocess", "tempfile", "threading", "urllib3"),
 }
-
-
-#: Violations that are being removed: a test's name, and the modules for which it fails.
-KNOWN = {
-    "downwards": set(),
-    "private": {"_protocol.prompts", "notebook"},
-}
-to_be_removed = pytest.mark.xfail(strict=True, reason="still to be removed")
 
 
 def dotted_name(path: Path) -> str:
@@ -91,11 +84,6 @@ def imports(module: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def modules(known: set[str]) -> list[object]:
-    """All modules, of which these are known to break a rule for now."""
-    return [pytest.param(name, marks=to_be_removed) if name in known else name for name in PATHS]
-
-
 def top(module: str) -> str:
     return module.split(".")[0]
 
@@ -105,7 +93,7 @@ def test_every_module_has_a_layer() -> None:
     assert {top(module) for module in PATHS} <= set(LAYER)
 
 
-@pytest.mark.parametrize("module", modules(KNOWN["downwards"]))
+@pytest.mark.parametrize("module", list(PATHS))
 def test_imports_point_downwards(module: str) -> None:
     """A module imports only its own package and modules in layers below it."""
     upwards = {
@@ -122,6 +110,12 @@ def test_the_import_graph_has_no_cycle() -> None:
         TopologicalSorter({module: imports(module) for module in PATHS}).prepare()
     except CycleError as error:
         pytest.fail(" <- ".join(error.args[1]))
+
+
+def test_child_processes_import_the_tested_package() -> None:
+    """A child process of a test imports the same package as the test, wherever it is started."""
+    done = run_python("import aichatfree; print(aichatfree.__file__)")
+    assert done.stdout.strip() == aichatfree.__file__
 
 
 @pytest.mark.parametrize("module", [name for name in PATHS if top(name) == "_protocol"])
@@ -175,7 +169,7 @@ def private_accesses(module: str) -> Iterator[str]:
                     yield f"line {node.lineno}: {ast.unparse(node)}"
 
 
-@pytest.mark.parametrize("module", modules(KNOWN["private"]))
+@pytest.mark.parametrize("module", list(PATHS))
 def test_no_module_uses_what_is_private_in_another(module: str) -> None:
     """A module uses no attribute or name with a leading underscore that another one defines."""
     assert list(private_accesses(module)) == []

@@ -52,10 +52,10 @@ def _message_from(item: object, number: int) -> Message:
     missing = [key for key in ("role", "content") if key not in item]
     if missing:
         raise ValueError(f"message {number} has no {missing[0]!r}")
-    return _message(item["role"], item["content"], f"the content of message {number}")
+    return make_message(item["role"], item["content"], f"the content of message {number}")
 
 
-def _message(role: Any, content: object, where: str) -> Message:
+def make_message(role: Any, content: object, where: str) -> Message:
     if role not in ROLES:
         raise ValueError(f"unknown role {role!r}: use one of {', '.join(map(repr, ROLES))}")
     if not isinstance(content, str):

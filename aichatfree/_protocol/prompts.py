@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .dialects import GEMINI, OPENAI, Dialect
-from .messages import Message, Prompt, _message, check_messages, replace_surrogates
+from .messages import Message, Prompt, check_messages, make_message, replace_surrogates
 
 
 def messages_from(prompt: Prompt, system: str | None, dialect: Dialect) -> list[Message]:
@@ -16,7 +16,7 @@ def messages_from(prompt: Prompt, system: str | None, dialect: Dialect) -> list[
         ValueError: it is empty, a role is unknown, or the last message may not come last.
     """
     if isinstance(prompt, str):
-        messages: list[Message] = [_message("user", prompt, "the prompt")]
+        messages: list[Message] = [make_message("user", prompt, "the prompt")]
     elif isinstance(prompt, Sequence) and not isinstance(prompt, (bytes, bytearray)):
         messages = check_messages(prompt)
     else:
@@ -27,7 +27,7 @@ def messages_from(prompt: Prompt, system: str | None, dialect: Dialect) -> list[
     if not messages:
         raise ValueError('there are no messages: write at least {"role": "user", "content": ...}')
     if system:
-        messages.insert(0, _message("system", system, "system"))
+        messages.insert(0, make_message("system", system, "system"))
     last = messages[-1]
     if last["role"] == "system" or (dialect.user_last and last["role"] != "user"):
         raise ValueError(

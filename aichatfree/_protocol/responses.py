@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
@@ -240,8 +240,9 @@ def error_words(text: str) -> tuple[str, str]:
     error = value.get("error", value) if isinstance(value, dict) else value
     if not isinstance(error, dict):
         return error if isinstance(error, str) else text, ""
-    message, code = error.get("message"), error.get("code")
-    return message if isinstance(message, str) else text, str(code or "")[:100]
+    message = error.get("message")
+    codes = [code for code in (error.get("code"), error.get("type")) if isinstance(code, str)]
+    return message if isinstance(message, str) else text, (codes or [""])[0][:100]
 
 
 def _address(location: str) -> str:
@@ -264,7 +265,7 @@ def retry_after(headers: Mapping[str, str], body: str = "") -> float | None:
         return float(value)
     until = _http_date(value)
     if until is not None:
-        now = _http_date(headers.get("Date", "")) or datetime.now(timezone.utc)
+        now = _http_date(headers.get("Date", "")) or datetime.now(UTC)
         return max(0.0, (until - now).total_seconds())
     delay = _RETRY_DELAY.search(body)
     return float(delay[1]) if delay else None
@@ -275,7 +276,7 @@ def _http_date(value: str) -> datetime | None:
         date = parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def one_line(text: str, limit: int = 300) -> str:

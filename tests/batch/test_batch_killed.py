@@ -29,7 +29,7 @@ def slow_echo(request: Request) -> Answer:
 
 
 def batch_arguments(prompts: Path, output: Path) -> list[str]:
-    return ["batch", str(prompts), "-o", str(output), "--workers", str(WORKERS)]
+    return ["batch", str(prompts), "-o", str(output), "--max-workers", str(WORKERS)]
 
 
 def write_questions(path: Path, count: int) -> None:
@@ -126,7 +126,7 @@ def test_ctrl_c_prints_finished_results_without_an_output_file() -> None:
 
     with FakeSite(answer) as site:
         process = subprocess.Popen(
-            [*COMMAND, "batch", "--workers", "2"],
+            [*COMMAND, "batch", "--max-workers", "2"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

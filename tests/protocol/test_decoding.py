@@ -225,6 +225,12 @@ def test_tail_in_a_larger_chunk_is_text() -> None:
         assert decode([chunk], framed=True) == (chunk.decode(), None)
 
 
+def test_a_larger_chunk_with_the_tail_is_returned_immediately() -> None:
+    """In a framed body, a chunk that ends with the failure tail is not held back."""
+    chunk = b"An " + TAIL
+    assert ReplyDecoder(framed=True).feed(chunk) == chunk.decode()
+
+
 def test_tail_over_two_chunks_is_text() -> None:
     """In a framed body, the words of the failure tail split over two chunks are text."""
     for first, second in list(halves(TAIL))[1:-1]:

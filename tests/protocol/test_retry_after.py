@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from aichatfree._protocol.responses import retry_after
 
 from .error_responses import RETRY_INFO, error_of, gemini, steady
 
-DATE = datetime(2021, 10, 21, 7, 28, 0, tzinfo=timezone.utc)
+DATE = datetime(2021, 10, 21, 7, 28, 0, tzinfo=UTC)
 
 
 def http_date(after: float = 0) -> str:

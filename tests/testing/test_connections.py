@@ -82,10 +82,10 @@ def test_a_malformed_request_is_a_400(visitor: Visitor) -> None:
 
 def test_256_connections_are_served_simultaneously(visitor: Visitor) -> None:
     """256 requests are answered by callables that all run at the same time."""
-    everybody = threading.Barrier(256, timeout=LONG)
+    all_connected = threading.Barrier(256, timeout=LONG)
 
     def meet(request: Request) -> str:
-        everybody.wait()
+        all_connected.wait()
         return "met"
 
     with FakeSite(meet) as site:
