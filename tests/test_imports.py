@@ -28,7 +28,8 @@ LAYERS: list[set[str]] = [
     {"_rate_limiter", "_settings", "_signing_clock", "stream"},
     {"_adaptive_rate", "_output", "_wire", "retry"},
     {"_protocol"},
-    {"_deadlines"},
+    {"_call"},
+    {"timeout"},
     {"_arguments", "_cancellation", "_forks"},
     {"_version", "errors"},
 ]
