@@ -11,7 +11,7 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
-from ._deadlines import Call, TimeLimit, Timeout, timeout_from
+from ._call import Call
 from ._protocol.decoding import ReplyDecoder
 from ._protocol.messages import Message, Prompt
 from ._protocol.prompts import check_temperature, messages_from
@@ -27,10 +27,12 @@ from ._protocol.sites import Site
 from ._rate_limiter import RateLimiter
 from ._settings import ConnectionOptions, Settings
 from ._signing_clock import SigningClock
-from ._wire.transport import Exchange, Transport
+from ._wire.exchange import Exchange
+from ._wire.transport import Transport
 from .errors import APIError
 from .retry import UNSET, MakeRetrying, RetryOption, RetryPolicy, check_retry, run_attempts
 from .stream import Reply, Stream
+from .timeout import TimeLimit, Timeout, timeout_from
 
 
 class Requester:
@@ -100,7 +102,11 @@ class Requester:
         )
         reasoning: list[str] = []
         return Stream(
+<<<<<<< HEAD
             self._attempt(messages, temperature, call, reasoning),
+=======
+            self._attempt(messages, temperature, call, buffered=buffered),
+>>>>>>> main
             call,
             partial(run_attempts, policy, call),
             buffered=buffered,
@@ -124,8 +130,12 @@ class Requester:
         """
         if not self.settings.site.dialect.temperature:
             temperature = None
+<<<<<<< HEAD
         reasoning: list[str] = []
         attempt = self._attempt(self._messages(prompt, None), temperature, call, reasoning)
+=======
+        attempt = self._attempt(self._messages(prompt, None), temperature, call, buffered=True)
+>>>>>>> main
         run = partial(run_attempts, self.settings.retry, call, make_retrying=make_retrying)
         return Stream(attempt, call, run, buffered=True, reasoning=reasoning).reply()
 
@@ -170,11 +180,15 @@ class Requester:
         return cls(Settings.from_dict(data["settings"]), ConnectionOptions(**data["connection"]))
 
     def _attempt(
+<<<<<<< HEAD
         self,
         messages: list[Message],
         temperature: float | None,
         call: Call,
         reasoning: list[str],
+=======
+        self, messages: list[Message], temperature: float | None, call: Call, *, buffered: bool
+>>>>>>> main
     ) -> Callable[[], Iterator[str]]:
         """The function that makes one attempt; it is signed once it may be sent.
 
@@ -195,7 +209,11 @@ class Requester:
             )
             exchange = self._transport.post(settings.site.dialect.path, body, call)
             try:
+<<<<<<< HEAD
                 yield from _read_text(exchange, settings.site, reasoning)
+=======
+                yield from _read_text(exchange, settings.site, buffered=buffered)
+>>>>>>> main
             except APIError as error:
                 redact(error, settings.password, settings.site.secret)
                 if error.rejection:
@@ -216,8 +234,13 @@ def _has_system_message(prompt: object) -> bool:
     )
 
 
+<<<<<<< HEAD
 def _read_text(exchange: Exchange, site: Site, reasoning: list[str]) -> Iterator[str]:
     """The text of a response, as it arrives; no chunk is empty.
+=======
+def _read_text(exchange: Exchange, site: Site, *, buffered: bool) -> Iterator[str]:
+    """The text of a response, as it arrives or once it is complete; no chunk is empty.
+>>>>>>> main
 
     Raises:
         APIStatusError: the response is an error, or says with status 200 that there is no answer.
@@ -232,9 +255,15 @@ def _read_text(exchange: Exchange, site: Site, reasoning: list[str]) -> Iterator
     mismatch = not_an_answer(exchange.status, exchange.headers)
     if mismatch is not None:
         mismatch.body = exchange.read_up_to(MAX_ERROR_BODY).decode("utf-8", "replace")
+<<<<<<< HEAD
         raise error_in_body(mismatch.body, exchange.headers, site) or mismatch
     decoder = ReplyDecoder(framed=exchange.framed, site=site, headers=exchange.headers)
     with closing(exchange.pieces()) as chunks:
+=======
+        raise mismatch
+    decoder = ReplyDecoder(framed=exchange.framed, quota_phrases=site.quota_phrases)
+    with closing(exchange.chunks(complete=buffered)) as chunks:
+>>>>>>> main
         for chunk in chunks:
             text = decoder.feed(chunk)
             if text:

@@ -109,6 +109,7 @@ class APIError(AIChatFreeError):
     fatal: bool = False
     rejection: bool = False
     possible_rejection: bool = False
+    limits: StatedLimits | None = None
     max_retries: int | None = None
     """How many retries are worthwhile at most; ``None`` for as many as the policy allows."""
 
@@ -134,7 +135,6 @@ class APIError(AIChatFreeError):
         self.status_code = status_code
         self.body = body
         self.retry_after = limits.wait if retry_after is None and limits else retry_after
-        self.limits = limits
         self.attempts = attempts
         self.partial_text = partial_text
         decided = {
@@ -142,6 +142,7 @@ class APIError(AIChatFreeError):
             "fatal": fatal,
             "rejection": rejection,
             "possible_rejection": possible_rejection,
+            "limits": limits,
         }
         vars(self).update({name: value for name, value in decided.items() if value is not None})
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from ._protocol.messages import replace_surrogates
 from ._protocol.sites import Site
-from ._wire.transport import Exchange
+from ._wire.exchange import Exchange
 from .errors import (
     AIChatFreeError,
     APIConnectionError,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
 
-from ._deadlines import Call
+from ._call import Call
 from ._output.notebook import in_notebook, show_arriving, to_html
 from ._output.terminal import write_chunks
 from .errors import APIError, StreamInterruptedError
@@ -244,7 +244,8 @@ class Stream(Iterator[str]):
             self._source = self._attempt()
             for chunk in self._source:
                 if not self._chunks:
-                    self._time_to_first_chunk = time.monotonic() - self._call.started
+                    first = self._call.first_byte_at or time.monotonic()
+                    self._time_to_first_chunk = first - self._call.started
                 self._chunks.append(chunk)
                 if not self._buffered:
                     return

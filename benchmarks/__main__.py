@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.clients import CLIENTS
+from benchmarks.live_site import live_site
 from benchmarks.raw_site import raw_site
 from benchmarks.report import Outcome
 from benchmarks.wire import answers
@@ -137,8 +138,12 @@ def main() -> None:
     began = time.perf_counter()
     wire = answers(1, 10, 100, 25_000, 100_000)
     outcomes = []
-    with raw_site(answers=wire) as site, raw_site(answers=wire, delay=SLOW) as slow_site:
-        given = Circumstances(site, slow_site, options.quick)
+    with (
+        raw_site(answers=wire) as site,
+        raw_site(answers=wire, delay=SLOW) as slow_site,
+        live_site() as live,
+    ):
+        given = Circumstances(site, slow_site, live, options.quick)
         for name in options.work or WORKS:
             outcomes.append(measure(name, options.clients, given))
             print(report.table(outcomes[-1]), flush=True)

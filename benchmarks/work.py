@@ -11,6 +11,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from benchmarks.clients import CLIENTS, PROMPT, Aiohttp, Asynchronous, Blocking
+from benchmarks.live_site import CHUNKS, SECONDS
 from benchmarks.wire import OPEN, WORD
 
 SLOW = 0.2  # seconds that the slow site takes
@@ -32,6 +34,7 @@ class Circumstances:
 
     site: str
     slow_site: str
+    live_site: str
     quick: bool
 
     def times(self, count: int) -> int:
@@ -172,6 +175,23 @@ def threads_at_once(client: str, given: Circumstances, part: str) -> Turns:
             yield {f"cpu {part}": cpu, f"share {part}": share}
 
 
+def live_streams(client: str, given: Circumstances, part: str) -> Turns:
+    streams, each = int(part), 1 if given.quick else 2
+    threading.stack_size(256 * 1024)
+    with closing(CLIENTS[client](given.live_site, CHUNKS, streams)) as peer:
+        yield {}
+        while True:
+            before, began = resident(), time.perf_counter()
+            cpu = cpu_of(peer, streams, each)
+            share = each * SECONDS / (time.perf_counter() - began)
+            memory = (resident() - before) / streams / 1024
+            yield {
+                f"cpu {part}": cpu / CHUNKS,
+                f"share {part}": share,
+                f"memory {part}": memory,
+            }
+
+
 def open_streams(client: str, given: Circumstances, part: str) -> Turns:
     count = given.times(1000)
     with closing(CLIENTS[client](f"{given.site}/{OPEN}", 1, count)) as peer:
@@ -240,6 +260,14 @@ def imports(client: str, given: Circumstances, part: str) -> Turns:
 
 # --- what is asked of them --------------------------------------------------------------------
 
+LIVE = ("1", "64", "256", "1000", "4000")
+LIVE_TARGETS = {
+    "cpu 64": {"aiohttp": Target(0.60)},
+    "cpu 256": {"aiohttp": Target(0.60)},
+    "cpu 1000": {"aiohttp": Target(0.90)},
+    "share 4000": {"aiohttp": Target(1.00, at_least=True)},
+}
+
 WORKS = {
     "cpu": Work(
         "CPU for a request, us",
@@ -283,13 +311,29 @@ WORKS = {
         {
             f"{kind} {threads}": Metric(f"{threads} threads, {title}")
             for kind, title in (("cpu", "CPU"), ("share", "share"))
-            for threads in (8, 64, 256)
+            for threads in (8, 64, 256, 1000)
         },
         threads_at_once,
         starts=1,
         rounds=2,
-        parts=("8", "64", "256"),
-        takes_long=("256",),
+        parts=("8", "64", "256", "1000"),
+        takes_long=("256", "1000"),
+    ),
+    "live": Work(
+        "100 chunks, one every 50 ms: CPU for a chunk, us; share of the most answers; KB a stream",
+        {
+            f"{kind} {streams}": Metric(
+                f"{streams} streams, {title}", LIVE_TARGETS.get(f"{kind} {streams}", {})
+            )
+            for kind, title in (("cpu", "CPU"), ("share", "share"), ("memory", "KB"))
+            for streams in LIVE
+        },
+        live_streams,
+        starts=1,
+        rounds=1,
+        parts=LIVE,
+        takes_long=LIVE[2:],
+        clients=("ours", "requests", "aiohttp", "httpx", "openai", "socket"),
     ),
     "memory": Work(
         "Memory of an open stream, KB, of 1,000",

@@ -72,7 +72,7 @@ def test_every_error_class_has_a_case() -> None:
     assert leaves == set(CASES)
 
 
-HOSTS = {UNREACHABLE: "refused", "http://no-such-host.invalid": "no host"}
+HOSTS = {UNREACHABLE: "refused", "http://no-such-host.invalid": "does not exist"}
 
 
 @pytest.mark.parametrize(("url", "words"), HOSTS.items())

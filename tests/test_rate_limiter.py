@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from aichatfree import APIError, APITimeoutError, RateLimitError, StreamInterruptedError, Timeout
-from aichatfree._deadlines import Call
+from aichatfree._call import Call
 from aichatfree._rate_limiter import RateLimiter
 
 JOIN_TIMEOUT = 5.0

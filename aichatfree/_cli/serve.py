@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
+import time
 from contextlib import ExitStack
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
 from .messages import show_log
 from .options import load_model, usage_errors
+
+_POLL_INTERVAL: Final = 0.2  # seconds
 
 
 @click.command()
@@ -57,8 +59,9 @@ def serve(host: str, port: int, upstream: str | None, model: str | None) -> NoRe
             if not upstream:
                 load_model(engine, stack)
         click.echo(_client_settings(gateway.url, bool(secret), password is not None), err=True)
-        threading.Event().wait()
-    raise AssertionError("unreachable: only a signal ends the wait")
+        while True:
+            # Not without an end: Ctrl-C just before such a wait would be noticed only after it.
+            time.sleep(_POLL_INTERVAL)
 
 
 def _client_settings(url: str, secret: bool, password: bool) -> str:

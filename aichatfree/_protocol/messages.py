@@ -56,6 +56,7 @@ def _message_from(item: object, number: int) -> Message:
     missing = [key for key in ("role", "content") if key not in item]
     if missing:
         raise ValueError(f"message {number} has no {missing[0]!r}")
+<<<<<<< HEAD
     where = f"the content of message {number}"
     content, images = item["content"], item.get("images") or []
     if isinstance(content, list):
@@ -67,6 +68,8 @@ def _read_parts(parts: list[object], where: str) -> tuple[str, list[object]]:
     """The text and the images of OpenAI's content parts."""
     texts: list[str] = []
     images: list[object] = []
+    if not all(isinstance(part, Mapping) for part in parts):
+        raise TypeError(f"{where} must be a str, not list")
     for part in parts:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind == "text" and isinstance(part, Mapping) and isinstance(part.get("text"), str):
@@ -91,6 +94,12 @@ def make_message(role: Any, content: object, where: str, images: object = ()) ->
     Raises:
         TypeError, ValueError: it cannot be sent.
     """
+=======
+    return make_message(item["role"], item["content"], f"the content of message {number}")
+
+
+def make_message(role: Any, content: object, where: str) -> Message:
+>>>>>>> main
     if role not in ROLES:
         raise ValueError(f"unknown role {role!r}: use one of {', '.join(map(repr, ROLES))}")
     if not isinstance(content, str):

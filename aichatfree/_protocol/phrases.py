@@ -167,9 +167,9 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
     if meaning_of_body(text, {}) is not None:
         return True
     openings = _table().openings.get(body[:1], ())
-    known = len(body.encode()) >= _ENOUGH
+    enough = len(body.encode()) >= _ENOUGH
     begins = (
-        body.startswith(opening) or (known and opening.startswith(body)) for opening in openings
+        body.startswith(opening) or (enough and opening.startswith(body)) for opening in openings
     )
     if not any(begins) or _table().explains.search(body):
         return False

@@ -7,30 +7,34 @@ import http.client
 import socket
 import ssl
 from collections.abc import Iterator
+from typing import Final
 
 import requests
 import urllib3.exceptions as u3
 
-from .._deadlines import Timeout
 from ..errors import APIConnectionError, APIError, APITimeoutError, StreamInterruptedError
+from ..timeout import Timeout
 
-#: What the transport may raise, in the three families that it comes from.
-TRANSPORT_ERRORS = (
+TRANSPORT_ERRORS: Final = (
     requests.RequestException,
     u3.HTTPError,
     http.client.HTTPException,
     OSError,
 )
+"""What sending a request and reading its response may raise."""
+
+_NO_TLS_HERE: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
+"""OpenSSL's names for bytes that are not TLS."""
 
 
-def error_before_reply(error: Exception, *, host: str, timeout: Timeout) -> APIError:
-    """The error for a request that got no reply."""
+def error_before_response(error: Exception, *, host: str, timeout: Timeout) -> APIError:
+    """The error for a request that got no response."""
     causes = list(causes_of(error))
     for cause in causes:
         if isinstance(cause, u3.NameResolutionError):
             return APIConnectionError(
-                f"There is no host {host!r}, or its name could not be looked up: check base_url= "
-                "(AICHATFREE_BASE_URL) and the network.",
+                f"The host {host!r} does not exist, or its name could not be looked up: check "
+                "base_url= (AICHATFREE_BASE_URL) and the network.",
                 fatal=True,
             )
         if isinstance(cause, (u3.ProxyError, requests.exceptions.ProxyError)):
@@ -38,51 +42,65 @@ def error_before_reply(error: Exception, *, host: str, timeout: Timeout) -> APIE
                 "The proxy could not be reached or refused: check proxies= and the variables "
                 "HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
             )
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return APIConnectionError(
-                f"The certificate of {host} is not valid ({cause.verify_message}): check "
-                "base_url=, or name the authority's file in verify=.",
-                retryable=False,
-                fatal=True,
+        if _is_connect_timeout(cause):
+            return APITimeoutError(
+                f"{host} could not be reached within {timeout.connect} s: check the network, or "
+                "allow more with timeout=Timeout(connect=...)."
             )
+        if isinstance(cause, ssl.SSLError):
+            return _tls_error(cause, host)
         if isinstance(cause, ConnectionRefusedError):
             return APIConnectionError(
                 f"Nothing answers at {host} (connection refused): check base_url= "
                 "(AICHATFREE_BASE_URL), and that the site is running."
             )
-    if any(
-        isinstance(cause, (u3.ConnectTimeoutError, requests.ConnectTimeout)) for cause in causes
-    ):
-        return APITimeoutError(
-            f"{host} could not be reached within {timeout.connect} s: check the network, or allow "
-            "more with timeout=Timeout(connect=...)."
-        )
     if any(isinstance(cause, (u3.ReadTimeoutError, TimeoutError)) for cause in causes):
         return silence_error(host, timeout)
-    if any(isinstance(cause, (ssl.SSLError, u3.SSLError)) for cause in causes):
-        return APIConnectionError(
-            f"No secure connection to {host}: check that base_url= should begin with https://."
-        )
     return APIConnectionError(
-        f"The connection to {host} broke before an answer came ({reason(causes)}). Send it again."
+        f"The connection to {host} broke before an answer came ({reason(causes)}). Try again."
     )
 
 
-def error_in_reply(error: Exception, *, host: str, timeout: Timeout) -> APIError:
-    """The error for a reply that did not come to its end."""
+def _is_connect_timeout(error: BaseException) -> bool:
+    if isinstance(error, u3.NewConnectionError):  # which urllib3 derives from the one for timeouts
+        return False
+    return isinstance(error, (u3.ConnectTimeoutError, requests.ConnectTimeout))
+
+
+def _tls_error(error: ssl.SSLError, host: str) -> APIConnectionError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return APIConnectionError(
+            f"The certificate of {host} is not valid ({error.verify_message}): check base_url=, or "
+            "name the authority's file in verify=.",
+            retryable=False,
+            fatal=True,
+        )
+    if error.reason in _NO_TLS_HERE:
+        return APIConnectionError(
+            f"There is no TLS at this port of {host}: is it http://? Check base_url= "
+            "(AICHATFREE_BASE_URL)."
+        )
+    return APIConnectionError(
+        f"No secure connection to {host} ({error.reason or 'TLS'}): check that base_url= should "
+        "begin with https://."
+    )
+
+
+def error_in_response(error: Exception, *, host: str, timeout: Timeout) -> APIError:
+    """The error for a response that did not come to its end."""
     causes = list(causes_of(error))
     if any(isinstance(cause, (u3.ReadTimeoutError, TimeoutError)) for cause in causes):
         return silence_error(host, timeout)
     return StreamInterruptedError(
         f"The connection to {host} broke in the middle of the answer ({reason(causes)}): the "
-        "answer is not whole. Send it again."
+        "answer is incomplete. Try again."
     )
 
 
 def silence_error(host: str, timeout: Timeout) -> APITimeoutError:
     """The error for a site that has been silent for too long."""
     return APITimeoutError(
-        f"{host} was silent for {timeout.read} s. Send it again, or allow more with "
+        f"{host} was silent for {timeout.read} s. Try again, or allow more with "
         "timeout=Timeout(read=...)."
     )
 

@@ -11,16 +11,13 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from .._arguments import check_number
 from .._requester import Requester
 from ..errors import AIChatFreeError
 from ._prompts import Item, Items, PromptSource
 from ._results import BatchResult
-
-if TYPE_CHECKING:
-    from ..client import Client
 
 MAX_SHARD_SIZE: Final = 100_000
 MAX_WORKERS: Final = 1024
@@ -29,8 +26,16 @@ INTERRUPTED: Final = "interrupted"
 """Why a worker stopped that got a Ctrl-C."""
 
 
+class PortableClient(Protocol):
+    """A ``Client``, as far as :func:`make_shards` needs it."""
+
+    def to_dict(self, share: float) -> dict[str, Any]:
+        """The settings as plain data, without secrets."""
+        ...
+
+
 def make_shards(
-    client: Client,
+    client: PortableClient,
     prompts: PromptSource,
     *,
     shard_size: int = 64,
@@ -47,7 +52,7 @@ def make_shards(
     ['Lake Baikal.']
 
     Args:
-        client: whose settings are put into the shards, without its secrets.
+        client: the ``Client`` whose settings are put into the shards, without its secrets.
         prompts: as for ``Client.batch``.
         shard_size: prompts in a shard.
         max_workers: threads for each shard.

@@ -8,21 +8,30 @@ import pickle
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from .._requester import Requester
 from ..errors import AIChatFreeError
 from ._batch import Batch
 from ._circuit_breaker import CircuitBreaker
+from ._prompts import PromptSource
 from ._recorder import Recorder
 from ._results import BatchResult
 from ._shards import INTERRUPTED, Shard, ShardResults, read_shard
 from ._threads import ThreadBackend
 
-if TYPE_CHECKING:
-    from ..client import Client
 
-ClientFactory: TypeAlias = "Callable[[], Client]"
+class BatchClient(Protocol):
+    """A ``Client``, as far as a worker needs it."""
+
+    def batch(
+        self, prompts: PromptSource, *, max_workers: int, ordered: bool, progress: bool | None
+    ) -> Batch:
+        """See ``Client.batch``."""
+        ...
+
+
+ClientFactory: TypeAlias = Callable[[], BatchClient]
 
 T = TypeVar("T")
 
@@ -32,8 +41,8 @@ def run_shard(shard: bytes, client_factory: ClientFactory | None = None) -> byte
 
     Args:
         shard: one that :func:`make_shards` returned.
-        client_factory: makes the client if the settings in the shard and the worker's environment
-            (``AICHATFREE_SECRET``, ``AICHATFREE_PASSWORD``) are not enough.
+        client_factory: makes a ``Client`` if the settings in the shard and the environment of the
+            worker (``AICHATFREE_SECRET``, ``AICHATFREE_PASSWORD``) are not enough.
 
     Returns:
         The results, for :func:`read_results`.
@@ -61,7 +70,7 @@ def _batch_of_requester(requester: Requester, shard: Shard) -> Batch:
     )
 
 
-def _batch_of_client(client: Client, shard: Shard) -> Batch:
+def _batch_of_client(client: BatchClient, shard: Shard) -> Batch:
     # A generator: a list would be checked before anything is sent, which the driver has done.
     prompts = (
         {"custom_id": item.custom_id, "prompt": item.prompt, "temperature": item.temperature}

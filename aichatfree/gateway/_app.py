@@ -163,8 +163,8 @@ class App:
             raise refusal(413, f"The request is too large: {self._max_body} bytes are the limit.")
         try:
             body = json.loads(raw, parse_constant=_refuse_constant)
-        # Deeply nested JSON raises RecursionError up to Python 3.13. Later versions parse it, and
-        # it is refused for what it contains; nothing here descends into it.
+        # Deeply nested JSON raises RecursionError. From Python 3.14 on only the deepest does: the
+        # rest is parsed and refused for what it contains. Nothing here descends into it.
         except (ValueError, RecursionError):
             raise refusal(400, "The request's body is not JSON.") from None
         if not isinstance(body, dict):

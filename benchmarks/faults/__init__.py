@@ -1,1 +1,1 @@
-"""What clients say of every fault in ``tests/faults/cases.py``."""
+"""Which clients handle each fault of ``tests/faults/cases.py`` correctly."""

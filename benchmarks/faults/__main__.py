@@ -1,7 +1,7 @@
-"""What clients say of every fault: ``python -m benchmarks.faults [--markdown]``.
+"""How clients handle every fault: ``python -m benchmarks.faults [--markdown]``.
 
 From a checkout, with ``pip install ".[test,bench]"``. Each case of ``tests/faults/cases.py`` is a
-site on the loopback interface; all clients ask it at once, each in a process of its own.
+site on the loopback interface; all clients send it a prompt at once, each in its own process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def question(case: Case, place: Place) -> Question:
 
 
 def run(clients: Sequence[Client], cases: Sequence[Case]) -> Iterator[Row]:
-    """What all the clients make of each case."""
+    """The outcomes of all clients for each case."""
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(len(clients)))
         processes = [stack.enter_context(ClientProcess(client.ask)) for client in clients]
@@ -43,7 +43,7 @@ def run(clients: Sequence[Client], cases: Sequence[Case]) -> Iterator[Row]:
 
 
 def check(clients: Sequence[Client]) -> None:
-    """A client that cannot ask at all would seem to be right about most faults."""
+    """Raise SystemExit for a client that always fails: it would seem right about most faults."""
     (row,) = run(clients, [Case("no fault", serving(WELL), text=WELL)])
     for client, outcome in zip(clients, row.outcomes, strict=True):
         if outcome is not Outcome.TRUE:

@@ -76,7 +76,7 @@ def by_requests(question: Question, take: Take) -> None:
 
 
 def by_aiohttp(question: Question, take: Take) -> None:
-    """The seed's design: a session for each call, and each piece decoded by itself."""
+    """A simple design: a session for each call, and each chunk decoded separately."""
     asyncio.run(ask_with_aiohttp(question, take))
 
 

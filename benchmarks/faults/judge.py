@@ -1,4 +1,4 @@
-"""Whether what a client made of a case is true."""
+"""Whether the result of a client is right."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Case(Protocol):
-    """What the judgement needs to know of a case; see ``tests/faults/cases.py``."""
+    """The expected result of a case; see ``tests/faults/cases.py``."""
 
     @property
     def error(self) -> str | None: ...
@@ -20,7 +20,7 @@ class Case(Protocol):
 
 @dataclass(frozen=True)
 class Seen:
-    """What a client's caller got: text, the error if there was one, and whether it ever ended."""
+    """What a client's caller received: text, an error if there was one, and whether it ended."""
 
     text: str = ""
     error: str | None = None
@@ -36,7 +36,7 @@ class Outcome(Enum):
 
 
 def judge(case: Case, seen: Seen) -> Outcome:
-    """The kind of the error does not matter, only that the caller is told."""
+    """Compare a client's result with the expected one; any error is as good as another."""
     if not seen.ended:
         return Outcome.HANG
     if case.arguable is not None and (seen.error or seen.text == case.arguable):

@@ -1,4 +1,4 @@
-"""Clients in processes of their own, since one that hangs can only be killed."""
+"""Clients in separate processes, since a client that hangs can only be killed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from types import TracebackType
 from benchmarks.faults.judge import Seen
 
 START_LIMIT = 60.0  # seconds
-PATIENCE = 10.0  # seconds; twice the longest time limit of any case
-MOST = 20_000_000  # characters; no answer of a case is nearly as long
+TIME_LIMIT = 10.0  # seconds; twice the longest timeout of any case
+MAX_CHARACTERS = 20_000_000  # far more than the answer of any case has
 
 Take = Callable[[str | bytes], None]
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a client is asked, where, and within which limits (seconds)."""
+    """A prompt for a client, with the site and the timeouts (seconds)."""
 
     text: str
     url: str
@@ -34,16 +34,16 @@ Ask = Callable[[Question, Take], None]
 
 
 class ClientProcess:
-    """A client that is asked in another process; closed when its ``with`` block ends.
+    """A client in another process, which is killed at the end of the ``with`` block.
 
     Args:
-        ask: how the client asks: it hands over each piece of the answer as it comes.
-        patience: seconds after which a call that has not ended never will.
+        ask: sends a prompt, and calls its second argument with each chunk as it arrives.
+        time_limit: seconds after which a call counts as one that never ends.
     """
 
-    def __init__(self, ask: Ask, patience: float = PATIENCE) -> None:
+    def __init__(self, ask: Ask, time_limit: float = TIME_LIMIT) -> None:
         self._ask = ask
-        self._patience = patience
+        self._time_limit = time_limit
         self._process: multiprocessing.process.BaseProcess | None = None
         self._channel: Connection
 
@@ -59,11 +59,11 @@ class ClientProcess:
         self._kill()
 
     def ask(self, question: Question) -> Seen:
-        """What the client's caller gets; the process is ended if that takes too long."""
+        """What the client's caller receives; the process is killed if that takes too long."""
         if self._process is None:
             self._start()
         self._channel.send(question)
-        if self._channel.poll(self._patience):
+        if self._channel.poll(self._time_limit):
             seen: Seen = self._channel.recv()
             return seen
         self._kill()
@@ -77,7 +77,7 @@ class ClientProcess:
         self._process = process
         there.close()
         if not self._channel.poll(START_LIMIT):
-            raise TimeoutError("the process of a client does not start")
+            raise TimeoutError("the process of a client has not started")
         self._channel.recv()
 
     def _kill(self) -> None:
@@ -99,15 +99,15 @@ def _answer_questions(channel: Connection, ask: Ask) -> None:
 
 
 def _call(ask: Ask, question: Question) -> Seen:
-    pieces: list[str] = []
+    chunks: list[str] = []
     size = 0
 
-    def take(piece: str | bytes) -> None:
+    def take(chunk: str | bytes) -> None:
         nonlocal size
-        # Bytes are an error, as they are for whoever joins the pieces.
-        pieces.append("" + piece)  # type: ignore[operator]
-        size += len(piece)
-        if size > MOST:
+        # Bytes are an error, as they are for a caller that joins the chunks.
+        chunks.append("" + chunk)  # type: ignore[operator]
+        size += len(chunk)
+        if size > MAX_CHARACTERS:
             raise _EndlessError
 
     try:
@@ -115,9 +115,9 @@ def _call(ask: Ask, question: Question) -> Seen:
     except _EndlessError:
         return Seen(ended=False)
     except Exception as error:
-        return Seen("".join(pieces), f"{type(error).__name__}: {error}")
-    return Seen("".join(pieces))
+        return Seen("".join(chunks), f"{type(error).__name__}: {error}")
+    return Seen("".join(chunks))
 
 
 class _EndlessError(BaseException):
-    """Not an Exception, so that no client handles it."""
+    """A BaseException, so that no client handles it."""

@@ -1,4 +1,4 @@
-"""The tables of what was seen."""
+"""The tables of outcomes."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from benchmarks.faults.judge import Outcome
-from benchmarks.faults.processes import MOST, PATIENCE
+from benchmarks.faults.processes import MAX_CHARACTERS, TIME_LIMIT
 
 MEANINGS = {
-    Outcome.TRUE: "the right text of a whole answer, or any error where no whole answer came",
-    Outcome.FALSE_SUCCESS: "no error, though no whole answer came: but half of one, none, an "
-    "error's words, a web page, or what another host said",
-    Outcome.HANG: f"no end within {PATIENCE:g} s, where the limits are at most half of that, or "
-    f"within {MOST:,} characters",
-    Outcome.WRONG_TEXT: "the whole answer came, the caller got another text",
-    Outcome.FALSE_ERROR: "the whole answer came, the caller got an error",
+    Outcome.TRUE: "the text of a complete answer, or any error for an incomplete one",
+    Outcome.FALSE_SUCCESS: "no error although there was no complete answer, but a part of one, "
+    "none, an error's text, a web page, or the answer of another host",
+    Outcome.HANG: f"no end within {TIME_LIMIT:g} s, where timeouts are at most half of that, or "
+    f"within {MAX_CHARACTERS:,} characters",
+    Outcome.WRONG_TEXT: "the answer was complete, and the caller received another text",
+    Outcome.FALSE_ERROR: "the answer was complete, and the caller received an error",
 }
 MARKS = {Outcome.TRUE: "ok", Outcome.FALSE_SUCCESS: "FALSE"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A case and what each client made of it; ``undetectable`` says why none can know better."""
+    """The outcomes of each client for a case; ``undetectable`` says why no client can be right."""
 
     case: str
     undetectable: str
@@ -32,7 +32,7 @@ class Row:
 
 
 def report(clients: Sequence[str], rows: Sequence[Row], markdown: bool) -> Iterator[str]:
-    """Lines: how often each client did what, and the cases where one of them failed."""
+    """Lines: how often each client had each outcome, and the cases that a client got wrong."""
     judged = [row for row in rows if not row.undetectable]
     counts = [Counter(outcomes) for outcomes in zip(*(row.outcomes for row in judged), strict=True)]
     yield f"Outcomes of {len(judged)} cases"
@@ -50,12 +50,12 @@ def report(clients: Sequence[str], rows: Sequence[Row], markdown: bool) -> Itera
     yield ""
     failed = [row for row in judged if set(row.outcomes) != {Outcome.TRUE}]
     yield from table([["case", *clients], *map(cells, failed)], markdown)
-    unknowable = [row for row in rows if row.undetectable]
-    if unknowable:
+    undetectable = [row for row in rows if row.undetectable]
+    if undetectable:
         yield ""
-        yield "Not counted, since ours cannot know"
+        yield "Not counted, since no client can detect them"
         yield ""
-    for row in unknowable:
+    for row in undetectable:
         yield f"- {row.case}: {row.undetectable}"
 
 

@@ -71,13 +71,13 @@ def play(question: Question, take: Take) -> None:
 )
 def test_the_result_of_a_client_crosses_the_process_boundary(text: str, seen: Seen) -> None:
     """The text, the error and an answer without an end are reported by the client's process."""
-    with ClientProcess(play, patience=LONG) as client:
+    with ClientProcess(play, time_limit=LONG) as client:
         assert client.ask(Question(text, "")) == seen
 
 
 def test_a_client_that_hangs_is_killed() -> None:
     """A client that exceeds its time limit is killed, and a new process gets the next prompt."""
-    with ClientProcess(play, patience=AT_ONCE) as client:
+    with ClientProcess(play, time_limit=AT_ONCE) as client:
         assert client.ask(Question("hang", "")) == Seen(ended=False)
         assert not multiprocessing.active_children()
         assert client.ask(Question("answer", "")) == Seen("Hello")

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
 from aichatfree import APIConnectionError, APITimeoutError, Timeout
-from aichatfree._deadlines import Call
-from aichatfree._wire.watchdog import Watchdog
+from aichatfree._call import Call
 from aichatfree.testing import Answer, FakeSite, Raw
 from helpers import ClientFor
 
@@ -124,26 +122,6 @@ def test_a_number_limits_both_connect_and_read(client_for: ClientFor) -> None:
     with FakeSite([Answer("x", delay=10)]) as site:
         client = client_for(site.url, retry=None, timeout=0.3)
         assert took(lambda: client.generate("Hi")) < 2
-
-
-def test_the_watchdog_ends_when_it_is_not_needed(client_for: ClientFor) -> None:
-    """No thread is left behind by a client that is idle or closed."""
-
-    def watchdogs() -> int:
-        return sum(t.name == "aichatfree-watchdog" for t in threading.enumerate())
-
-    before = watchdogs()
-    with FakeSite("Hello") as site:
-        client = client_for(site.url)
-        client.generate("Hi")
-        client.close()
-        assert watchdogs() == before
-        other = client_for(site.url)
-        other.generate("Hi")
-        deadline = time.monotonic() + 4 * Watchdog.LINGER
-        while watchdogs() > before and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert watchdogs() == before
 
 
 def test_a_late_interrupt_does_not_hit_the_next_exchange(client_for: ClientFor) -> None:

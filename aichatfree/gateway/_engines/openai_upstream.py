@@ -11,15 +11,21 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..._arguments import check_number, check_optional_str
+from ..._call import Call
 from ..._cancellation import CancelToken, CancelTokens
+<<<<<<< HEAD
 from ..._deadlines import Call, Timeout
 from ..._protocol.error_bodies import error_words
 from ..._protocol.limits import retry_after
+=======
+>>>>>>> main
 from ..._protocol.messages import Message
 from ..._protocol.responses import MAX_ERROR_BODY, one_line
 from ..._protocol.sites import Site
-from ..._wire.transport import Exchange, Transport
+from ..._wire.exchange import Exchange
+from ..._wire.transport import Transport
 from ...errors import AIChatFreeError, APIConnectionError, APIError, APITimeoutError
+from ...timeout import Timeout
 from .engine import EngineError
 
 PATH: Final = "/chat/completions"
@@ -90,7 +96,7 @@ class OpenAIUpstream:
             with closing(self._transport.post(PATH, json.dumps(body).encode(), call)) as exchange:
                 if exchange.status != 200:
                     raise self._refusal(exchange)
-                for text in _texts(_events(_lines(exchange.pieces()))):
+                for text in _texts(_events(_lines(exchange.chunks()))):
                     if cancelled.is_set():
                         return
                     yield text
