@@ -102,11 +102,7 @@ class Requester:
         )
         reasoning: list[str] = []
         return Stream(
-<<<<<<< HEAD
-            self._attempt(messages, temperature, call, reasoning),
-=======
-            self._attempt(messages, temperature, call, buffered=buffered),
->>>>>>> main
+            self._attempt(messages, temperature, call, reasoning, buffered=buffered),
             call,
             partial(run_attempts, policy, call),
             buffered=buffered,
@@ -130,12 +126,9 @@ class Requester:
         """
         if not self.settings.site.dialect.temperature:
             temperature = None
-<<<<<<< HEAD
         reasoning: list[str] = []
-        attempt = self._attempt(self._messages(prompt, None), temperature, call, reasoning)
-=======
-        attempt = self._attempt(self._messages(prompt, None), temperature, call, buffered=True)
->>>>>>> main
+        messages = self._messages(prompt, None)
+        attempt = self._attempt(messages, temperature, call, reasoning, buffered=True)
         run = partial(run_attempts, self.settings.retry, call, make_retrying=make_retrying)
         return Stream(attempt, call, run, buffered=True, reasoning=reasoning).reply()
 
@@ -180,15 +173,13 @@ class Requester:
         return cls(Settings.from_dict(data["settings"]), ConnectionOptions(**data["connection"]))
 
     def _attempt(
-<<<<<<< HEAD
         self,
         messages: list[Message],
         temperature: float | None,
         call: Call,
         reasoning: list[str],
-=======
-        self, messages: list[Message], temperature: float | None, call: Call, *, buffered: bool
->>>>>>> main
+        *,
+        buffered: bool,
     ) -> Callable[[], Iterator[str]]:
         """The function that makes one attempt; it is signed once it may be sent.
 
@@ -209,11 +200,7 @@ class Requester:
             )
             exchange = self._transport.post(settings.site.dialect.path, body, call)
             try:
-<<<<<<< HEAD
-                yield from _read_text(exchange, settings.site, reasoning)
-=======
-                yield from _read_text(exchange, settings.site, buffered=buffered)
->>>>>>> main
+                yield from _read_text(exchange, settings.site, reasoning, buffered=buffered)
             except APIError as error:
                 redact(error, settings.password, settings.site.secret)
                 if error.rejection:
@@ -234,13 +221,10 @@ def _has_system_message(prompt: object) -> bool:
     )
 
 
-<<<<<<< HEAD
-def _read_text(exchange: Exchange, site: Site, reasoning: list[str]) -> Iterator[str]:
-    """The text of a response, as it arrives; no chunk is empty.
-=======
-def _read_text(exchange: Exchange, site: Site, *, buffered: bool) -> Iterator[str]:
+def _read_text(
+    exchange: Exchange, site: Site, reasoning: list[str], *, buffered: bool
+) -> Iterator[str]:
     """The text of a response, as it arrives or once it is complete; no chunk is empty.
->>>>>>> main
 
     Raises:
         APIStatusError: the response is an error, or says with status 200 that there is no answer.
@@ -255,15 +239,11 @@ def _read_text(exchange: Exchange, site: Site, *, buffered: bool) -> Iterator[st
     mismatch = not_an_answer(exchange.status, exchange.headers)
     if mismatch is not None:
         mismatch.body = exchange.read_up_to(MAX_ERROR_BODY).decode("utf-8", "replace")
-<<<<<<< HEAD
         raise error_in_body(mismatch.body, exchange.headers, site) or mismatch
-    decoder = ReplyDecoder(framed=exchange.framed, site=site, headers=exchange.headers)
-    with closing(exchange.pieces()) as chunks:
-=======
-        raise mismatch
-    decoder = ReplyDecoder(framed=exchange.framed, quota_phrases=site.quota_phrases)
+    decoder = ReplyDecoder(
+        framed=exchange.framed, site=site, headers=exchange.headers, complete=buffered
+    )
     with closing(exchange.chunks(complete=buffered)) as chunks:
->>>>>>> main
         for chunk in chunks:
             text = decoder.feed(chunk)
             if text:

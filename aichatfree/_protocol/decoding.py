@@ -36,10 +36,16 @@ class ReplyDecoder:
             a Content-Length, or ended by closing the connection) their boundaries mean nothing.
         site: its own sentences, and what it does not look for (``Site.ignore``).
         headers: of the response.
+        complete: whether the body has arrived completely, so that holding back costs no time.
     """
 
     def __init__(
-        self, *, framed: bool, site: Site | None = None, headers: Mapping[str, str] | None = None
+        self,
+        *,
+        framed: bool,
+        site: Site | None = None,
+        headers: Mapping[str, str] | None = None,
+        complete: bool = False,
     ) -> None:
         self._site = site = site or Site()
         self._headers = headers or {}
@@ -54,6 +60,7 @@ class ReplyDecoder:
             sentences=site.refusals if site.looks_for("refusals") else None,
             reasoning=site.looks_for("reasoning"),
             web_pages=site.looks_for("web_pages"),
+            complete=complete,
         )
         self._events: EventDecoder | None = None
         self._first = b""

@@ -56,7 +56,6 @@ def _message_from(item: object, number: int) -> Message:
     missing = [key for key in ("role", "content") if key not in item]
     if missing:
         raise ValueError(f"message {number} has no {missing[0]!r}")
-<<<<<<< HEAD
     where = f"the content of message {number}"
     content, images = item["content"], item.get("images") or []
     if isinstance(content, list):
@@ -94,12 +93,6 @@ def make_message(role: Any, content: object, where: str, images: object = ()) ->
     Raises:
         TypeError, ValueError: it cannot be sent.
     """
-=======
-    return make_message(item["role"], item["content"], f"the content of message {number}")
-
-
-def make_message(role: Any, content: object, where: str) -> Message:
->>>>>>> main
     if role not in ROLES:
         raise ValueError(f"unknown role {role!r}: use one of {', '.join(map(repr, ROLES))}")
     if not isinstance(content, str):

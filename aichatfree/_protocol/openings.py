@@ -39,6 +39,7 @@ class Opening:
         sentences: the site's own refusals and their meanings; ``None`` to look for no refusal.
         reasoning: whether to separate reasoning from the answer.
         web_pages: whether to look for web pages.
+        complete: whether the body has arrived, so that whatever may be a refusal is held back.
 
     Attributes:
         body: the answer so far, as long as it is short enough for a refusal; else ``None``.
@@ -49,8 +50,14 @@ class Opening:
     """
 
     def __init__(
-        self, *, sentences: Mapping[str, str] | None, reasoning: bool, web_pages: bool
+        self,
+        *,
+        sentences: Mapping[str, str] | None,
+        reasoning: bool,
+        web_pages: bool,
+        complete: bool = False,
     ) -> None:
+        self._complete = complete
         self._sentences = sentences
         self._separates = reasoning
         self._web_pages = web_pages
@@ -134,6 +141,8 @@ class Opening:
                 return True
         if self._sentences is None:
             return False
+        if self._complete and len(text) <= phrases.MAX_REFUSAL:
+            return True
         return _may_be_error(text) or phrases.may_be_refusal(self._pending, self._sentences)
 
 

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-<<<<<<< HEAD
 from .dialects import GEMINI, OPENAI, Dialect, image_of
-=======
-from .dialects import GEMINI, OPENAI, Dialect
->>>>>>> main
 from .messages import Message, Prompt, check_messages, make_message, replace_surrogates
 
 

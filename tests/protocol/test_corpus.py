@@ -1,4 +1,4 @@
-"""The responses in ``tests/corpus``: what a client makes of each; see ``tests/corpus/README.md``."""
+"""The responses in ``tests/corpus``, and what a client makes of each of them."""
 
 from __future__ import annotations
 

@@ -13,12 +13,8 @@ from typing import Any, Final
 from ..._arguments import check_number, check_optional_str
 from ..._call import Call
 from ..._cancellation import CancelToken, CancelTokens
-<<<<<<< HEAD
-from ..._deadlines import Call, Timeout
 from ..._protocol.error_bodies import error_words
 from ..._protocol.limits import retry_after
-=======
->>>>>>> main
 from ..._protocol.messages import Message
 from ..._protocol.responses import MAX_ERROR_BODY, one_line
 from ..._protocol.sites import Site
