@@ -145,6 +145,14 @@ class Requester:
         """
         return self._transport.post(path, body, Call(timeout))
 
+    def get(self, path: str, timeout: Timeout) -> Exchange:
+        """Ask for a document of the site.
+
+        Raises:
+            APIConnectionError: there was no response.
+        """
+        return self._transport.get(path, Call(timeout))
+
     def close(self) -> None:
         """Cancel all calls and close the connections."""
         self._transport.close()
@@ -243,11 +251,17 @@ def _read_text(
     decoder = ReplyDecoder(
         framed=exchange.framed, site=site, headers=exchange.headers, complete=buffered
     )
-    with closing(exchange.chunks(complete=buffered)) as chunks:
-        for chunk in chunks:
-            text = decoder.feed(chunk)
-            if text:
-                yield text
+    try:
+        with closing(exchange.chunks(complete=buffered)) as chunks:
+            for chunk in chunks:
+                text = decoder.feed(chunk)
+                if text:
+                    yield text
+    except APIError:
+        held, _ = decoder.finish()
+        if held:
+            yield held
+        raise
     text, failure = decoder.finish()
     reasoning[:] = [decoder.reasoning]
     if text:

@@ -11,6 +11,8 @@ import requests
 
 from ._protocol.dialects import Dialect
 from ._protocol.messages import Message, Prompt
+from ._protocol.models import read_models
+from ._protocol.responses import MAX_ERROR_BODY
 from ._protocol.sites import Site
 from ._requester import Requester
 from ._settings import MAX_REPLY_BYTES, ClientOptions, ConnectionOptions, Settings
@@ -42,10 +44,13 @@ class Client:
     Args:
         base_url: the site, or a :class:`Site` (``AICHATFREE_BASE_URL``,
             ``https://aichatfree.info``).
-        dialect: ``"gemini"``, ``"openai"`` or a :class:`Dialect` (``AICHATFREE_DIALECT``).
+        dialect: the kind of site, ``"gemini"``, ``"openai"``, ``"chat-mini"``,
+            ``"gemini-models"``, ``"freegpt"``, ``"aibn"`` or a :class:`Dialect`
+            (``AICHATFREE_DIALECT``).
         secret: the key that requests are signed with (``AICHATFREE_SECRET``, empty).
         password: the site's password (``AICHATFREE_PASSWORD``, none).
-        model: the model named in requests; most sites ignore it (``AICHATFREE_MODEL``).
+        model: the model named in requests, most of which sites ignore; without one, the site
+            chooses (``AICHATFREE_MODEL``).
         system: the system prompt of every conversation that does not have one.
         timeout: a :class:`Timeout`, or seconds for its ``connect`` and ``read``.
         retry: a :class:`RetryPolicy`, a ``tenacity.Retrying``, or ``None`` for one attempt.
@@ -257,8 +262,8 @@ class Client:
     def check(self) -> Health:
         """Try each setting on the site and report what is right and what is wrong.
 
-        It sends one short prompt and takes a minute at most. Failures are part of the result, not
-        raised.
+        It sends one short prompt, and the same in other dialects if the site may speak another one.
+        Each takes a minute at most. Failures are part of the result, not raised.
 
         >>> print(client.check())
         ok    url       http://127.0.0.1:... has a chat API
@@ -273,8 +278,27 @@ class Client:
             lambda path, body: self._requester.post(path, body, timeout),
             settings.site,
             settings.password,
-            lambda: self.generate("Hello", timeout=timeout, retry=None),
+            lambda dialect: self.with_options(dialect=dialect).generate(
+                "Hello", timeout=timeout, retry=None
+            ),
         )
+
+    def models(self) -> list[str]:
+        """The models that the site lists, for ``model=``; only some sites have a list.
+
+        >>> client.models()
+        Traceback (most recent call last):
+        aichatfree.errors.NotFoundError: The site answered 404 (Not found). ...
+
+        Raises:
+            NotFoundError, ProtocolError: the site has no list.
+            APIError: it could not be read.
+        """
+        settings = self._requester.settings
+        path = settings.site.dialect.models_path or "/api/models"
+        exchange = self._requester.get(path, settings.timeout)
+        body = exchange.read_up_to(MAX_ERROR_BODY)
+        return read_models(exchange.status, exchange.headers, body, settings.site)
 
     def with_options(self, **changes: Unpack[ClientOptions]) -> Self:
         """A client with other settings that shares this one's connections and rate limit.

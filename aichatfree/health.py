@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -9,7 +10,10 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from ._protocol.messages import replace_surrogates
+from ._protocol.dialects import DIALECTS, Dialect
+from ._protocol.meanings import is_operators_fault, may_be_another_dialect
+from ._protocol.messages import check_messages, replace_surrogates
+from ._protocol.signing import request_body
 from ._protocol.sites import Site
 from ._wire.exchange import Exchange
 from .errors import (
@@ -17,8 +21,10 @@ from .errors import (
     APIConnectionError,
     APIError,
     AuthenticationError,
+    BadRequestError,
     NotFoundError,
     ProtocolError,
+    ServerError,
 )
 from .stream import Reply
 
@@ -34,7 +40,7 @@ class Finding:
     ok    url       http://127.0.0.1:... has a chat API
 
     Attributes:
-        name: ``url``, ``clock``, ``password``, ``signature`` or ``answer``.
+        name: ``url``, ``clock``, ``password``, ``dialect``, ``signature`` or ``answer``.
         ok: ``None`` if it could not be determined.
         detail: what was observed and, if it is wrong, what to do.
     """
@@ -72,15 +78,15 @@ def check_site(
     post: Callable[[str, bytes], Exchange],
     site: Site,
     password: str | None,
-    ask: Callable[[], Reply],
+    ask: Callable[[Dialect], Reply],
 ) -> Health:
-    """Try the site's password check, its clock and one short prompt.
+    """Try the site's password check, its clock and one short prompt, in other dialects if need be.
 
     Args:
         post: sends a body to a path of the site.
         site: its settings.
         password: the password to try.
-        ask: sends the prompt, once.
+        ask: sends the prompt in a dialect, once.
     """
     try:
         found = _ask_for_password(post, password)
@@ -90,7 +96,7 @@ def check_site(
         # The check that found a fault first describes it best.
         if name not in found or found[name].ok is not False:
             found[name] = finding
-    order = ("url", "clock", "password", "signature", "answer")
+    order = ("url", "clock", "password", "dialect", "signature", "answer")
     return Health(tuple(found[name] for name in order if name in found))
 
 
@@ -144,12 +150,13 @@ def _clock(headers: Mapping[str, str], now: float) -> Finding:
     )
 
 
-def _ask_question(ask: Callable[[], Reply], site: Site) -> dict[str, Finding]:
+def _ask_question(ask: Callable[[Dialect], Reply], site: Site) -> dict[str, Finding]:
     reached = Finding("url", True, f"{site.base_url} has a chat API")
     try:
-        reply = ask()
+        reply = ask(site.dialect)
     except AIChatFreeError as error:
-        found = _what_failed(error, reached)
+        dialect = _other_dialect(ask, site, error)
+        found = [reached, dialect] if dialect else _what_failed(error, reached)
     else:
         found = [
             reached,
@@ -159,8 +166,38 @@ def _ask_question(ask: Callable[[], Reply], site: Site) -> dict[str, Finding]:
     return {finding.name: finding for finding in found}
 
 
+def _other_dialect(
+    ask: Callable[[Dialect], Reply], site: Site, error: AIChatFreeError
+) -> Finding | None:
+    """Try the other dialects if the error may come from the choice of one."""
+    if not isinstance(error, APIError) or not may_be_another_dialect(error):
+        return None
+    messages = check_messages([{"role": "user", "content": "Hello"}])
+    tried = {request_body(site, messages, now=0)}
+    for dialect in DIALECTS.values():
+        body = request_body(dataclasses.replace(site, dialect=dialect), messages, now=0)
+        if body in tried:
+            continue
+        tried.add(body)
+        try:
+            ask(dialect)
+        except (BadRequestError, AuthenticationError, NotFoundError, ServerError, ProtocolError):
+            continue
+        except AIChatFreeError:
+            pass  # such as a rate limit: the site accepted the request
+        return Finding(
+            "dialect",
+            False,
+            f"the site speaks another dialect: set dialect={dialect.name!r} (AICHATFREE_DIALECT)",
+        )
+    return None
+
+
 def _what_failed(error: AIChatFreeError, reached: Finding) -> list[Finding]:
     message = error.message if isinstance(error, APIError) else str(error)
+    if isinstance(error, APIError) and is_operators_fault(error):
+        accepted = Finding("signature", True, "the site accepts the settings")
+        return [reached, accepted, Finding("answer", False, f"not your settings: {message}")]
     if isinstance(error, (NotFoundError, ProtocolError)):
         return [Finding("url", False, message)]
     if isinstance(error, AuthenticationError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..errors import (
+    APIError,
     APIStatusError,
     AuthenticationError,
     BadRequestError,
@@ -185,6 +186,21 @@ OF_UPSTREAM_STATUS: Final[Mapping[int, Meaning]] = {
     404: MEANINGS["upstream model"],
 }
 """For a status that the body names: the error of a server behind the site."""
+
+
+_OPERATORS: Final = ("key", "operator", "region", "upstream model", "switched off")
+_DIALECTS: Final = ("signature", "unauthorized", "dialect", "no text")
+
+
+def is_operators_fault(error: APIError) -> bool:
+    """Whether only the site's operator can fix what an error is about."""
+    return error.message.endswith(tuple(MEANINGS[name].advice for name in _OPERATORS))
+
+
+def may_be_another_dialect(error: APIError) -> bool:
+    """Whether a site of another dialect would respond with such an error."""
+    advice = [MEANINGS[name].advice for name in _DIALECTS]
+    return error.message.endswith((*advice, EMPTY_500.advice))
 
 
 def meaning_of_status(status: int, *, upstream: bool) -> Meaning:
