@@ -1,12 +1,12 @@
-"""Where the command line begins; what it needs is imported where Ctrl-C is already understood."""
+"""The entry point of the command line."""
 
 import sys
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; Ctrl-C during its imports ends it without a traceback, too."""
     try:
-        from ._cli.commands import run
+        from ._cli.main import run
 
         sys.exit(run())
     except KeyboardInterrupt:

@@ -208,4 +208,5 @@ class RateLimiter:
             f"sent.{message} Try again later, or allow more time with timeout=Timeout(total=...) "
             "or retry=RetryPolicy(max_elapsed=...).",
             retry_after=self._retry_after,
+            retryable=False,
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from ._deadlines import TimeLimit
-from ._output.markdown import harmless
+from ._output.notebook import to_html
 from ._protocol.messages import Message, check_messages
 from .retry import UNSET, RetryOption
 from .stream import Reply, Stream
@@ -14,16 +14,15 @@ from .stream import Reply, Stream
 OnPartial: TypeAlias = Literal["drop", "keep"]
 
 
-class _Ask(Protocol):
+class _OpenStream(Protocol):
     def __call__(
         self,
         prompt: list[Message],
-        system: str | None,
+        *,
         temperature: float | None,
         timeout: TimeLimit | None,
         retry: RetryOption,
-        *,
-        whole: bool,
+        buffered: bool,
         on_end: Callable[[Stream], None],
     ) -> Stream: ...
 
@@ -35,7 +34,7 @@ class _HasChat(Protocol):
 
 
 class Chat:
-    """A conversation. A turn, question and answer, enters ``messages`` once, when it is complete.
+    """A conversation. A question and its answer enter ``messages`` once the answer is complete.
 
     >>> chat = client.chat()
     >>> print(chat.send("Name a river."))
@@ -44,13 +43,13 @@ class Chat:
     {'role': 'assistant', 'content': 'The Nile.'}
 
     Attributes:
-        messages: the turns so far, as ``{"role": ..., "content": ...}``; yours to edit between
-            turns.
+        messages: the conversation so far, as ``{"role": ..., "content": ...}``; it may be edited
+            between two questions.
     """
 
     def __init__(
         self,
-        ask: _Ask,
+        open_stream: _OpenStream,
         *,
         system: str | None = None,
         messages: Sequence[Message] = (),
@@ -58,7 +57,7 @@ class Chat:
     ) -> None:
         if on_partial not in get_args(OnPartial):
             raise ValueError(f'on_partial takes "drop" or "keep", not {on_partial!r}')
-        self._ask = ask
+        self._open_stream = open_stream
         self._on_partial = on_partial
         self.messages: list[Message] = check_messages(messages)
         if system is not None and not any(m["role"] == "system" for m in self.messages):
@@ -72,19 +71,19 @@ class Chat:
         timeout: TimeLimit | None = None,
         retry: RetryOption = UNSET,
     ) -> Reply:
-        """Ask the next question, and wait for the whole answer.
+        """Send the next question and wait for the complete answer.
 
         Args:
             text: the question.
-            temperature: as in :meth:`Client.generate`, and so are the others.
-            timeout: for this turn.
-            retry: for this turn.
+            temperature: as in :meth:`Client.generate`, and so are the next two.
+            timeout: for this question.
+            retry: for this question.
 
         Raises:
-            TypeError, ValueError: the question cannot be sent; nothing was.
-            APIError: no whole answer came; ``on_partial`` says what the history keeps of it.
+            TypeError, ValueError: the question cannot be sent; nothing was sent.
+            APIError: there is no complete answer; ``on_partial`` says what is kept of it.
         """
-        return self._turn(text, temperature, timeout, retry, whole=True).reply()
+        return self._turn(text, temperature, timeout, retry, buffered=True).reply()
 
     def stream(
         self,
@@ -94,8 +93,8 @@ class Chat:
         timeout: TimeLimit | None = None,
         retry: RetryOption = UNSET,
     ) -> Stream:
-        """Ask the next question, and get the answer as it arrives. Arguments as in ``send``."""
-        return self._turn(text, temperature, timeout, retry, whole=False)
+        """Send the next question and get the answer as it arrives. Arguments as in :meth:`send`."""
+        return self._turn(text, temperature, timeout, retry, buffered=False)
 
     def _turn(
         self,
@@ -104,10 +103,10 @@ class Chat:
         timeout: TimeLimit | None,
         retry: RetryOption,
         *,
-        whole: bool,
+        buffered: bool,
     ) -> Stream:
         if not isinstance(text, str):
-            raise TypeError(f"a question is a str, not {type(text).__name__}")
+            raise TypeError(f"a question must be a str, not {type(text).__name__}")
         question: Message = {"role": "user", "content": text}
 
         def keep(stream: Stream) -> None:
@@ -116,7 +115,14 @@ class Chat:
                 self.messages += [question, {"role": "assistant", "content": answer}]
 
         asked = [*self.messages, question]
-        return self._ask(asked, None, temperature, timeout, retry, whole=whole, on_end=keep)
+        return self._open_stream(
+            asked,
+            temperature=temperature,
+            timeout=timeout,
+            retry=retry,
+            buffered=buffered,
+            on_end=keep,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The conversation as plain data, for JSON; it holds no setting of the client."""
@@ -124,7 +130,7 @@ class Chat:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], client: _HasChat) -> Chat:
-        """Go on with a conversation that :meth:`to_dict` gave.
+        """Continue a conversation from the data of :meth:`to_dict`.
 
         >>> chat = client.chat()
         >>> print(chat.send("Name a river."))
@@ -134,18 +140,17 @@ class Chat:
         In the Mediterranean Sea.
 
         Raises:
-            TypeError, ValueError: the data are not such a conversation.
+            TypeError, ValueError: the data does not describe a conversation.
         """
         messages = data.get("messages") if isinstance(data, Mapping) else None
         if not isinstance(messages, list):
-            raise ValueError('a conversation is {"messages": [...]}, as to_dict() gives it')
+            raise ValueError('a conversation is {"messages": [...]}, as to_dict() returns it')
         chat = client.chat(messages=messages, on_partial=data.get("on_partial", "drop"))
-        chat.messages = check_messages(messages)  # no system prompt that was not there before
+        chat.messages = check_messages(messages)  # without the client's system prompt
         return chat
 
-    def _repr_markdown_(self) -> str | None:
-        turns = (f"**{m['role']}**\n\n{harmless(m['content'])}" for m in self.messages)
-        return "\n\n".join(turns) or None
+    def _repr_html_(self) -> str | None:
+        return to_html(*(f"**{m['role']}**\n\n{m['content']}" for m in self.messages))
 
     def __repr__(self) -> str:
         return f"<Chat, {len(self.messages)} messages>"

@@ -1,77 +1,37 @@
-"""``Client``: the face of the package."""
+"""``Client``: the main class of the package."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import re
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import requests
 
-from ._arguments import check_number
-from ._deadlines import Call, TimeLimit, Timeout, timeout_from
-from ._protocol.dialects import DIALECTS, Dialect
+from ._deadlines import TimeLimit, Timeout
+from ._protocol.dialects import Dialect
 from ._protocol.messages import Message, Prompt
-from ._protocol.prompts import check_temperature, messages_from
-from ._protocol.responses import hide_secrets
-from ._protocol.signing import request_body
 from ._protocol.sites import Site
-from ._rate_limiter import RateLimiter
-from ._signing_clock import SigningClock
-from ._wire.transport import Transport
+from ._requester import Requester
+from ._settings import MAX_REPLY_BYTES, ClientOptions, ConnectionOptions, Settings
 from .chat import Chat, OnPartial
-from .errors import APIError
 from .health import Health, check_site
-from .retry import UNSET, Retry, RetryOption, RetryPolicy, check_retry, is_rejection, run_attempts
-from .stream import Reply, Stream, read_text
+from .retry import UNSET, Retry, RetryOption, RetryPolicy
+from .stream import Reply, Stream
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
-
-    from typing_extensions import Self, Unpack
+    from typing import Self, Unpack
 
     from .batch import Batch
-    from .batch._records import PromptSource
-
-
-MAX_REPLY_BYTES: Final = 16 << 20
-"""Bytes that an answer may have unless told otherwise; the longest of real models have 0.1 MB."""
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """What a client may change while it keeps its connections."""
-
-    site: Site
-    password: str | None = field(repr=False)
-    model: str | None
-    system: str | None
-    timeout: Timeout
-    retry: Retry
-
-
-class ClientOptions(TypedDict, total=False):
-    """What :meth:`Client.with_options` may change."""
-
-    dialect: str | Dialect | None
-    secret: str | None
-    password: str | None
-    model: str | None
-    system: str | None
-    timeout: TimeLimit
-    retry: Retry
+    from .batch._prompts import PromptSource
 
 
 class Client:
-    """Talks to one site that speaks the signed chat protocol. Threads may share it.
+    """A client of one site that speaks the signed chat protocol. Threads may share it.
 
-    Each setting is taken from its argument, or else from the environment, or else the default.
+    Each setting comes from its argument, else from the environment, else from a default.
 
     >>> with aichatfree.Client(timeout=30) as client:
     ...     print(client.generate("Name a river."))
@@ -83,20 +43,20 @@ class Client:
         base_url: the site, or a :class:`Site` (``AICHATFREE_BASE_URL``,
             ``https://aichatfree.info``).
         dialect: ``"gemini"``, ``"openai"`` or a :class:`Dialect` (``AICHATFREE_DIALECT``).
-        secret: the key of the signature (``AICHATFREE_SECRET``, empty).
+        secret: the key that requests are signed with (``AICHATFREE_SECRET``, empty).
         password: the site's password (``AICHATFREE_PASSWORD``, none).
-        model: the model to name in requests; most sites ignore it (``AICHATFREE_MODEL``).
-        system: the system prompt of every conversation that brings none of its own.
+        model: the model named in requests; most sites ignore it (``AICHATFREE_MODEL``).
+        system: the system prompt of every conversation that does not have one.
         timeout: a :class:`Timeout`, or seconds for its ``connect`` and ``read``.
         retry: a :class:`RetryPolicy`, a ``tenacity.Retrying``, or ``None`` for one attempt.
-        max_requests_per_minute: the site's limit, if you know it; otherwise it is learnt from
-            the requests that it turns away.
-        max_connections: connections kept open for use again.
-        max_reply_bytes: bytes that an answer may have; ``None`` for any length.
-        headers: sent with every request, over the default ones.
-        proxies: as in requests; the environment's where none are given.
-        verify: as in requests: ``False``, or the file of a certificate authority.
-        session: a ``requests.Session`` of your own, used as it is and never closed.
+        max_requests_per_minute: the site's rate limit if you know it; otherwise the client learns
+            it from rejected requests.
+        max_connections: idle connections kept open to be used again.
+        max_reply_bytes: the largest answer accepted, in bytes; ``None`` for any size.
+        headers: sent with every request; they override the default ones.
+        proxies: as in requests; taken from the environment unless given.
+        verify: as in requests: ``False``, or the path of a certificate authority's file.
+        session: your own ``requests.Session``, used as it is and never closed.
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -122,40 +82,19 @@ class Client:
         verify: bool | str = True,
         session: requests.Session | None = None,
     ) -> None:
-        check_number("max_connections", max_connections, min=1, max=10_000, integer=True)
-        if max_reply_bytes is not None:
-            check_number(
-                "max_reply_bytes", max_reply_bytes, min=1, max=sys.maxsize - 1, integer=True
-            )
-        _check_connection(verify, proxies, headers, session)
-        if isinstance(base_url, Site):
-            site = base_url
-        else:
-            url = _first(base_url, environment("BASE_URL"))
-            site = Site() if url is None else Site(url)
-            dialect = _first(dialect, environment("DIALECT"))
-            secret = _first(secret, environment("SECRET"))
-        self._settings = _Settings(
-            site=_site_with(site, dialect, secret),
-            password=_optional_str("password", _first(password, environment("PASSWORD"))),
-            model=_optional_str("model", _first(model, environment("MODEL"))),
-            system=_optional_str("system", system),
-            timeout=timeout_from(timeout),
-            retry=check_retry(retry),
+        connection = ConnectionOptions(
+            max_requests_per_minute,
+            max_connections,
+            max_reply_bytes,
+            headers,
+            proxies,
+            verify,
+            session,
         )
-        self._rate_limiter = RateLimiter(max_requests_per_minute)
-        self._signing_clock = SigningClock()
-        self._travels = headers is None and proxies is None and verify is True and session is None
-        self._transport = Transport(
-            site.base_url,
-            origin=site.origin,
-            headers=_checked_headers(headers),
-            proxies=proxies,
-            verify=verify,
-            session=session,
-            max_connections=max_connections,
-            max_reply_bytes=max_reply_bytes,
+        settings = Settings.from_arguments(
+            base_url, dialect, secret, password, model, system, timeout, retry
         )
+        self._requester = Requester(settings, connection)
 
     def generate(
         self,
@@ -166,9 +105,9 @@ class Client:
         timeout: TimeLimit | None = None,
         retry: RetryOption = UNSET,
     ) -> Reply:
-        """Ask, and wait for the whole answer.
+        """Send a prompt and wait for the complete answer.
 
-        Whatever is safe to send again is sent again, an answer that broke off in the middle too.
+        Failed requests are retried where that is safe, including answers that were cut off.
 
         >>> print(client.generate("Name a river.", system="Be brief."))
         The Nile.
@@ -181,15 +120,17 @@ class Client:
             prompt: the question, or a list of ``{"role": ..., "content": ...}`` messages with the
                 roles ``system``, ``user`` and ``assistant``.
             system: a system prompt for this call.
-            temperature: the randomness of the answer, where the dialect knows it (openai).
+            temperature: the randomness of the answer, for dialects that have it (openai).
             timeout: for this call, as in the client.
             retry: for this call, as in the client.
 
         Raises:
-            TypeError, ValueError: the arguments cannot be sent; nothing was.
-            APIError: no whole answer came; ``partial_text`` has what did.
+            TypeError, ValueError: the arguments cannot be sent; nothing was sent.
+            APIError: there is no complete answer; ``partial_text`` has what arrived of it.
         """
-        return self._stream(prompt, system, temperature, timeout, retry, whole=True).reply()
+        return self._requester.stream(
+            prompt, system, temperature, timeout, retry, buffered=True
+        ).reply()
 
     def stream(
         self,
@@ -200,10 +141,10 @@ class Client:
         timeout: TimeLimit | None = None,
         retry: RetryOption = UNSET,
     ) -> Stream:
-        """Ask, and get the answer as it arrives.
+        """Send a prompt and get the answer as it arrives.
 
-        The request is sent when the first chunk is asked for, and sent again only before there is
-        one. Arguments are those of :meth:`generate`.
+        The request is sent when the first chunk is asked for, and retried only until the first
+        chunk has arrived. The arguments are those of :meth:`generate`.
 
         >>> with client.stream("Name a river.") as stream:
         ...     for chunk in stream:
@@ -212,9 +153,9 @@ class Client:
         The Nile.
 
         Raises:
-            TypeError, ValueError: the arguments cannot be sent; nothing will be.
+            TypeError, ValueError: the arguments cannot be sent.
         """
-        return self._stream(prompt, system, temperature, timeout, retry)
+        return self._requester.stream(prompt, system, temperature, timeout, retry)
 
     def chat(
         self,
@@ -223,7 +164,7 @@ class Client:
         messages: Sequence[Message] = (),
         on_partial: OnPartial = "drop",
     ) -> Chat:
-        """Begin a conversation, or go on with one.
+        """Begin or continue a conversation.
 
         >>> chat = client.chat(system="Be brief.")
         >>> print(chat.send("Name a river."))
@@ -232,12 +173,12 @@ class Client:
         In the Mediterranean Sea.
 
         Args:
-            system: its system prompt; the client's own if there is none.
-            messages: turns that came before.
-            on_partial: ``"drop"`` a turn whose answer broke off, or ``"keep"`` what arrived of it.
+            system: its system prompt; the client's unless given.
+            messages: the turns so far.
+            on_partial: ``"drop"`` a question whose answer was cut off, or ``"keep"`` both.
         """
-        system = self._settings.system if system is None else system
-        return Chat(self._stream, system=system, messages=messages, on_partial=on_partial)
+        system = self._requester.settings.system if system is None else system
+        return Chat(self._requester.stream, system=system, messages=messages, on_partial=on_partial)
 
     def batch(
         self,
@@ -255,11 +196,11 @@ class Client:
         column: str | None = None,
         client_factory: Callable[[], Client] | None = None,
     ) -> Batch:
-        """Ask many prompts, and get their results one by one.
+        """Send many prompts and get their results one by one.
 
-        An error belongs to its prompt. The run as a whole stops where every prompt would fail (a
-        wrong password or secret, no such host), and where the site's quota is used up for good.
-        Requests that the site turns away as too many are sent again until it takes them.
+        An error belongs to its prompt. The run stops if every prompt would fail (a wrong password
+        or secret, an unknown host) or if the site's quota is exhausted. Requests that the site
+        rejects as too many are retried until it accepts them.
 
         >>> prompts = ["Name a river.", "Name a lake."]
         >>> for result in client.batch(prompts, output="answers.jsonl"):
@@ -272,20 +213,20 @@ class Client:
                 dicts (``prompt`` or ``messages``, ``custom_id``, ``temperature``; lines of an
                 OpenAI batch file as they are), or the path of a ``.jsonl`` file of such, a
                 ``.txt`` file with a prompt a line, or a ``.csv`` file.
-            max_workers: threads that ask at the same time, in each worker of an executor.
+            max_workers: threads that send prompts; with an executor, in each of its workers.
             ordered: results in the order of the prompts, or as they are completed.
-            output: a ``.jsonl`` file that each answer is written to as soon as it is whole.
+            output: a ``.jsonl`` file that each answer is written to as soon as it is complete.
                 Failures go to ``<output>.errors.jsonl`` beside it.
-            resume: go on where an earlier run with the same ``output`` stopped: its answers are
-                reused and its failures tried again. Otherwise an output with answers is refused.
-            executor: a ``concurrent.futures.Executor`` whose workers do the asking. Secret and
-                password do not travel: workers read their own environment, or ``client_factory``
-                makes their client. ``max_requests_per_minute`` is divided among the shards at
-                work. The executor is never shut down.
-            shard_size: prompts that travel together to a worker.
+            resume: continue where an earlier run with the same ``output`` stopped: its answers are
+                reused and its failures retried. Otherwise an output with answers is refused.
+            executor: a ``concurrent.futures.Executor`` whose workers send the prompts. Secret and
+                password are not sent to them: workers read their own environment, or
+                ``client_factory`` makes their client. ``max_requests_per_minute`` is divided among
+                the shards in flight. The executor is never shut down.
+            shard_size: prompts sent to a worker at a time.
             progress: show a progress bar; ``None`` shows it on a terminal and in a notebook.
             max_errors: stop when more prompts than this have failed.
-            dedupe: send identical prompts once.
+            dedupe: send identical prompts only once.
             column: the column of a ``.csv`` file that has the prompts.
             client_factory: makes the client of a worker of the executor.
 
@@ -298,7 +239,7 @@ class Client:
         from .batch._start import start_batch
 
         return start_batch(
-            self,
+            self._requester,
             prompts,
             max_workers=max_workers,
             ordered=ordered,
@@ -314,28 +255,29 @@ class Client:
         )
 
     def check(self) -> Health:
-        """Reach the site with each of its settings in turn, and say what is right and wrong.
+        """Try each setting on the site and report what is right and what is wrong.
 
-        It asks one short question and takes a minute at most. Failures are in the result, not
+        It sends one short prompt and takes a minute at most. Failures are part of the result, not
         raised.
 
         >>> print(client.check())
         ok    url       http://127.0.0.1:... has a chat API
         ok    clock     this machine's clock agrees with the site's
         ok    password  the password is not needed
-        ok    signature the site takes the signature
+        ok    signature the site accepts the signature
         ok    answer    the first text came after 0... s
         """
-        timeout = dataclasses.replace(self._settings.timeout, total=60)
+        settings = self._requester.settings
+        timeout = dataclasses.replace(settings.timeout, total=60)
         return check_site(
-            lambda path, body: self._transport.post(path, body, Call(timeout)),
-            self._settings.site,
-            self._settings.password,
+            lambda path, body: self._requester.post(path, body, timeout),
+            settings.site,
+            settings.password,
             lambda: self.generate("Hello", timeout=timeout, retry=None),
         )
 
     def with_options(self, **changes: Unpack[ClientOptions]) -> Self:
-        """A client with other settings that shares this one's connections and limit.
+        """A client with other settings that shares this one's connections and rate limit.
 
         >>> patient = client.with_options(timeout=aichatfree.Timeout(read=120, total=600))
         >>> print(patient.generate("Name a river."))
@@ -346,182 +288,46 @@ class Client:
                 ``timeout`` and ``retry``.
 
         Raises:
-            TypeError: a setting is unknown, or belongs to the connections.
+            TypeError, ValueError: a setting is unknown or cannot be used, or belongs to the
+                connections.
         """
-        known = sorted(ClientOptions.__annotations__)
-        unknown = sorted(set(changes).difference(known))
-        settings: dict[str, Any] = dict(changes)
-        if unknown:
-            raise TypeError(
-                f"with_options() cannot change {unknown[0]!r}, only {', '.join(known)}: "
-                "make a new Client for the rest"
-            )
-        if "timeout" in changes:
-            settings["timeout"] = timeout_from(changes["timeout"])
-        if "retry" in changes:
-            check_retry(changes["retry"])
-        for name in ("password", "model", "system"):
-            _optional_str(name, settings.get(name))
-        site = _site_with(
-            self._settings.site, settings.pop("dialect", None), settings.pop("secret", None)
-        )
         other = object.__new__(type(self))
-        other._settings = dataclasses.replace(self._settings, site=site, **settings)
-        other._transport, other._rate_limiter = self._transport, self._rate_limiter
-        other._signing_clock = self._signing_clock
-        other._travels = self._travels
+        other._requester = self._requester.with_settings(self._requester.settings.changed(changes))
         return other
 
+    def to_dict(self, share: float = 1.0) -> dict[str, Any]:
+        """The settings as plain data that can be sent to another process, without secrets.
+
+        :func:`aichatfree.batch.make_shards` puts them into each shard.
+
+        >>> client.to_dict()["settings"]["site"]["base_url"]
+        'http://127.0.0.1:...'
+
+        Args:
+            share: the part of ``max_requests_per_minute`` that the other process may use.
+
+        Raises:
+            ValueError: a setting cannot be sent there, such as a secret that is not in the
+                environment, or a ``session=``.
+        """
+        return self._requester.to_dict(share)
+
     def close(self) -> None:
-        """Cancel what is under way and close the connections, also of clients that share them.
+        """Cancel all calls and close the connections, also for clients that share them.
 
         >>> client.close()
         >>> client.generate("Name a river.")
         Traceback (most recent call last):
         aichatfree.errors.AIChatFreeError: This client is closed: make a new one.
         """
-        self._transport.close()
+        self._requester.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
-        site = self._settings.site
+        site = self._requester.settings.site
         return f"Client({site.base_url!r}, dialect={site.dialect.name!r})"
-
-    def _stream(
-        self,
-        prompt: Prompt,
-        system: str | None,
-        temperature: float | None,
-        timeout: TimeLimit | None,
-        retry: RetryOption,
-        *,
-        whole: bool = False,
-        on_end: Callable[[Stream], None] | None = None,
-    ) -> Stream:
-        messages = self._messages(prompt, system)
-        check_temperature(temperature, self._settings.site.dialect)
-        policy = self._settings.retry if retry is UNSET else check_retry(retry)
-        call = Call(
-            self._settings.timeout if timeout is None else timeout_from(timeout),
-            max_elapsed=policy.max_elapsed if isinstance(policy, RetryPolicy) else None,
-        )
-        send = self._sender(messages, temperature, call)
-        return Stream(send, call, partial(run_attempts, policy, call), whole=whole, on_end=on_end)
-
-    def _generate_patiently(self, prompt: Prompt, temperature: float | None, call: Call) -> Reply:
-        """An answer for a batch: rejections are the pacer's affair, and never used up."""
-        settings = self._settings
-        if not settings.site.dialect.temperature:
-            temperature = None
-        send = self._sender(self._messages(prompt, None), temperature, call)
-        patient = settings.retry is not None
-        run = partial(run_attempts, settings.retry, call, patient=patient)
-        return Stream(send, call, run, whole=True).reply()
-
-    def _sender(
-        self, messages: list[Message], temperature: float | None, call: Call
-    ) -> Callable[[], Iterator[str]]:
-        """What sends one attempt, signed when its turn has come."""
-        settings = self._settings
-        self._transport.cancel_tokens.add(call.cancel_token)
-
-        def send() -> Iterator[str]:
-            number = self._rate_limiter.acquire(call)
-            body = request_body(
-                settings.site,
-                messages,
-                now=self._signing_clock.now(),
-                password=settings.password,
-                model=settings.model,
-                temperature=temperature,
-            )
-            exchange = self._transport.post("/api/generate", body, call)
-            try:
-                yield from read_text(exchange, settings.site)
-            except APIError as error:
-                hide_secrets(error, settings.password, settings.site.secret)
-                if is_rejection(error):
-                    self._rate_limiter.record_rejection(number, error)
-                raise
-
-        return send
-
-    def _messages(self, prompt: Prompt, system: str | None) -> list[Message]:
-        system = self._system_for(prompt, system)
-        return messages_from(prompt, system, self._settings.site.dialect)
-
-    def _system_for(self, prompt: Prompt, system: str | None) -> str | None:
-        if system is not None or self._settings.system is None:
-            return system
-        brings_its_own = not isinstance(prompt, str) and any(
-            isinstance(message, Mapping) and message.get("role") == "system" for message in prompt
-        )
-        return None if brings_its_own else self._settings.system
-
-
-def environment(name: str) -> str | None:
-    """The setting ``AICHATFREE_<name>``; an empty one is none."""
-    return os.environ.get(f"AICHATFREE_{name}") or None
-
-
-def _first(argument: Any, otherwise: Any) -> Any:
-    return otherwise if argument is None else argument
-
-
-def _optional_str(name: str, value: object) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
-    return value
-
-
-def _checked_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
-    for name, value in (headers or {}).items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"headers must be str, and {name!r} or its value is not")
-        if not re.fullmatch(r"[!#$%&'*+.^_`|~\w-]+", name, re.ASCII):
-            raise ValueError(f"{name!r} is no name of a header")
-        if name.lower() in ("content-length", "transfer-encoding"):
-            raise ValueError(f"the header {name!r} follows from each request: leave it out")
-        if value != value.strip() or not value.isprintable() or not value.isascii():
-            # Only the name: the value may be a token.
-            raise ValueError(
-                f"the header {name!r} has a line end, an outer space, or a character that is not "
-                "ASCII in its value"
-            )
-    return headers
-
-
-def _check_connection(verify: object, proxies: object, headers: object, session: object) -> None:
-    if not isinstance(verify, (bool, str)) or verify == "":
-        raise TypeError("verify= takes True, False, or the path of a certificate authority's file")
-    if headers is not None and not isinstance(headers, Mapping):
-        raise TypeError("headers= takes a dict of str")
-    if session is not None and not isinstance(session, requests.Session):
-        raise TypeError("session= takes a requests.Session")
-    if proxies is None:
-        return
-    if not isinstance(proxies, Mapping) or not all(
-        isinstance(value, str) for value in proxies.values()
-    ):
-        raise TypeError('proxies= takes a dict such as {"https": "http://proxy.example:3128"}')
-
-
-def _site_with(site: Site, dialect: str | Dialect | None, secret: str | None) -> Site:
-    if isinstance(dialect, str):
-        if dialect not in DIALECTS:
-            known = " or ".join(map(repr, DIALECTS))
-            raise ValueError(f"unknown dialect {dialect!r}: use {known} (AICHATFREE_DIALECT)")
-        dialect = DIALECTS[dialect]
-    if dialect is not None:
-        site = dataclasses.replace(site, dialect=dialect)
-    return site if secret is None else dataclasses.replace(site, secret=secret)

@@ -1,28 +1,43 @@
-"""Every error that this package raises about a request.
+"""The errors that this package raises about requests.
 
 ::
 
     AIChatFreeError
     └── APIError
         ├── APIConnectionError           no connection, or it broke before the answer began
-        │   └── APITimeoutError          one of the time limits ran out
-        ├── APIStatusError               the site answered, and said no
+        │   └── APITimeoutError          a time limit was reached
+        ├── APIStatusError               the site responded with an error
         │   ├── BadRequestError          400, 413, 422
         │   ├── AuthenticationError      401: password, signature, or the site's own key
-        │   ├── PermissionDeniedError    403, a challenge page included
+        │   ├── PermissionDeniedError    403, including challenge pages
         │   ├── NotFoundError            404
-        │   ├── RateLimitError           429 and its disguises
-        │   ├── OverloadedError          503, 529 and their disguises
+        │   ├── RateLimitError           429, and other responses that mean it
+        │   ├── OverloadedError          503, 529, and other responses that mean it
         │   └── ServerError              any other 5xx
-        ├── StreamInterruptedError       the answer began and did not come to its end
-        ├── EmptyReplyError              the answer ended without a word
-        ├── ReplyTooLargeError           the answer grew beyond ``max_reply_bytes``
-        └── ProtocolError                something else answered: a web page, a redirect
+        ├── StreamInterruptedError       the answer began but is incomplete
+        ├── EmptyReplyError              the answer ended without any text
+        ├── ReplyTooLargeError           the answer exceeded ``max_reply_bytes``
+        └── ProtocolError                something else responded: a web page, a redirect
 
 Wrong arguments are ``TypeError`` and ``ValueError``, raised before anything is sent.
 """
 
 from __future__ import annotations
+
+from typing import Any, Final
+
+_FIELDS: Final = (
+    "message",
+    "status_code",
+    "body",
+    "retry_after",
+    "attempts",
+    "partial_text",
+    "retryable",
+    "fatal",
+    "rejection",
+)
+"""The attributes of an :class:`APIError` that another process has to know."""
 
 
 class AIChatFreeError(Exception):
@@ -42,15 +57,24 @@ class APIError(AIChatFreeError):
 
     Attributes:
         message: what happened and what to do next.
-        status_code: the HTTP status of the reply, or ``None`` where there was no reply.
-        body: the reply's body as text, or ``None``; at most 64 KiB of it.
+        status_code: the HTTP status of the response, or ``None`` where there was no response.
+        body: the response's body as text, or ``None``; at most 64 KiB of it.
         retry_after: seconds that the site asked to wait, or ``None``.
-        attempts: how often the request was sent.
+        attempts: requests sent.
         partial_text: what had arrived of the answer; ``""`` if nothing had.
+        retryable: whether the same request may succeed if it is sent again.
+        fatal: whether every other request would fail in the same way, until a setting changes.
+        rejection: whether the site rejected the request because there are too many.
     """
 
-    # Every argument but the first is optional and lives in __dict__, so that
-    # BaseException's own pickling restores the error whole.
+    # What follows from an error is decided where its meaning is: these are the defaults of a class,
+    # and the code that maps a response or a failure to an exception may decide otherwise.
+    retryable: bool = False
+    fatal: bool = False
+    rejection: bool = False
+
+    # Every argument but the first is optional and is kept in __dict__, so that BaseException's own
+    # pickling restores the complete error.
     def __init__(
         self,
         message: str,
@@ -60,6 +84,9 @@ class APIError(AIChatFreeError):
         retry_after: float | None = None,
         attempts: int = 1,
         partial_text: str = "",
+        retryable: bool | None = None,
+        fatal: bool | None = None,
+        rejection: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -68,6 +95,12 @@ class APIError(AIChatFreeError):
         self.retry_after = retry_after
         self.attempts = attempts
         self.partial_text = partial_text
+        decided = {"retryable": retryable, "fatal": fatal, "rejection": rejection}
+        vars(self).update({name: value for name, value in decided.items() if value is not None})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as plain data, for :func:`error_from_dict` in another process."""
+        return {"type": type(self).__name__, **{name: getattr(self, name) for name in _FIELDS}}
 
     def __str__(self) -> str:
         return f"{self.message} ({self.attempts} attempts)" if self.attempts > 1 else self.message
@@ -76,13 +109,15 @@ class APIError(AIChatFreeError):
 class APIConnectionError(APIError):
     """The site could not be reached, or the connection broke before the answer began."""
 
+    retryable = True
+
 
 class APITimeoutError(APIConnectionError):
-    """A time limit ran out; ``partial_text`` has what had arrived."""
+    """A time limit was reached; ``partial_text`` has what had arrived."""
 
 
 class APIStatusError(APIError):
-    """The site answered with an error; ``status_code`` and ``body`` have it."""
+    """The site responded with an error; see ``status_code`` and ``body``."""
 
 
 class BadRequestError(APIStatusError):
@@ -92,38 +127,62 @@ class BadRequestError(APIStatusError):
 class AuthenticationError(APIStatusError):
     """The password or the signature is wrong, or the site's own key for its model is."""
 
+    fatal = True
+
 
 class PermissionDeniedError(APIStatusError):
-    """The site, or the network in front of it, does not let this client in."""
+    """The site, or the network in front of it, does not admit this client."""
 
 
 class NotFoundError(APIStatusError):
     """There is no chat API at this URL."""
 
+    fatal = True
+
 
 class RateLimitError(APIStatusError):
-    """Too many requests, or the quota is used up; ``retry_after`` has the wait, if known."""
+    """Too many requests, or the quota is used up; ``retry_after`` has the wait if it is known."""
+
+    retryable = True
+    rejection = True
 
 
 class OverloadedError(APIStatusError):
     """The model behind the site is overloaded for now."""
 
+    retryable = True
+
 
 class ServerError(APIStatusError):
     """The site failed; the request itself was not refused."""
 
+    retryable = True
+
 
 class StreamInterruptedError(APIError):
-    """The answer broke off; ``partial_text`` has what had arrived."""
+    """The answer was cut off; ``partial_text`` has what had arrived."""
+
+    retryable = True
 
 
 class EmptyReplyError(APIError):
-    """The site ended its answer without any text."""
+    """The answer ended without any text."""
 
 
 class ReplyTooLargeError(APIError):
-    """The answer grew beyond ``max_reply_bytes``; ``partial_text`` has what came before."""
+    """The answer exceeded ``max_reply_bytes``; ``partial_text`` has what came before."""
 
 
 class ProtocolError(APIError):
-    """What answered does not speak this protocol."""
+    """What responded does not speak this protocol."""
+
+    fatal = True
+
+
+def error_from_dict(data: dict[str, Any]) -> AIChatFreeError:
+    """The error that :meth:`APIError.to_dict` described; an unknown type loses its fields."""
+    fields = dict(data)
+    kind = globals().get(fields.pop("type", ""))
+    if isinstance(kind, type) and issubclass(kind, APIError):
+        return kind(**fields)
+    return AIChatFreeError(fields.get("message", ""))

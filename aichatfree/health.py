@@ -1,4 +1,4 @@
-"""Is the site there, and does it take our settings? One finding for each, in plain words."""
+"""``Client.check()``: whether the site can be reached and accepts each of the settings."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ CLOCK_TOLERANCE: Final = 60.0
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found out about one thing.
+    """The result of one check.
 
     >>> print(client.check().findings[0])
     ok    url       http://127.0.0.1:... has a chat API
 
     Attributes:
         name: ``url``, ``clock``, ``password``, ``signature`` or ``answer``.
-        ok: ``None`` where it could not be found out.
-        detail: what was seen and, if it is wrong, what to do.
+        ok: ``None`` if it could not be determined.
+        detail: what was observed and, if it is wrong, what to do.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Health:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong and the site answered."""
+        """Whether nothing is wrong and the site answered a prompt."""
         return all(finding.ok is not False for finding in self.findings)
 
     def __str__(self) -> str:
@@ -74,20 +74,20 @@ def check_site(
     password: str | None,
     ask: Callable[[], Reply],
 ) -> Health:
-    """Try the site's password check, its clock and one short question.
+    """Try the site's password check, its clock and one short prompt.
 
     Args:
         post: sends a body to a path of the site.
         site: its settings.
-        password: what to try.
-        ask: asks the question, once.
+        password: the password to try.
+        ask: sends the prompt, once.
     """
     try:
         found = _ask_for_password(post, password)
     except APIConnectionError as error:
         return Health((Finding("url", False, error.message),))
     for name, finding in _ask_question(ask, site).items():
-        # The first one who finds a fault knows it best.
+        # The check that found a fault first describes it best.
         if name not in found or found[name].ok is not False:
             found[name] = finding
     order = ("url", "clock", "password", "signature", "answer")
@@ -131,7 +131,7 @@ def _clock(headers: Mapping[str, str], now: float) -> Finding:
     try:
         theirs = parsedate_to_datetime(headers.get("Date", "")).timestamp()
     except (ValueError, TypeError, OverflowError):
-        return Finding("clock", None, "the site does not tell its time")
+        return Finding("clock", None, "the site does not state its time")
     ahead = now - theirs
     if abs(ahead) <= CLOCK_TOLERANCE:
         return Finding("clock", True, "this machine's clock agrees with the site's")
@@ -153,8 +153,8 @@ def _ask_question(ask: Callable[[], Reply], site: Site) -> dict[str, Finding]:
     else:
         found = [
             reached,
-            Finding("signature", True, "the site takes the signature"),
-            Finding("answer", True, f"the first text came after {reply.first_chunk:.2f} s"),
+            Finding("signature", True, "the site accepts the signature"),
+            Finding("answer", True, f"the first text came after {reply.time_to_first_chunk:.2f} s"),
         ]
     return {finding.name: finding for finding in found}
 

@@ -2,9 +2,9 @@
 
     llm -m aichatfree "Hello, how are you?"
 
-The key that ``llm`` keeps under the name ``aichatfree`` is the site's password, because that is
-what operators give to users; sites without a password need none. A secret can be kept there too,
-as ``aichatfree-secret``. Neither is an option, because ``llm`` writes options into its log.
+The key that ``llm`` stores under the name ``aichatfree`` is the site's password, because that is
+what operators give to users; sites without a password need none. The secret can be stored there,
+too, as ``aichatfree-secret``. Neither is an option, because ``llm`` logs options.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ import aichatfree
 
 
 class SiteError(llm.ModelError, click.ClickException):
-    """No whole answer came; ``__cause__`` has the error of this package.
+    """The answer is incomplete, or there is none; ``__cause__`` is the error of this package.
 
-    ``llm chat`` lets model errors through to click, which prints only those of its own in one line.
+    It is a ``ClickException``, because ``llm chat`` does not catch model errors, and click prints
+    only its own exceptions in one line.
     """
 
 
 class AIChatFree(llm.KeyModel):
-    """A site that speaks the signed chat protocol, as ``aichatfree.Client`` finds it."""
+    """A site that speaks the signed chat protocol; settings as for ``aichatfree.Client``."""
 
     model_id = "aichatfree"
     needs_key: str | None = "aichatfree"
@@ -37,13 +38,13 @@ class AIChatFree(llm.KeyModel):
     can_stream = True
 
     class Options(llm.Options):
-        """What a prompt may change; what is left out is as in ``aichatfree.Client``."""
+        """What can be set for one prompt; defaults as for ``aichatfree.Client``."""
 
         model_config: ClassVar[ConfigDict] = ConfigDict(hide_input_in_errors=True)
 
         base_url: str | None = Field(None, description="The site (AICHATFREE_BASE_URL)")
         dialect: Literal["gemini", "openai"] | None = Field(
-            None, description="How the site spells messages (AICHATFREE_DIALECT)"
+            None, description="The format of the site's messages (AICHATFREE_DIALECT)"
         )
         model: str | None = Field(
             None, description="The model to name; most sites ignore it (AICHATFREE_MODEL)"
@@ -52,7 +53,7 @@ class AIChatFree(llm.KeyModel):
             None, ge=0, le=100, description="The randomness of answers, in the dialect openai"
         )
         timeout: float | None = Field(
-            None, gt=0, description="The longest an answer may take in all, in seconds"
+            None, gt=0, description="The time that an answer may take in all, in seconds"
         )
 
         @field_validator("base_url")
@@ -61,7 +62,7 @@ class AIChatFree(llm.KeyModel):
             return value and aichatfree.Site(value).base_url
 
     def get_key(self, explicit_key: str | None = None) -> str | None:
-        """The site's password, or ``None``: most sites have none, and none must be demanded."""
+        """The site's password, or ``None``, because most sites have none."""
         with suppress(llm.NeedsKeyException):
             return super().get_key(explicit_key)
         return None
@@ -74,10 +75,10 @@ class AIChatFree(llm.KeyModel):
         conversation: llm.Conversation | None,
         key: str | None,
     ) -> Iterator[str]:
-        """Ask, and give the answer as it arrives; whole, and with retries, if not to be streamed.
+        """Yield the answer as it arrives, or in one chunk, with more retries, if not ``stream``.
 
         Raises:
-            SiteError: the prompt cannot be sent, or no whole answer came.
+            SiteError: the prompt cannot be sent, or the answer is incomplete.
         """
         options: Any = prompt.options
         try:
@@ -91,7 +92,7 @@ class AIChatFree(llm.KeyModel):
                 with client.stream(messages, temperature=options.temperature) as chunks:
                     yield from chunks
         except aichatfree.AuthenticationError as error:
-            keys = "llm keeps them as its keys aichatfree (password) and aichatfree-secret."
+            keys = "llm stores them as its keys aichatfree (password) and aichatfree-secret."
             raise SiteError(f"{error} {keys}") from error
         except (aichatfree.AIChatFreeError, ValueError) as error:
             raise SiteError(str(error)) from error
@@ -109,9 +110,9 @@ def _client(options: Any, key: str | None) -> aichatfree.Client:
 
 
 def _message_from(message: llm.Message) -> aichatfree.Message:
-    """The text of a message; thoughts of another model's turn are left out, as elsewhere."""
+    """The text of a message, without another model's reasoning."""
     if not all(isinstance(part, (TextPart, ReasoningPart)) for part in message.parts):
-        raise ValueError("only text can be sent: no attachments, and no calls of tools")
+        raise ValueError("only text can be sent: remove attachments and tool calls")
     text = "".join(part.text for part in message.parts if isinstance(part, TextPart))
     role: Any = message.role
     return {"role": role, "content": text}
@@ -119,5 +120,5 @@ def _message_from(message: llm.Message) -> aichatfree.Message:
 
 @llm.hookimpl
 def register_models(register: Any) -> None:
-    """Called by ``llm``."""
+    """Register the model; ``llm`` calls this when it loads its plugins."""
     register(AIChatFree())

@@ -1,10 +1,12 @@
-"""When a failed request is sent again: what is safe, how long to wait, how often."""
+"""``RetryPolicy``: how often a failed request is retried, and how long to wait before that.
+
+Whether an error may be retried at all is decided where its meaning is: ``error.retryable``.
+"""
 
 from __future__ import annotations
 
 import logging
 import random
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,87 +14,33 @@ from enum import Enum
 from typing import Final, Literal, TypeAlias
 
 import tenacity
-from urllib3.exceptions import NameResolutionError
 
+from ._arguments import check_number
 from ._deadlines import Call
-from ._wire.connection_errors import causes_of
-from .errors import (
-    APIConnectionError,
-    APIError,
-    APIStatusError,
-    AuthenticationError,
-    NotFoundError,
-    OverloadedError,
-    ProtocolError,
-    RateLimitError,
-    ServerError,
-    StreamInterruptedError,
-)
+from .errors import APIError
 
-log: Final = logging.getLogger("aichatfree.retry")
-
-_RETRYABLE = (
-    APIConnectionError,
-    OverloadedError,
-    RateLimitError,
-    ServerError,
-    StreamInterruptedError,
-)
-
-
-def is_retryable(error: BaseException) -> bool:
-    """Whether sending the same request again may help.
-
-    So it is after a failed connection, a timeout, 408, 429, any 5xx and a broken answer; not
-    after another 4xx, an empty answer, a web page, or a certificate that is not valid.
-    """
-    if isinstance(error, APIStatusError) and error.status_code in (408, None):
-        return error.status_code == 408  # without a status, it was never sent
-    return isinstance(error, _RETRYABLE) and not any(
-        isinstance(cause, ssl.SSLCertVerificationError) for cause in causes_of(error)
-    )
-
-
-def is_rejection(error: BaseException | None) -> bool:
-    """Whether the site turned a request away because there are too many.
-
-    A 503 counts only if it names a wait: a stray one, taken for a limit, costs a pacer much of its
-    rate for nothing (at one in 200, almost half; ``python -m benchmarks.pacing``).
-    """
-    if isinstance(error, OverloadedError):
-        return error.status_code == 529 or error.retry_after is not None
-    return isinstance(error, RateLimitError)
-
-
-def is_fatal(error: BaseException) -> bool:
-    """Whether every other request would fail in the same way: nothing but a new setting helps."""
-    if isinstance(error, (AuthenticationError, NotFoundError, ProtocolError)):
-        return True
-    return isinstance(error, APIConnectionError) and any(
-        isinstance(cause, (ssl.SSLCertVerificationError, NameResolutionError))
-        for cause in causes_of(error)
-    )
+log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often, how long and how patiently a request is sent again.
+    """How often a failed request is retried, and how long to wait before that.
 
-    A wait that the site names (``Retry-After``, or Gemini's ``retryDelay``) is waited for in full,
-    plus jitter; if ``max_elapsed`` or ``Timeout.total`` has no room for it, the error is raised
+    A wait that the site states (``Retry-After``, or Gemini's ``retryDelay``) is waited for in full,
+    plus jitter. If ``max_elapsed`` or ``Timeout.total`` leaves no time for it, the error is raised
     at once, with ``retry_after``.
 
-    >>> patient = aichatfree.RetryPolicy(max_attempts=8, max_elapsed=600)
-    >>> print(client.generate("Name a river.", retry=patient))
+    >>> policy = aichatfree.RetryPolicy(max_attempts=8, max_elapsed=600)
+    >>> print(client.generate("Name a river.", retry=policy))
     The Nile.
 
     Attributes:
-        max_attempts: requests sent at most, the first included.
-        max_elapsed: seconds from the first request on, after which none is sent, or ``None``;
-            batches go by ``max_attempts`` alone.
+        max_attempts: requests sent at most, including the first.
+        max_elapsed: seconds from the start of the call after which no further attempt begins, or
+            ``None``; batches use ``max_attempts`` only.
         initial_wait: seconds before the second attempt, doubled for each further one.
-        max_wait: seconds that a wait grows to.
-        jitter: seconds, at most, that are added to each wait at random.
+        max_wait: the longest wait in seconds.
+        jitter: up to so many seconds are added to each wait at random.
     """
 
     max_attempts: int = 5
@@ -102,53 +50,32 @@ class RetryPolicy:
     jitter: float = 0.5
 
     def __post_init__(self) -> None:
-        if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int):
-            raise TypeError("RetryPolicy(max_attempts=...) takes a whole number")
-        if self.max_attempts < 1:
-            raise ValueError("RetryPolicy(max_attempts=...) must be at least 1")
+        check_number("RetryPolicy.max_attempts", self.max_attempts, min=1, integer=True)
         for name in ("max_elapsed", "initial_wait", "max_wait", "jitter"):
             seconds = getattr(self, name)
-            if seconds is None and name == "max_elapsed":
-                continue
-            if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-                raise TypeError(f"RetryPolicy({name}=...) takes seconds")
-            if not seconds >= 0:
-                raise ValueError(f"RetryPolicy({name}={seconds}) must not be negative")
+            if seconds is not None or name != "max_elapsed":
+                check_number(f"RetryPolicy.{name}", seconds, min=0, unit="seconds")
 
-    def retrying(self, call: Call, *, patient: bool = False) -> tenacity.Retrying:
-        """A tenacity object for one call, whose waits end when the call is cancelled.
+    def wait(self, state: tenacity.RetryCallState) -> float:
+        """Seconds to wait before the next attempt; a tenacity ``wait``."""
+        error = state.outcome.exception() if state.outcome else None
+        seconds = error.retry_after if isinstance(error, APIError) else None
+        if seconds is None:
+            doublings = min(state.attempt_number - 1, 60)
+            seconds = min(self.max_wait, self.initial_wait * 2**doublings)
+        return seconds + random.uniform(0, self.jitter)
 
-        Args:
-            call: whose attempts it runs.
-            patient: whether rejections do not count, because a pacer sees to them.
-        """
-        stop: tenacity.stop.stop_base = tenacity.stop_after_attempt(self.max_attempts)
-        latest = call.deadline
-        if patient:
-            stop = _stop_after_failures(self.max_attempts)
-        elif self.max_elapsed is not None:
-            latest = min(latest, call.last_attempt_before)
+    def retrying(self, call: Call) -> tenacity.Retrying:
+        """A tenacity object for one call; its waits end when the call is cancelled."""
         return tenacity.Retrying(
             sleep=call.cancel_token.sleep,
             retry=tenacity.retry_if_exception(is_retryable),
-            wait=self._wait_patiently if patient else self._wait,
-            stop=stop | _stop_with_call(call, latest),
+            wait=self.wait,
+            stop=tenacity.stop_after_attempt(self.max_attempts)
+            | stop_with_call(call, min(call.deadline, call.last_attempt_before)),
             before_sleep=_log_retry,
             reraise=True,
         )
-
-    def _wait(self, state: tenacity.RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        named = error.retry_after if isinstance(error, APIError) else None
-        if named is None:
-            named = min(self.max_wait, self.initial_wait * 2 ** min(state.attempt_number - 1, 60))
-        return named + random.uniform(0, self.jitter)
-
-    def _wait_patiently(self, state: tenacity.RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, APIError) and is_rejection(error) and error.retry_after is None:
-            return 0.0  # the pacer's turn is the wait
-        return self._wait(state)
 
 
 class _Unset(Enum):
@@ -156,14 +83,20 @@ class _Unset(Enum):
 
 
 UNSET: Final = _Unset.UNSET
-"""No choice was made: ``None`` is one, a single attempt."""
+"""No policy was given: ``None`` is one, a single attempt."""
 
 Retry: TypeAlias = RetryPolicy | tenacity.Retrying | None
 RetryOption: TypeAlias = Retry | Literal[_Unset.UNSET]
+MakeRetrying: TypeAlias = Callable[[RetryPolicy, Call], tenacity.Retrying]
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether the same request may succeed if it is sent again."""
+    return isinstance(error, APIError) and error.retryable
 
 
 def check_retry(retry: object) -> Retry:
-    """Pass on what can be a retry policy.
+    """Accept what can be a retry policy.
 
     Raises:
         TypeError: it cannot.
@@ -177,44 +110,55 @@ def check_retry(retry: object) -> Retry:
 
 
 def run_attempts(
-    retry: Retry, call: Call, attempt: Callable[[], None], *, patient: bool = False
+    retry: Retry,
+    call: Call,
+    attempt: Callable[[], None],
+    *,
+    make_retrying: MakeRetrying = RetryPolicy.retrying,
 ) -> None:
-    """Make an attempt, and make it again for as long as the policy says; ``patient`` as there.
+    """Make an attempt, and repeat it as the policy says.
+
+    Args:
+        retry: the policy.
+        call: the call that the attempts belong to.
+        attempt: makes one.
+        make_retrying: turns a :class:`RetryPolicy` into a tenacity object.
 
     Raises:
-        APIError: what the last attempt raised.
+        APIError: the error of the last attempt.
     """
     if isinstance(retry, tenacity.Retrying):
-        _ours_from(retry, call)(attempt)
+        _copy_for_call(retry, call)(attempt)
         return
     try:
         attempt()
         return
     except APIError as error:
+        if retry is None:
+            raise
         failed = [error]
 
-    # Only now, because most calls need no second attempt, and tenacity costs a tenth of a
-    # request. To tenacity it looks as if it had made the first one itself.
+    # Most calls need no second attempt, and setting up tenacity takes a tenth of the CPU time of a
+    # request. So it begins with the second attempt, and is told of the first one's failure.
     def attempt_or_first_failure() -> None:
         if failed:
             raise failed.pop()
         attempt()
 
-    policy = retry or RetryPolicy(max_attempts=1)
-    policy.retrying(call, patient=patient)(attempt_or_first_failure)
+    make_retrying(retry, call)(attempt_or_first_failure)
 
 
-def _ours_from(retrying: tenacity.Retrying, call: Call) -> tenacity.Retrying:
-    """A copy of the user's own, because a Retrying keeps the state of its last call."""
+def _copy_for_call(retrying: tenacity.Retrying, call: Call) -> tenacity.Retrying:
+    """A copy of the user's own object for one call, because it keeps the state of its last call."""
     own_stop, own_retry = retrying.stop, retrying.retry
-    call_stops = _stop_with_call(call, call.deadline)
+    call_stops = stop_with_call(call, call.deadline)
 
     def failed(state: tenacity.RetryCallState) -> bool:
-        # An attempt that succeeds is an answer: rules about results have nothing to judge.
+        # An attempt that succeeds is an answer: rules about results do not apply to it.
         return bool(state.outcome and state.outcome.failed and own_retry(state))
 
     return retrying.copy(
-        # Its own way of sleeping is kept, unless it is tenacity's, which cannot be cancelled.
+        # The user's own way to sleep is kept, but tenacity's default cannot be cancelled.
         sleep=call.cancel_token.sleep if retrying.sleep is tenacity.nap.sleep else retrying.sleep,
         stop=lambda state: own_stop(state) or call_stops(state),
         retry=failed,
@@ -224,7 +168,9 @@ def _ours_from(retrying: tenacity.Retrying, call: Call) -> tenacity.Retrying:
     )
 
 
-class _stop_with_call(tenacity.stop.stop_base):  # noqa: N801  (named as tenacity's own)
+class stop_with_call(tenacity.stop.stop_base):  # noqa: N801  (named like tenacity's own)
+    """Stop if the next attempt would begin too late, or if the call is being stopped."""
+
     def __init__(self, call: Call, latest: float) -> None:
         self._call = call
         self._latest = latest
@@ -232,34 +178,6 @@ class _stop_with_call(tenacity.stop.stop_base):  # noqa: N801  (named as tenacit
     def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
         too_late = time.monotonic() + retry_state.upcoming_sleep >= self._latest
         return too_late or self._call.cancel_token.stopping.is_set()
-
-
-PATIENCE: Final = 1.0
-"""Seconds of a named wait that a thread sleeps through; for longer ones the prompt is put by."""
-
-
-def is_put_by(error: BaseException | None) -> bool:
-    """Whether a batch should hold the prompt, not a thread, until the site may take it."""
-    return (
-        is_rejection(error)
-        and isinstance(error, APIError)
-        and ((error.retry_after or 0) > PATIENCE)
-    )
-
-
-class _stop_after_failures(tenacity.stop.stop_base):  # noqa: N801  (named as tenacity's own)
-    """Stop when so many attempts have failed, not counting those that the site turned away.
-
-    Those that it asks to come back much later end too, for now.
-    """
-
-    def __init__(self, failures: int) -> None:
-        self._left = failures
-
-    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
-        error = retry_state.outcome.exception() if retry_state.outcome else None
-        self._left -= not is_rejection(error)
-        return self._left <= 0 or is_put_by(error)
 
 
 def _log_retry(state: tenacity.RetryCallState) -> None:

@@ -1,89 +1,69 @@
-"""One answer as it arrives: ``Stream``, and ``Reply`` when it is whole."""
+"""One answer as it arrives: ``Stream``; and once it is complete: ``Reply``."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
 from dataclasses import dataclass
+from enum import Enum
 from types import TracebackType
 
 from ._deadlines import Call
-from ._output.markdown import harmless
-from ._output.terminal import in_notebook, write_chunks
-from ._protocol.decoding import ReplyDecoder
-from ._protocol.responses import MAX_ERROR_BODY, error_from_reply, not_an_answer
-from ._protocol.sites import Site
-from ._wire.transport import Exchange
+from ._output.notebook import in_notebook, show_arriving, to_html
+from ._output.terminal import write_chunks
 from .errors import APIError, StreamInterruptedError
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole answer; ``str(reply)`` is its text.
+    """A complete answer; ``str(reply)`` is its text.
 
     >>> reply = client.generate("Name a river.")
     >>> print(reply)
     The Nile.
-    >>> reply.attempts, reply.first_chunk <= reply.elapsed
+    >>> reply.attempts, reply.time_to_first_chunk <= reply.elapsed
     (1, True)
 
     Attributes:
         text: the answer.
-        attempts: how often the request was sent.
-        elapsed: seconds from the call to the end of the answer, retries and waits included.
-        first_chunk: seconds from the call to the first text of the attempt that succeeded.
+        attempts: requests sent.
+        elapsed: seconds from the call to the end of the answer, including retries and waits.
+        time_to_first_chunk: seconds from the call to the first text of the successful attempt.
     """
 
     text: str
     attempts: int
     elapsed: float
-    first_chunk: float
+    time_to_first_chunk: float
 
     def __str__(self) -> str:
         return self.text
 
-    def _repr_markdown_(self) -> str:
-        return harmless(self.text)
+    def _repr_html_(self) -> str | None:
+        return to_html(self.text)
 
 
-def read_text(exchange: Exchange, site: Site) -> Iterator[str]:
-    """The text of a reply, live and never empty.
+class StreamState(Enum):
+    """How far a :class:`Stream` is; it never goes back."""
 
-    Raises:
-        APIStatusError: the reply is an error, or says that the quota is used up.
-        ProtocolError: it is no answer of this protocol.
-        StreamInterruptedError: it broke off, or ended with the servers' failure tail.
-        APITimeoutError: it was silent for too long, or the call's time is up.
-        EmptyReplyError: it ended without any text.
-    """
-    if not 200 <= exchange.status < 300:
-        body = exchange.read_up_to(MAX_ERROR_BODY)
-        raise error_from_reply(exchange.status, exchange.headers, body, site)
-    misfit = not_an_answer(exchange.status, exchange.headers)
-    if misfit is not None:
-        misfit.body = exchange.read_up_to(MAX_ERROR_BODY).decode("utf-8", "replace")
-        raise misfit
-    decoder = ReplyDecoder(framed=exchange.framed, quota_phrases=site.quota_phrases)
-    with closing(exchange.pieces()) as pieces:
-        for piece in pieces:
-            text = decoder.feed(piece)
-            if text:
-                yield text
-    text, failure = decoder.finish()
-    if text:
-        yield text
-    if failure is not None:
-        raise failure
+    NEW = "new"
+    """No request has been sent."""
+    OPEN = "open"
+    """A request has been sent and the answer is incomplete so far."""
+    COMPLETE = "complete"
+    """The answer ended as it should."""
+    FAILED = "failed"
+    """The answer will never be complete: reading it raises the stream's error."""
 
 
 class Stream(Iterator[str]):
     """An answer, chunk by chunk, as it arrives.
 
-    The request is sent when the first chunk is asked for, and sent again only as long as nothing
-    has been handed over. Iterating again replays what has arrived and goes on from there; it
-    never sends anything. An answer that does not come to its end raises, every time it is read.
+    The request is sent when the first chunk is asked for, and retried only until the first chunk
+    has been returned. Iterating again yields the chunks that have arrived and then continues; it
+    never sends another request. Every time an incomplete answer is read to its end, its error is
+    raised.
 
     >>> stream = client.stream("Name a river.")
     >>> next(stream), stream.complete
@@ -93,118 +73,115 @@ class Stream(Iterator[str]):
     >>> list(stream)
     ['The ', 'Nile.']
 
-    Use it as a context manager, or read it to its end: otherwise its connection stays open.
+    Use it as a context manager or read it to its end; otherwise its connection stays open.
     """
 
     def __init__(
         self,
-        send: Callable[[], Iterator[str]],
+        attempt: Callable[[], Iterator[str]],
         call: Call,
-        run: Callable[[Callable[[], None]], None],
+        run_attempts: Callable[[Callable[[], None]], None],
         *,
-        whole: bool = False,
+        buffered: bool = False,
         on_end: Callable[[Stream], None] | None = None,
     ) -> None:
-        self._send = send
+        self._attempt = attempt
         self._call = call
-        self._run = run
-        self._whole = whole
+        self._run_attempts = run_attempts
+        self._buffered = buffered
         self._on_end = on_end
+        # Held by the thread that reads from the site, for as long as it waits: whoever must not
+        # wait, such as close(), only tries to acquire it. Guards all attributes below.
         self._lock = threading.Lock()
+        self._state = StreamState.NEW
         self._source: Iterator[str] | None = None
         self._position = 0
         self._chunks: list[str] = []
         self._longest_partial = ""
-        self._error: BaseException | None = None
-        self._complete = False
-        self._first_chunk: float | None = None
-        self._elapsed: float | None = None
+        self._error: APIError | None = None
+        self._time_to_first_chunk = 0.0
+        self._elapsed = 0.0
 
     @property
     def text(self) -> str:
-        """What has arrived so far."""
+        """The text that has arrived so far."""
         return "".join(self._chunks)
 
     @property
     def complete(self) -> bool:
-        """Whether the answer came to a real end."""
-        return self._complete
+        """Whether the answer ended as it should."""
+        return self._state is StreamState.COMPLETE
 
     @property
     def attempts(self) -> int:
-        """How often the request was sent."""
+        """Requests sent so far."""
         return self._call.attempts
 
     def __iter__(self) -> Iterator[str]:
         chunks = self._chunks
         index = 0
-        while index < len(chunks) or self._pull(index):
+        while index < len(chunks) or self._read_chunk(index):
             yield chunks[index]
             index += 1
 
     def __next__(self) -> str:
         index = self._position
-        if index >= len(self._chunks) and not self._pull(index):
+        if index >= len(self._chunks) and not self._read_chunk(index):
             raise StopIteration
         self._position = index + 1
         return self._chunks[index]
 
     def read(self) -> str:
-        """Wait for the end of the answer, and return all of it.
+        """Wait for the end of the answer and return its text.
 
         Raises:
-            APIError: the answer did not come to its end; ``partial_text`` has what did.
+            APIError: the answer is incomplete; ``partial_text`` has what arrived of it.
         """
         for _ in self:
             pass
         return self.text
 
     def reply(self) -> Reply:
-        """Wait for the end of the answer, and return it with its figures.
+        """Wait for the end of the answer and return it with its figures.
 
         Raises:
             APIError: as :meth:`read` does.
         """
         text = self.read()
-        return Reply(text, self.attempts, self._elapsed or 0.0, self._first_chunk or 0.0)
+        return Reply(text, self.attempts, self._elapsed, self._time_to_first_chunk)
 
     def show(self) -> Reply:
-        """Show the answer while it arrives, and return it whole.
+        """Show the answer while it arrives, and return it once it is complete.
 
-        In a notebook it is Markdown that grows in place, elsewhere text on standard output.
+        In a notebook it is formatted text that is updated in place (plain text without the extra
+        ``notebook``), elsewhere text on standard output.
 
         Raises:
-            APIError: as :meth:`read` does; what has arrived stays on show.
+            APIError: as :meth:`read` does; what has arrived stays visible.
         """
         with self:
             if in_notebook():
-                from ._output.notebook import show_growing
-
-                show_growing(self)
+                show_arriving(self)
             else:
                 write_chunks(self)
         return self.reply()
 
     def cancel(self) -> None:
-        """Stop the answer at once, from any thread; who reads it gets StreamInterruptedError.
-
-        Only a connection that is just being made is waited for, ``Timeout.connect`` at most.
-        """
+        """Stop the answer at once, from any thread; its reader gets a StreamInterruptedError."""
         self._call.cancel_token.set()
 
     def close(self) -> None:
-        """Stop reading and close the connection; what has arrived stays readable."""
-        if self._complete or not self._lock.acquire(blocking=False):
-            # Another thread is reading: it closes what it reads when it is told to stop.
-            if not self._complete:
-                self.cancel()
+        """Stop reading and close the connection; what has arrived can still be read."""
+        if self._state is StreamState.COMPLETE:
+            return
+        if not self._lock.acquire(blocking=False):
+            # Another thread is reading; it closes the connection when its call is cancelled.
+            self.cancel()
             return
         try:
-            if self._error is None and not self._complete:
-                self._call.cancel_token.set()
-                self._finish(
-                    StreamInterruptedError("The answer was closed before its end."),
-                )
+            if self._state in (StreamState.NEW, StreamState.OPEN):
+                self.cancel()
+                self._fail(StreamInterruptedError("The answer was closed before its end."))
         finally:
             self._lock.release()
 
@@ -220,64 +197,66 @@ class Stream(Iterator[str]):
         self.close()
 
     def __repr__(self) -> str:
-        state = "complete" if self._complete else "failed" if self._error else "open"
-        return f"<Stream {state}, {len(self._chunks)} chunks>"
+        return f"<Stream {self._state.value}, {len(self._chunks)} chunks>"
 
-    def _pull(self, index: int) -> bool:
-        """Get one more chunk; whether there is one at this index now."""
+    def _read_chunk(self, index: int) -> bool:
+        """Read one more chunk from the site; returns whether there is one at this index now."""
         with self._lock:
-            if index < len(self._chunks):
-                return True
+            if index < len(self._chunks) or self._state is StreamState.COMPLETE:
+                return index < len(self._chunks)
             if self._error is not None:
                 raise self._error
-            if self._complete:
-                return False
             try:
-                if self._source is None:
-                    self._call.start()
-                    self._run(self._attempt)
-                else:
-                    for chunk in self._source:
-                        self._chunks.append(chunk)
-                        return True
-                    self._complete = True
+                self._advance()
             except APIError as error:
-                self._finish(error)
+                self._fail(error)
                 raise
             except BaseException:
-                self._finish(StreamInterruptedError("The reading of the answer was interrupted."))
+                self._fail(StreamInterruptedError("Reading the answer was interrupted."))
                 raise
-            if self._complete:
-                self._finish(None)
             return index < len(self._chunks)
 
-    def _attempt(self) -> None:
-        """Send the request, and read what the retries are responsible for."""
+    def _advance(self) -> None:
+        if self._state is StreamState.NEW:
+            self._state = StreamState.OPEN
+            self._call.start()
+            self._run_attempts(self._make_attempt)
+            return
+        assert self._source is not None
+        for chunk in self._source:
+            self._chunks.append(chunk)
+            return
+        self._end(StreamState.COMPLETE)
+
+    def _make_attempt(self) -> None:
+        """Send the request and read as much of the answer as may still be retried."""
         self._chunks.clear()
         try:
-            self._source = self._send()
+            self._source = self._attempt()
             for chunk in self._source:
                 if not self._chunks:
-                    self._first_chunk = time.monotonic() - self._call.started
+                    self._time_to_first_chunk = time.monotonic() - self._call.started
                 self._chunks.append(chunk)
-                if not self._whole:
+                if not self._buffered:
                     return
-            self._complete = True
         except APIError as error:
             self._longest_partial = max(self._longest_partial, self.text, key=len)
             error.attempts = self.attempts
             raise
+        self._end(StreamState.COMPLETE)
 
-    def _finish(self, error: APIError | None) -> None:
-        """The answer is over: well if there is no error, and for good in any case."""
-        # First of all: whatever interrupts the rest must not make the answer look whole.
+    def _fail(self, error: APIError) -> None:
+        # First of all: if the rest is interrupted, the answer must not look complete.
         self._error = error
+        error.attempts = self.attempts
+        error.partial_text = max(self._longest_partial, self.text, key=len)
+        if self._buffered:
+            self._chunks[:] = [error.partial_text]
+        self._end(StreamState.FAILED)
+
+    def _end(self, state: StreamState) -> None:
+        self._state = state
         self._elapsed = time.monotonic() - self._call.started
-        if error is not None:
-            error.attempts = self.attempts
-            error.partial_text = max(self._longest_partial, self.text, key=len)
-            if self._whole:
-                self._chunks[:] = [error.partial_text]
         if isinstance(self._source, Generator):
             self._source.close()
         if self._on_end is not None:

@@ -86,7 +86,7 @@ def pacer() -> None:
             for paced in (True, False):
                 with Client(url) as client:
                     if not paced:
-                        client._rate_limiter.acquire = lambda call: 0  # type: ignore[method-assign]
+                        client._requester.rate_limiter.acquire = lambda call: 0  # type: ignore[method-assign]
                     began = time.perf_counter()
                     client.batch(["question"] * 200, max_workers=32, progress=False).run()
                     times.append(time.perf_counter() - began)

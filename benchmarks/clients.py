@@ -76,7 +76,7 @@ class Blocking(Peer):
     def answer(self) -> None:
         self.check(self.ask())
 
-    def first_chunk(self) -> float:
+    def time_to_first_chunk(self) -> float:
         """Seconds to the first text."""
         began = time.perf_counter()
         stream = self.stream()
@@ -117,7 +117,7 @@ class Asynchronous(Peer):
     async def answer(self) -> None:
         self.check("".join([text async for text in self.stream()]))
 
-    async def first_chunk(self) -> float:
+    async def time_to_first_chunk(self) -> float:
         began = time.perf_counter()
         stream = self.stream()
         first = await anext(stream)

@@ -148,7 +148,7 @@ def long_answer(client: str, given: Circumstances, part: str) -> Turns:
             yield {part: statistics.median(figures)}
 
 
-def first_chunk(client: str, given: Circumstances, part: str) -> Turns:
+def time_to_first_chunk(client: str, given: Circumstances, part: str) -> Turns:
     threads = int(part)
     site, takes, each = (given.site, 0.0, 100) if threads == 1 else (given.slow_site, SLOW, 2)
     with closing(CLIENTS[client](f"{site}/10", 10, threads)) as peer:
@@ -156,7 +156,7 @@ def first_chunk(client: str, given: Circumstances, part: str) -> Turns:
         cpu_of(peer, threads, max(1, 50 // threads))  # caches fill, connections open
         while True:
             # Threads that ask at different times: they wait for each other as little as can be.
-            seconds = peer.run(peer.first_chunk, threads, each, SLOW / threads)  # type: ignore[arg-type]
+            seconds = peer.run(peer.time_to_first_chunk, threads, each, SLOW / threads)  # type: ignore[arg-type]
             yield {part: (statistics.median(seconds) - takes) * 1e6}  # type: ignore[type-var, operator]
 
 
@@ -274,7 +274,7 @@ WORKS = {
             "1": Metric("1 thread", {"httpx": Target(1.00)}, beyond="socket"),
             "64": Metric("64 threads, of a site that takes 200 ms", beyond="socket"),
         },
-        first_chunk,
+        time_to_first_chunk,
         starts=1,
         rounds=5,
     ),

@@ -1,6 +1,7 @@
-"""A column of answers: ``pip install aichatfree pandas && python examples/pandas_column.py``.
+"""Add a column of answers: ``pip install aichatfree pandas``, ``python examples/pandas_column.py``.
 
-Interrupt it and run it again: it goes on where it stopped, since the answers are in alphabet.jsonl.
+After an interruption, run it again: it continues where it stopped, with the answers from
+alphabet.jsonl.
 """
 
 import pandas as pd
@@ -12,8 +13,8 @@ if __name__ == "__main__":
     frame = pd.DataFrame({"letter": list("ABCDEFGHIJKLMNOPQRSTUVWXYZ")})
     prompts = "Name a river that begins with " + frame["letter"] + "."
 
-    # Results come in the order of the rows. A list is looked through before anything is sent, so
-    # that a missing prompt is an error at once: take such rows out with dropna() first.
+    # Results come in the order of the rows. All prompts of a list are checked before anything is
+    # sent, and a missing one is an error: remove such rows with dropna() first.
     results = list(client.batch(prompts.tolist(), output="alphabet.jsonl"))
     frame["river"] = [result.text if result.ok else None for result in results]
     frame["error"] = [result.error for result in results]

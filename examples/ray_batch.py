@@ -1,7 +1,7 @@
 """A batch on Ray: ``pip install aichatfree ray && python examples/ray_batch.py``.
 
-Ray's references have a ``future()``, which makes an Executor of it in three lines. The workers read
-AICHATFREE_SECRET and AICHATFREE_PASSWORD from their own environment.
+Ray's object references have ``future()``, so an Executor needs three lines only. The workers read
+AICHATFREE_SECRET and AICHATFREE_PASSWORD from their environment.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """A batch on Spark: ``pip install aichatfree pyspark && python examples/spark_batch.py``.
 
-Spark has no Executor, so the shards are its rows. The workers read AICHATFREE_SECRET and
-AICHATFREE_PASSWORD from their own environment.
+Spark has no Executor, so the shards of the batch are the rows of an RDD. The workers read
+AICHATFREE_SECRET and AICHATFREE_PASSWORD from their environment.
 """
 
 from collections.abc import Iterable, Iterator

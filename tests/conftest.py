@@ -1,3 +1,5 @@
+"""Fixtures of all tests; what tests import is in ``helpers.py``."""
+
 from __future__ import annotations
 
 import os
@@ -10,12 +12,15 @@ import pytest
 from aichatfree import Client
 from helpers import FAST, ClientFor
 
-# Ignored in a job that a shell started in the background, and then in all its children.
+# A shell starts background jobs with SIGINT ignored, and their children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Child processes run in the checkout, and have to import the installed package all the same.
+os.environ["PYTHONSAFEPATH"] = "1"
 
 
 @pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("BASE_URL", "DIALECT", "SECRET", "PASSWORD", "MODEL"):
         monkeypatch.delenv(f"AICHATFREE_{name}", raising=False)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
@@ -25,7 +30,7 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def client_for() -> Iterator[ClientFor]:
-    """Makes clients that are closed when the test is over; quick retries unless told otherwise."""
+    """Makes clients that are closed at the end of the test; they retry without waiting."""
     clients: list[Client] = []
 
     def make(url: Any = None, **settings: Any) -> Client:
@@ -38,7 +43,7 @@ def client_for() -> Iterator[ClientFor]:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """On CI a test that did not run is a failure."""
+    """On CI a skipped test is a failure."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,8 +1,19 @@
-"""What several tests use: clients, engines, commands and terminals."""
+"""What several test modules share. Look here before writing a tool of your own.
+
+Times, in seconds, stretched on CI: `SHORT`, `AT_ONCE`, `LONG`, `HANG`.
+Waiting: `wait_until` for a condition, `threads_named` for the threads that are alive.
+Sites and clients: `UNREACHABLE`, `echo`, `FAST` retries, `ClientFor` (the type of `client_for`).
+The protocol, written independently of the package: `signature`, `is_signed`, `signed_body`.
+Engines of a gateway: `Echo`.
+Other processes: `run_python` for a script, `run` for the command line, `terminal` for the command
+line in a pseudo-terminal, `paste` for a line of the documentation in a shell.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import json
 import os
 import pty
 import select
@@ -12,45 +23,150 @@ import subprocess
 import sys
 import sysconfig
 import termios
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from aichatfree import Client, RetryPolicy
-from aichatfree._protocol.messages import Message
+from aichatfree import GEMINI, Client, Dialect, Message, RetryPolicy
+from aichatfree.testing import Request
+
+# Tests use times for four purposes, each of which has its own constant. The machines of CI are slow
+# and shared, so the times are longer there.
+_STRETCH = 3 if os.environ.get("CI") else 1
+
+#: A pause after which another thread or process has surely reached the point where it waits. Also a
+#: timeout that is meant to expire.
+SHORT = 0.2 * _STRETCH
+
+#: The most that something may take that waits for nothing, such as the end of a call after it was
+#: cancelled. Most of it is margin for a busy machine.
+AT_ONCE = 2.0 * _STRETCH
+
+#: The longest wait for something that ought to happen, so that a defect fails the test.
+LONG = 30.0 * _STRETCH
+
+#: A silence of a site that is longer than all of these: a call that ends before it was interrupted.
+HANG = 100.0
+
+
+def wait_until(condition: Callable[[], object], timeout: float = LONG) -> None:
+    """Return once the condition is true; fail if it is still false after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"still false after {timeout} s"
+        time.sleep(0.005)
+
+
+def threads_named(prefix: str) -> list[str]:
+    """The names of the live threads of this process whose names start with the prefix."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(prefix)]
+
+
+# --- sites and clients ------------------------------------------------------------------------
+
+#: A URL where connections are refused: nothing listens on this port, which only root could open.
+UNREACHABLE = "http://127.0.0.1:1"
+
+#: The default retries, without their waits.
+FAST = RetryPolicy(initial_wait=0.01, max_wait=0.01, jitter=0)
 
 ClientFor = Callable[..., Client]
 
-#: Retries as usual, but without the waits.
-FAST = RetryPolicy(initial_wait=0.01, max_wait=0.01, jitter=0)
 
+def echo(request: Request) -> str:
+    """A site's script that answers each prompt with the prompt itself, after the word "echo"."""
+    return f"echo {request.text}"
+
+
+class Echo:
+    """An engine that answers with the text of the last message."""
+
+    def generate(
+        self, messages: list[Message], *, temperature: float | None, cancelled: threading.Event
+    ) -> Iterator[str]:
+        yield messages[-1]["content"]
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+# --- the protocol -----------------------------------------------------------------------------
+
+
+def signature(moment: object, text: str, secret: str = "") -> str:
+    """The signature of a request, as the protocol defines it."""
+    return hashlib.sha256(f"{moment}:{text}:{secret}".encode()).hexdigest()
+
+
+def is_signed(request: Request, secret: str = "") -> bool:
+    """Whether the request that a site received has the right signature."""
+    body = request.json
+    return bool(body["sign"] == signature(body["time"], request.text, secret))
+
+
+def signed_body(
+    text: str = "Hello",
+    dialect: Dialect = GEMINI,
+    *,
+    secret: str = "",
+    password: str | None = None,
+    **fields: Any,
+) -> bytes:
+    """The body of a request with one message; ``fields`` replace or extend the signed ones."""
+    moment = int(time.time() * 1000)
+    body: dict[str, Any] = {
+        "messages": dialect.encode([{"role": "user", "content": text}]),
+        "model": "gemini-1.5-pro",
+        "time": moment,
+        "pass": password,
+        "sign": signature(moment, text, secret),
+    }
+    return json.dumps(body | fields).encode()
+
+
+# --- other processes --------------------------------------------------------------------------
 
 COMMAND = [sys.executable, "-m", "aichatfree"]
 
 
+def run_python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script, which may be indented, in another interpreter."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+        check=False,
+    )
+
+
 def run(
-    *arguments: str, url: str | None = None, stdin: bytes = b"", **environment: str
+    *arguments: str, url: str | None = None, stdin: bytes = b"", **settings: str
 ) -> subprocess.CompletedProcess[bytes]:
-    settings = {f"AICHATFREE_{name}": value for name, value in environment.items()}
+    """Run the command line with settings from the environment, such as ``SECRET="s"``."""
+    environment = {f"AICHATFREE_{name}": value for name, value in settings.items()}
     if url is not None:
-        settings["AICHATFREE_BASE_URL"] = url
+        environment["AICHATFREE_BASE_URL"] = url
     return subprocess.run(
         [*COMMAND, *arguments],
         input=stdin,
         capture_output=True,
-        timeout=60,
-        env={**os.environ, **settings},
+        timeout=LONG,
+        check=False,
+        env={**os.environ, **environment},
     )
 
 
 def paste(line: str, *, url: str, folder: Path) -> None:
-    """Run a line as it is pasted into a shell; of a server, see only that it starts."""
+    """Run a line as a user pastes it into a shell; a server is stopped as soon as it serves."""
     (folder / "prompts.jsonl").write_text('{"prompt": "Name a colour."}\n')
     serving = " serve " in line
     if serving:
-        line = f"exec {line.replace('--port 8000', '')} --port 0"  # whichever is free
+        line = f"exec {line.replace('--port 8000', '')} --port 0"  # 0 stands for any free port
     scripts = sysconfig.get_path("scripts")
     with subprocess.Popen(
         line,
@@ -72,14 +188,14 @@ def paste(line: str, *, url: str, folder: Path) -> None:
                 assert process.stderr is not None
                 assert "Serving at http://127.0.0.1:" in process.stderr.readline()
                 process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=100)
+            out, err = process.communicate(timeout=3 * LONG)  # a model may have to be loaded
         finally:
             process.kill()
     assert process.returncode == (130 if serving else 0), (out, err)
 
 
 class Terminal:
-    """A command in a terminal of its own."""
+    """The command line in a pseudo-terminal; `terminal` makes one and closes it."""
 
     def __init__(
         self,
@@ -104,15 +220,15 @@ class Terminal:
         os.close(side)
         self.seen = ""
 
-    def wait_for(self, text: str, seconds: float = 20) -> str:
-        """What was written up to the text, which is taken away."""
+    def wait_for(self, text: str, seconds: float = LONG) -> str:
+        """Return what was written before the text, and forget it and the text."""
         end = time.monotonic() + seconds
         while text not in self.seen:
-            assert time.monotonic() < end, f"{text!r} did not come; there is {self.seen!r}"
+            assert time.monotonic() < end, f"{text!r} was not written, but {self.seen!r}"
             if select.select([self._fd], [], [], 0.1)[0]:
                 try:
                     self.seen += os.read(self._fd, 4096).decode()
-                except OSError:  # Linux's way to say that the other side is closed
+                except OSError:  # how Linux says that the other side is closed
                     assert text in self.seen, self.seen
         before, _, self.seen = self.seen.partition(text)
         return before
@@ -124,7 +240,8 @@ class Terminal:
         self.process.send_signal(signal.SIGINT)
 
     def finish(self) -> int:
-        return self.process.wait(20)
+        """Wait for the end of the command and return its exit code."""
+        return self.process.wait(LONG)
 
     def close(self) -> None:
         self.process.kill()
@@ -140,6 +257,7 @@ def terminal(
     columns: int = 100,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Terminal]:
+    """Run the command line in a pseudo-terminal until the end of the block."""
     session = Terminal(
         *arguments, url=url, command=command, columns=columns, environment=environment
     )
@@ -147,15 +265,3 @@ def terminal(
         yield session
     finally:
         session.close()
-
-
-class Echo:
-    """An engine that repeats the question."""
-
-    def generate(
-        self, messages: list[Message], *, temperature: float | None, cancelled: threading.Event
-    ) -> Iterator[str]:
-        yield messages[-1]["content"]
-
-    def close(self) -> None:
-        """There is nothing to close."""

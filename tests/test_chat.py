@@ -1,3 +1,5 @@
+"""Conversations: which turns are kept, and how they are sent and saved."""
+
 from __future__ import annotations
 
 import json
@@ -6,16 +8,12 @@ from typing import Any
 import pytest
 
 from aichatfree import Chat, StreamInterruptedError
-from aichatfree.testing import Answer, FakeSite, Request
-from helpers import ClientFor
+from aichatfree.testing import Answer, FakeSite
+from helpers import HANG, UNREACHABLE, ClientFor, echo
 
 
-def echo(request: Request) -> str:
-    return f"echo {request.text}"
-
-
-def test_a_turn_enters_the_history_once_when_it_is_complete(client_for: ClientFor) -> None:
-    """Question and answer are added together, whether sent or streamed, replayed or not."""
+def test_a_turn_is_added_to_the_history_once_complete(client_for: ClientFor) -> None:
+    """Question and answer are added together, once, when the answer is complete."""
     with FakeSite([echo]) as site:
         chat = client_for(site.url).chat()
         assert chat.send("one").text == "echo one"
@@ -26,7 +24,7 @@ def test_a_turn_enters_the_history_once_when_it_is_complete(client_for: ClientFo
 
 
 def test_the_history_is_sent_with_each_question(client_for: ClientFor) -> None:
-    """The site gets all turns, the system prompt first."""
+    """Each question is sent after the system prompt and all earlier turns."""
     with FakeSite([echo]) as site:
         chat = client_for(site.url, dialect="openai").chat("Be brief.")
         chat.send("one")
@@ -47,10 +45,10 @@ def test_the_history_is_sent_with_each_question(client_for: ClientFor) -> None:
 
 @pytest.mark.parametrize(("on_partial", "kept"), [("drop", []), ("keep", ["Hi", "half"])])
 @pytest.mark.parametrize("method", ["send", "stream"])
-def test_a_broken_turn_is_kept_or_dropped_as_asked(
+def test_on_partial_decides_about_incomplete_turns(
     client_for: ClientFor, on_partial: Any, kept: list[str], method: str
 ) -> None:
-    """on_partial decides, and what is kept is kept once."""
+    """A turn whose answer is cut off is dropped or kept once, according to on_partial."""
     with FakeSite([Answer("half", end="cut")]) as site:
         chat = client_for(site.url, retry=None).chat(on_partial=on_partial)
         with pytest.raises(StreamInterruptedError):
@@ -58,9 +56,9 @@ def test_a_broken_turn_is_kept_or_dropped_as_asked(
         assert [m["content"] for m in chat.messages] == kept
 
 
-def test_a_closed_turn_is_kept_if_asked(client_for: ClientFor) -> None:
-    """Leaving a stream early is a broken turn too."""
-    with FakeSite([Answer("half", " whole", gap=30), "next"]) as site:
+def test_on_partial_applies_to_a_closed_stream(client_for: ClientFor) -> None:
+    """With on_partial="keep", a turn is kept whose stream is closed before the end."""
+    with FakeSite([Answer("half", " complete", gap=HANG), "next"]) as site:
         chat = client_for(site.url).chat(on_partial="keep")
         with chat.stream("Hi") as stream:
             next(stream)
@@ -68,8 +66,8 @@ def test_a_closed_turn_is_kept_if_asked(client_for: ClientFor) -> None:
         assert chat.send("Go on").text == "next"
 
 
-def test_a_conversation_goes_through_json(client_for: ClientFor) -> None:
-    """to_dict and from_dict carry a conversation, and no setting of the client."""
+def test_a_conversation_can_be_saved_as_json(client_for: ClientFor) -> None:
+    """to_dict and from_dict restore a conversation through JSON, without the client's secret."""
     with FakeSite([echo], secret="s3cret", verify=True) as site:
         client = client_for(site.url, secret="s3cret", system="Be brief.")
         chat = client.chat(on_partial="keep")
@@ -84,24 +82,24 @@ def test_a_conversation_goes_through_json(client_for: ClientFor) -> None:
 
 
 @pytest.mark.parametrize("data", [{}, [], {"messages": "x"}, {"messages": [{"role": "user"}]}])
-def test_what_is_no_conversation_is_refused(client_for: ClientFor, data: Any) -> None:
-    """from_dict checks what it is given."""
+def test_from_dict_rejects_what_is_not_a_conversation(client_for: ClientFor, data: Any) -> None:
+    """Data that to_dict cannot have returned is a ValueError of from_dict."""
     with pytest.raises(ValueError, match=r"conversation|content"):
-        Chat.from_dict(data, client_for("http://127.0.0.1:1"))
+        Chat.from_dict(data, client_for(UNREACHABLE))
 
 
 @pytest.mark.parametrize("bad", ["", " "])
-def test_an_empty_question_is_refused_and_not_kept(client_for: ClientFor, bad: str) -> None:
-    """Bad input changes nothing."""
-    chat = client_for("http://127.0.0.1:1").chat()
+def test_an_empty_question_is_rejected_and_not_kept(client_for: ClientFor, bad: str) -> None:
+    """An empty question is a ValueError and does not change the history."""
+    chat = client_for(UNREACHABLE).chat()
     with pytest.raises(ValueError, match="empty"):
         chat.send(bad)
     assert chat.messages == []
 
 
-def test_bad_options_are_refused(client_for: ClientFor) -> None:
-    """Misspelled options and unknown choices are errors at once."""
-    client = client_for("http://127.0.0.1:1")
+def test_bad_options_are_rejected(client_for: ClientFor) -> None:
+    """A misspelled option, an unknown choice or a question of a wrong type is an error."""
+    client = client_for(UNREACHABLE)
     with pytest.raises(TypeError, match="temprature"):
         client.chat().send("Hi", temprature=1)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="on_partial"):

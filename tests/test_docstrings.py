@@ -1,3 +1,5 @@
+"""The examples in docstrings run."""
+
 from __future__ import annotations
 
 import doctest
@@ -18,11 +20,11 @@ from aichatfree.testing import Answer, FakeSite, Request
 MODULES = ["aichatfree"] + [
     module.name for module in pkgutil.walk_packages(aichatfree.__path__, "aichatfree.")
 ]
-SNIPPETS = [
-    snippet
+EXAMPLES = [
+    example
     for module in map(import_module, MODULES)
-    for snippet in doctest.DocTestFinder().find(module)
-    if snippet.examples
+    for example in doctest.DocTestFinder().find(module)
+    if example.examples
 ]
 
 CONVERSATION = {
@@ -34,20 +36,20 @@ CONVERSATION = {
 
 
 def answer(request: Request) -> Answer:
-    return CONVERSATION[request.text.splitlines()[-1]]  # a system prompt may stand before it
+    return CONVERSATION[request.text.splitlines()[-1]]  # after a system prompt, if there is one
 
 
-@pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: snippet.name)
-def test_every_snippet_runs(
-    snippet: doctest.DocTest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_every_example_runs(
+    example: doctest.DocTest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Each prints what its docstring says; all that it is given is the package and a client."""
+    """Each example in a docstring prints what it says, given only ``aichatfree`` and a client."""
     monkeypatch.chdir(tmp_path)
     wrong: list[str] = []
     with FakeSite([answer]) as site, Client(site.url) as client:
         monkeypatch.setenv("AICHATFREE_BASE_URL", site.url)
-        snippet.globs = {"aichatfree": aichatfree, "client": client}
-        doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(snippet, out=wrong.append)
+        example.globs = {"aichatfree": aichatfree, "client": client}
+        doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=wrong.append)
     assert not wrong, "".join(wrong)
 
 
@@ -63,6 +65,6 @@ METHODS = [
 
 
 @pytest.mark.parametrize("thing", [*CLASSES, *METHODS], ids=lambda thing: thing.__qualname__)
-def test_what_users_reach_for_first_has_a_snippet(thing: object) -> None:
-    """Each public class, and each method of a client, shows in its help() how it is used."""
+def test_every_class_and_every_method_of_a_client_has_an_example(thing: object) -> None:
+    """The docstring of each public class and each public method of Client has an example."""
     assert ">>> " in (inspect.getdoc(thing) or "")

@@ -1,7 +1,10 @@
+"""The error classes: their hierarchy, attributes, copies and pickles."""
+
 from __future__ import annotations
 
 import copy
 import inspect
+import json
 import pickle
 from typing import Any
 
@@ -59,7 +62,7 @@ every_class = pytest.mark.parametrize("cls", API_ERRORS, ids=lambda cls: cls.__n
 
 
 def raised(error: APIError) -> APIError:
-    """The error as a user has it: raised, from another one, and caught."""
+    """The error as users catch it: raised with a cause."""
     try:
         raise error from OSError("below")
     except APIError as caught:
@@ -75,23 +78,23 @@ def assert_same(copied: object, error: APIError) -> None:
 
 
 @pytest.mark.parametrize("cls", list(PARENTS), ids=lambda cls: cls.__name__)
-def test_tree(cls: type[Exception]) -> None:
-    """Every class has the one parent that the documented tree gives it."""
+def test_hierarchy(cls: type[Exception]) -> None:
+    """Each class has the parent that is documented."""
     assert cls.__bases__ == (PARENTS[cls],)
 
 
-def test_tree_is_whole() -> None:
-    """The module has no public class besides those of the tree."""
+def test_hierarchy_is_complete() -> None:
+    """The module has no error class that is not in the documented hierarchy."""
     public = {
         value
         for name, value in vars(errors).items()
-        if inspect.isclass(value) and not name.startswith("_")
+        if inspect.isclass(value) and issubclass(value, BaseException)
     }
     assert public == set(PARENTS)
 
 
-def test_tree_is_drawn() -> None:
-    """The drawing at the top of the module names every class, at the depth it has."""
+def test_hierarchy_is_drawn() -> None:
+    """The drawing in the module's docstring has every class at its depth."""
     depths = {}
     for line in (errors.__doc__ or "").splitlines():
         branch, _, words = line.rpartition("── ")
@@ -104,20 +107,20 @@ def test_tree_is_drawn() -> None:
 @every_class
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_pickle(cls: type[APIError], protocol: int) -> None:
-    """An error crosses to another process whole: type, arguments, attributes and text."""
+    """Pickling preserves the class, arguments, attributes and text of an error."""
     error = raised(cls("It failed. Do this.", **ATTRIBUTES))
     assert_same(pickle.loads(pickle.dumps(error, protocol)), error)
 
 
 @every_class
 def test_pickle_of_the_defaults(cls: type[APIError]) -> None:
-    """An error with a message only comes back with the same defaults."""
+    """Pickling preserves the defaults of an error that has only a message."""
     error = raised(cls("It failed."))
     assert_same(pickle.loads(pickle.dumps(error)), error)
 
 
 def test_pickle_of_the_base() -> None:
-    """The base of the tree pickles as well."""
+    """Pickling preserves an error of the base class."""
     copied = pickle.loads(pickle.dumps(AIChatFreeError("It failed.")))
     assert type(copied) is AIChatFreeError
     assert copied.args == ("It failed.",)
@@ -126,7 +129,7 @@ def test_pickle_of_the_base() -> None:
 @every_class
 @pytest.mark.parametrize("copier", [copy.copy, copy.deepcopy], ids=["copy", "deepcopy"])
 def test_copy(cls: type[APIError], copier: Any) -> None:
-    """A copy of an error is equal in all that it says, and is another object."""
+    """A copy or deep copy of an error has the same class, arguments, attributes and text."""
     error = raised(cls("It failed.", **ATTRIBUTES))
     copied = copier(error)
     assert_same(copied, error)
@@ -135,7 +138,7 @@ def test_copy(cls: type[APIError], copier: Any) -> None:
 
 @every_class
 def test_pickle_after_a_change(cls: type[APIError]) -> None:
-    """What is set on an error after it was made, such as the attempts, is pickled too."""
+    """Pickling preserves attributes that were changed after the error was created."""
     error = cls("It failed.")
     error.attempts = 4
     error.partial_text = "Once"
@@ -145,7 +148,7 @@ def test_pickle_after_a_change(cls: type[APIError]) -> None:
 
 @every_class
 def test_attributes(cls: type[APIError]) -> None:
-    """An error has the message and every attribute that it was given."""
+    """An error has the message and all attributes that it was created with."""
     error = cls("It failed.", **ATTRIBUTES)
     assert error.__dict__ == {"message": "It failed.", **ATTRIBUTES}
     assert error.args == ("It failed.",)
@@ -153,7 +156,7 @@ def test_attributes(cls: type[APIError]) -> None:
 
 @every_class
 def test_attribute_defaults(cls: type[APIError]) -> None:
-    """An attribute that was not given has the documented value."""
+    """An attribute that was not given has the documented default."""
     assert cls("It failed.").__dict__ == {
         "message": "It failed.",
         "status_code": None,
@@ -166,7 +169,7 @@ def test_attribute_defaults(cls: type[APIError]) -> None:
 
 @every_class
 def test_attributes_by_name_only(cls: Any) -> None:
-    """The attributes are given by name: a second positional argument is refused."""
+    """All arguments after the message are keyword-only: a second positional one is a TypeError."""
     with pytest.raises(TypeError, match="positional"):
         cls("It failed.", 429)
 
@@ -180,21 +183,21 @@ def test_attributes_by_name_only(cls: Any) -> None:
         (5, "It failed. (5 attempts)"),
     ],
 )
-def test_str_tells_the_attempts(attempts: int, expected: str) -> None:
-    """The text tells the number of attempts if, and only if, there was more than one."""
+def test_str_states_the_attempts(attempts: int, expected: str) -> None:
+    """The text states the number of attempts if there was more than one."""
     assert str(APIError("It failed.", attempts=attempts)) == expected
 
 
 @every_class
 def test_caught_at_two_levels(cls: type[APIError]) -> None:
-    """One ``except`` for the class and one for the base of the package both catch it."""
+    """An error is caught by its own class, its parent, APIError and AIChatFreeError."""
     for level in (cls, PARENTS[cls], APIError, AIChatFreeError):
         with pytest.raises(level):
             raise cls("It failed.")
 
 
 def test_caught_by_status_family() -> None:
-    """``APIStatusError`` catches the errors that have a status, and none of the others."""
+    """APIStatusError is the base of the errors for a response with an error status, only."""
     family = {cls for cls in API_ERRORS if issubclass(cls, APIStatusError)}
     others = {APIError, APIConnectionError, APITimeoutError, StreamInterruptedError}
     assert set(API_ERRORS) - family == others | {
@@ -206,5 +209,42 @@ def test_caught_by_status_family() -> None:
 
 @pytest.mark.parametrize("builtin", [OSError, ValueError, TypeError, TimeoutError])
 def test_not_a_builtin_error(builtin: type[Exception]) -> None:
-    """No error of a request is caught by an ``except`` for wrong arguments or for the system."""
+    """No error class is a subclass of a built-in error such as OSError or ValueError."""
     assert not any(issubclass(cls, builtin) for cls in PARENTS)
+
+
+# --- what follows from an error ---------------------------------------------------------------
+
+RETRYABLE = {
+    *(APIConnectionError, APITimeoutError, RateLimitError, OverloadedError, ServerError),
+    StreamInterruptedError,
+}
+FATAL = {AuthenticationError, NotFoundError, ProtocolError}
+
+
+@every_class
+def test_what_follows_from_a_class(cls: type[APIError]) -> None:
+    """Unless stated otherwise, the class decides whether an error is retryable and fatal."""
+    error = cls("It failed.")
+    assert (error.retryable, error.fatal) == (cls in RETRYABLE, cls in FATAL)
+    assert error.rejection is (cls is RateLimitError)
+
+
+@every_class
+@pytest.mark.parametrize("decided", [True, False])
+def test_what_follows_survives_pickling(cls: type[APIError], decided: bool) -> None:
+    """retryable, fatal and rejection can be decided for one error, and pickling preserves them."""
+    error = cls("It failed.", retryable=decided, fatal=decided, rejection=decided)
+    copied = pickle.loads(pickle.dumps(error))
+    assert (copied.retryable, copied.fatal, copied.rejection) == (decided,) * 3
+
+
+@every_class
+def test_an_error_is_restored_from_plain_data(cls: type[APIError]) -> None:
+    """to_dict describes an error in JSON, from which error_from_dict makes an equal error."""
+    error = cls("It failed.", **ATTRIBUTES)
+    data = json.loads(json.dumps(error.to_dict()))
+    copied = errors.error_from_dict(data)
+    assert isinstance(copied, APIError)
+    assert type(copied) is cls
+    assert copied.to_dict() == error.to_dict()

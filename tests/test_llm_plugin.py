@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 from aichatfree import StreamInterruptedError
 from aichatfree.gateway import Gateway
 from aichatfree.testing import Answer, FakeSite, Request
-from helpers import Echo
+from helpers import LONG, SHORT, Echo, echo, run_python, wait_until
 
 LLM = [sys.executable, "-m", "llm"]
 ASK = ["-m", "aichatfree"]
@@ -24,7 +23,7 @@ ASK = ["-m", "aichatfree"]
 
 @pytest.fixture(autouse=True)
 def llm_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Where ``llm`` keeps its keys and its log, so that it is not the user's own."""
+    """The directory of ``llm`` for keys and logs, so that tests do not use the user's."""
     monkeypatch.setenv("LLM_USER_PATH", str(tmp_path / "llm"))
     return tmp_path / "llm"
 
@@ -33,7 +32,7 @@ def run(*arguments: str, url: str = "", stdin: str = "") -> subprocess.Completed
     environment = {**os.environ, **({"AICHATFREE_BASE_URL": url} if url else {})}
     command = [*LLM, *arguments]
     return subprocess.run(
-        command, input=stdin, capture_output=True, encoding="utf-8", timeout=60, env=environment
+        command, input=stdin, capture_output=True, encoding="utf-8", timeout=LONG, env=environment
     )
 
 
@@ -47,11 +46,7 @@ def start(*arguments: str, url: str) -> subprocess.Popen[bytes]:
     )
 
 
-def echo(request: Request) -> str:
-    return f"echo {request.text}"
-
-
-def said(request: Request) -> list[tuple[str, str]]:
+def messages_of(request: Request) -> list[tuple[str, str]]:
     return [(m["role"], m["parts"][0]["text"]) for m in request.json["messages"]]
 
 
@@ -59,7 +54,7 @@ def said(request: Request) -> list[tuple[str, str]]:
 
 
 def test_llm_lists_the_model() -> None:
-    """It is among the models, with its options and without a feature that it has not."""
+    """``llm models list`` shows the model with its options, its key and its only feature."""
     listed = run("models", "list", "-m", "aichatfree", "--options").stdout
     assert "AIChatFree: aichatfree" in listed
     for option in ("base_url", "dialect", "model", "temperature", "timeout"):
@@ -70,13 +65,13 @@ def test_llm_lists_the_model() -> None:
     ]
 
 
-def test_text_is_out_before_the_answer_ends() -> None:
-    """The site goes on only when the first chunk has been read from the command's output."""
+def test_text_is_printed_while_it_arrives() -> None:
+    """The first chunk can be read from ``llm`` before the site has sent the second."""
     read = threading.Event()
 
     def text() -> Iterator[str]:
         yield "first, "
-        assert read.wait(60)
+        assert read.wait(LONG)
         yield "then the rest"
 
     with (
@@ -86,26 +81,26 @@ def test_text_is_out_before_the_answer_ends() -> None:
         assert process.stdout is not None
         first = os.read(process.stdout.fileno(), 100)
         read.set()
-        rest, errors = process.communicate(timeout=60)
+        rest, errors = process.communicate(timeout=LONG)
     assert (first, rest, errors) == (b"first, ", b"then the rest\n", b"")
     assert process.returncode == 0
 
 
-def test_an_answer_that_is_not_streamed_is_asked_for_until_it_is_whole() -> None:
-    """With --no-stream a broken answer is sent again, and only the whole one is printed."""
-    with FakeSite([Answer("half", end="cut"), Answer("who", "le")]) as site:
+def test_an_answer_that_is_not_streamed_is_retried() -> None:
+    """With --no-stream an answer that was cut off is retried; only a complete one is printed."""
+    with FakeSite([Answer("half", end="cut"), Answer("comp", "lete")]) as site:
         done = run(*ASK, "--no-stream", "Hello", url=site.url)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "whole\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "complete\n", "")
 
 
-def test_the_next_prompt_of_a_conversation_brings_all_of_it() -> None:
-    """``llm -c`` sends the system prompt and the turns of earlier commands."""
+def test_a_conversation_is_continued() -> None:
+    """``llm -c`` sends the system prompt and the messages of the earlier commands."""
     with FakeSite(echo) as site:
         run(*ASK, "-s", "Be brief.", "Who wrote 戦争?", url=site.url)
         run("-c", "And then?", url=site.url)
         done = run("-c", "And when?", url=site.url)
     assert done.stdout == "echo And when?\n"
-    assert said(site.requests[2]) == [
+    assert messages_of(site.requests[2]) == [
         ("user", "Be brief.\n\nWho wrote 戦争?"),
         ("model", "echo Be brief.\n\nWho wrote 戦争?"),
         ("user", "And then?"),
@@ -115,15 +110,19 @@ def test_the_next_prompt_of_a_conversation_brings_all_of_it() -> None:
 
 
 def test_a_chat_keeps_its_history() -> None:
-    """``llm chat`` sends all earlier turns with each line."""
+    """``llm chat`` sends all earlier messages with each line."""
     with FakeSite(echo) as site:
         done = run("chat", *ASK, url=site.url, stdin="one\ntwo\nquit\n")
     assert done.returncode == 0, done.stderr
-    assert said(site.requests[1]) == [("user", "one"), ("model", "echo one"), ("user", "two")]
+    assert messages_of(site.requests[1]) == [
+        ("user", "one"),
+        ("model", "echo one"),
+        ("user", "two"),
+    ]
 
 
 def test_options_reach_the_site() -> None:
-    """Each -o has its effect; what is set for good with ``llm models options`` too."""
+    """Options given with -o are sent, and so are defaults set with ``llm models options``."""
     with FakeSite(echo) as site:
         run("models", "options", "set", "aichatfree", "base_url", site.url)
         bad = run("models", "options", "set", "aichatfree", "base_url", "example.com")
@@ -137,20 +136,20 @@ def test_options_reach_the_site() -> None:
 
 
 def test_the_timeout_ends_an_answer() -> None:
-    """-o timeout is the time that the whole answer may take, however lively it is."""
-    with FakeSite(Answer(stream=("word " for _ in range(10_000)), gap=0.05)) as site:
-        done = run(*ASK, "-o", "timeout", "0.5", "Hello", url=site.url)
+    """-o timeout limits the time of the complete answer, even if chunks keep arriving."""
+    with FakeSite(Answer(stream=("word " for _ in range(10_000)), gap=SHORT / 4)) as site:
+        done = run(*ASK, "-o", "timeout", f"{3 * SHORT:g}", "Hello", url=site.url)
     assert done.returncode == 1
     assert done.stdout.startswith("word word ")
     assert done.stderr.startswith("Error: ")
-    assert "0.5" in done.stderr
+    assert f"{3 * SHORT:g}" in done.stderr
 
 
 # --- keys -------------------------------------------------------------------------------------
 
 
 def test_the_keys_of_llm_are_the_password_and_the_secret(llm_folder: Path) -> None:
-    """A gateway that demands both takes them from ``llm keys``, and the log has neither."""
+    """Password and secret come from ``llm keys``, and no other file of ``llm`` has them."""
     run("keys", "set", "aichatfree", "--value", "the-passphrase")
     run("keys", "set", "aichatfree-secret", "--value", "the-signature-key")
     with Gateway(Echo(), secret="the-signature-key", password="the-passphrase") as gateway:
@@ -165,27 +164,27 @@ def test_the_keys_of_llm_are_the_password_and_the_secret(llm_folder: Path) -> No
             assert b"the-signature-key" not in path.read_bytes()
 
 
-def test_the_environment_has_the_keys_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """AICHATFREE_PASSWORD and AICHATFREE_SECRET do where ``llm`` keeps no key."""
+def test_keys_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without keys in ``llm``, AICHATFREE_PASSWORD and AICHATFREE_SECRET are used."""
     monkeypatch.setenv("AICHATFREE_PASSWORD", "p")
     monkeypatch.setenv("AICHATFREE_SECRET", "s")
     with Gateway(Echo(), secret="s", password="p") as gateway:
         assert run(*ASK, "Hello", url=gateway.url).stdout == "Hello\n"
 
 
-def test_no_key_is_demanded_where_there_is_none() -> None:
-    """A site without a password is asked without one."""
+def test_no_key_is_required() -> None:
+    """Without any key, the request is sent without a password."""
     with FakeSite(echo, verify=True) as site:
         assert run(*ASK, "Hello", url=site.url).returncode == 0
     assert site.requests[0].json["pass"] is None
 
 
-def test_a_wrong_key_is_told_in_the_words_of_llm() -> None:
-    """The error says where ``llm`` keeps the password, and does not repeat it."""
+def test_a_wrong_key_is_an_error_that_names_the_keys_of_llm() -> None:
+    """The error for a wrong password says which key of ``llm`` to set, and does not repeat it."""
     with Gateway(Echo(), password="right") as gateway:
         done = run(*ASK, "--key", "wrong-one", "Hello", url=gateway.url)
     assert done.returncode == 1
-    assert "llm keeps them as its keys aichatfree" in done.stderr
+    assert "llm stores them as its keys aichatfree" in done.stderr
     assert "wrong-one" not in done.stderr
 
 
@@ -193,8 +192,8 @@ def test_a_wrong_key_is_told_in_the_words_of_llm() -> None:
 
 
 @pytest.mark.parametrize("command", [[*ASK, "Hello"], ["chat", *ASK]])
-def test_an_answer_that_breaks_off_is_an_error(command: list[str]) -> None:
-    """One line says so, the exit code is 1, and the log has no such answer."""
+def test_an_incomplete_answer_is_an_error(command: list[str]) -> None:
+    """An incomplete answer is an error in one line, with exit code 1, and is not logged."""
     with FakeSite(Answer("half", " of it", end="cut")) as site:
         done = run(*command, url=site.url, stdin="Hello\n" if "chat" in command else "")
     assert done.returncode == 1
@@ -223,7 +222,7 @@ def test_an_answer_that_breaks_off_is_an_error(command: list[str]) -> None:
     ],
 )
 def test_what_cannot_be_sent_is_an_error(arguments: list[str], words: str) -> None:
-    """It is told before anything is sent, without a traceback."""
+    """A wrong option or prompt is an error without a traceback, and nothing is sent."""
     with FakeSite() as site:
         done = run(*ASK, *arguments, url=site.url)
     assert (done.returncode, done.stdout, site.requests) == (1, "", [])
@@ -233,20 +232,18 @@ def test_what_cannot_be_sent_is_an_error(arguments: list[str], words: str) -> No
 
 @pytest.mark.parametrize("more", [[], ["--no-stream"]])
 def test_ctrl_c_stops_an_answer_at_once(more: list[str]) -> None:
-    """The command ends, and the site sees that it has gone."""
+    """Ctrl-C ends ``llm`` and closes the connection to the site."""
     with (
         FakeSite(Answer("first", end="stall")) as site,
         start(*ASK, *more, "Hello", url=site.url) as process,
     ):
-        end = time.monotonic() + 60
-        while not site.requests and time.monotonic() < end:
-            time.sleep(0.01)
+        wait_until(lambda: site.requests)
         if not more:
             assert process.stdout is not None
             assert os.read(process.stdout.fileno(), 100) == b"first"
         process.send_signal(signal.SIGINT)
-        assert site.requests[0].disconnected.wait(30)
-        _, errors = process.communicate(timeout=30)
+        assert site.requests[0].disconnected.wait(LONG)
+        _, errors = process.communicate(timeout=LONG)
     assert (process.returncode, errors.strip()) == (1, b"Aborted!")
 
 
@@ -259,16 +256,16 @@ def model_for(monkeypatch: pytest.MonkeyPatch, url: str) -> Any:
 
 
 def test_a_conversation_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks come as the site sends them, and turns are kept."""
-    with FakeSite([Answer("Hel", "lo", gap=0.1), "again"]) as site:
+    """A conversation in Python yields the site's chunks and keeps its history."""
+    with FakeSite([Answer("Hel", "lo", gap=SHORT), "again"]) as site:
         talk = model_for(monkeypatch, site.url).conversation()
         assert list(talk.prompt("Hi", system="Be brief.")) == ["Hel", "lo"]
         assert talk.prompt("Once more").text() == "again"
-    assert [role for role, _ in said(site.requests[1])] == ["user", "model", "user"]
+    assert [role for role, _ in messages_of(site.requests[1])] == ["user", "model", "user"]
 
 
 def test_an_error_in_python_has_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is llm's own kind of error, and its cause has what arrived."""
+    """An incomplete answer is an ``llm.ModelError`` whose cause has the partial text."""
     with FakeSite(Answer("half", end="cut")) as site:
         response = model_for(monkeypatch, site.url).prompt("Hi")
         with pytest.raises(llm.ModelError) as caught:
@@ -278,19 +275,19 @@ def test_an_error_in_python_has_its_cause(monkeypatch: pytest.MonkeyPatch) -> No
     assert cause.partial_text == "half"
 
 
-def test_an_answer_that_is_not_read_on_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection is closed, and no thread is left."""
+def test_a_closed_iterator_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If an iterator is closed early, the connection is closed and no thread remains."""
     before = set(threading.enumerate())
     with FakeSite(Answer("first", end="stall")) as site:
         chunks = iter(model_for(monkeypatch, site.url).prompt("Hi"))
         assert next(chunks) == "first"
         chunks.close()
-        assert site.requests[0].disconnected.wait(10)
+        assert site.requests[0].disconnected.wait(LONG)
     assert set(threading.enumerate()) <= before
 
 
 def test_only_text_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message with a picture in it is refused; thoughts of another model are left out."""
+    """A message with an attachment is rejected; another model's reasoning is left out."""
     picture = llm.Attachment(type="image/png", content=b"png")
     thought = llm.parts.ReasoningPart(text="hmm")
     with FakeSite(echo) as site:
@@ -300,20 +297,23 @@ def test_only_text_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
         assert site.requests == []
         answered = llm.assistant("Hello", thought)
         model.prompt("And?", messages=[llm.user("Hi"), answered]).text()
-    assert said(site.requests[0]) == [("user", "Hi"), ("model", "Hello"), ("user", "And?")]
+    assert messages_of(site.requests[0]) == [("user", "Hi"), ("model", "Hello"), ("user", "And?")]
 
 
 def test_an_error_does_not_show_a_password_in_a_url() -> None:
-    """What pydantic says of a bad URL is without the URL."""
+    """The error for a wrong URL does not contain the URL, which may contain a password."""
     with pytest.raises(ValueError, match="must not hold a user name") as caught:
         llm.get_model("aichatfree").prompt("Hi", base_url="http://me:hunter2@example.com")
     assert "hunter2" not in str(caught.value)
 
 
-def test_the_package_does_without_llm() -> None:
-    """Importing it, and making a client, imports neither ``llm`` nor pydantic."""
-    code = (
-        "import sys, aichatfree; aichatfree.Client(); print({'llm', 'pydantic'} & set(sys.modules))"
+def test_the_package_does_not_need_llm() -> None:
+    """Importing the package and creating a client imports neither ``llm`` nor pydantic."""
+    done = run_python(
+        """
+        import sys, aichatfree
+        aichatfree.Client()
+        print({"llm", "pydantic"} & set(sys.modules))
+        """
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "set()\n", done.stderr

@@ -1,24 +1,23 @@
-"""What the package logs, under the name ``aichatfree``."""
+"""What the package logs, in loggers below ``aichatfree``."""
 
 from __future__ import annotations
 
 import logging
 import re
-import subprocess
-import sys
 
 import pytest
 
 from aichatfree import APIError
 from aichatfree.testing import Answer, FakeSite, Raw
-from aichatfree.testing._fake_site import Item
-from helpers import ClientFor
+from helpers import ClientFor, run_python
 
 
-def test_each_request_is_one_line(client_for: ClientFor, caplog: pytest.LogCaptureFixture) -> None:
-    """At INFO: the host, status, bytes, chunks, seconds, attempt, and how it ended."""
+def test_each_request_is_logged_on_one_line(
+    client_for: ClientFor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """INFO has one line for each request: host, status, size, time, attempt and outcome."""
     caplog.set_level(logging.INFO, "aichatfree.requests")
-    script: list[Item] = [
+    script: list[Answer | Raw] = [
         Answer("Hel", "lo"),
         Raw(end="reset"),
         Answer("Hel", end="cut"),
@@ -41,10 +40,10 @@ def test_each_request_is_one_line(client_for: ClientFor, caplog: pytest.LogCaptu
     ]
 
 
-def test_a_stream_that_is_left_is_one_line_too(
+def test_a_stream_that_is_closed_early_is_logged(
     client_for: ClientFor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is said that it was not read to its end."""
+    """INFO has a line for a stream that was closed before the end of the answer."""
     caplog.set_level(logging.INFO, "aichatfree.requests")
     with (
         FakeSite(Answer("Hel", end="stall")) as site,
@@ -55,10 +54,8 @@ def test_a_stream_that_is_left_is_one_line_too(
     assert record.getMessage().endswith("attempt 1, given up")
 
 
-def test_retries_are_lines_of_their_own(
-    client_for: ClientFor, caplog: pytest.LogCaptureFixture
-) -> None:
-    """At INFO: what failed, and when it is tried again."""
+def test_retries_are_logged(client_for: ClientFor, caplog: pytest.LogCaptureFixture) -> None:
+    """INFO has a line for each retry: what failed, and how long the wait is."""
     caplog.set_level(logging.INFO, "aichatfree.retry")
     with FakeSite([Raw(end="reset"), "Hello"]) as site:
         client_for(site.url).generate("one")
@@ -66,10 +63,10 @@ def test_retries_are_lines_of_their_own(
     assert record.getMessage() == "attempt 1 failed (APIConnectionError); the next one in 0.0 s"
 
 
-def test_debug_says_where_the_time_goes(
+def test_debug_shows_where_the_time_is_spent(
     client_for: ClientFor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At DEBUG: when a request leaves, and when its reply begins."""
+    """DEBUG has lines for the time when a request is sent and when its response begins."""
     caplog.set_level(logging.DEBUG, "aichatfree.requests")
     with FakeSite("Hello") as site:
         client_for(site.url).generate("one")
@@ -78,20 +75,15 @@ def test_debug_says_where_the_time_goes(
     assert re.search(r"answers 200 after \d\.\d{3} s$", begun)
 
 
-def test_nothing_is_printed_unless_asked_for() -> None:
-    """A script without any logging set up sees its own output only, failures included."""
-    script = (
-        "import sys; from aichatfree import *\n"
-        "client = Client(sys.argv[1], retry=RetryPolicy(initial_wait=0, jitter=0))\n"
-        "print(client.generate('Hi'))\n"
-        "list(client.batch(['a', 'b']))\n"
-    )
+def test_nothing_is_printed_without_logging_configuration() -> None:
+    """A script that does not configure logging prints only its own output, even if retries fail."""
+    script = """
+        import sys
+        from aichatfree import *
+        client = Client(sys.argv[1], retry=RetryPolicy(initial_wait=0, jitter=0))
+        print(client.generate('Hi'))
+        list(client.batch(['a', 'b']))
+    """
     with FakeSite([Raw(end="reset"), Answer("Hel", end="cut"), "Hello"]) as site:
-        done = subprocess.run(
-            [sys.executable, "-c", script, site.url],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        done = run_python(script, site.url)
     assert (done.returncode, done.stdout, done.stderr) == (0, "Hello\n", "")

@@ -1,3 +1,5 @@
+"""One client in many threads, forked children and pickled copies."""
+
 from __future__ import annotations
 
 import multiprocessing
@@ -8,20 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from aichatfree import Client
-from aichatfree.testing import Answer, FakeSite, Request
-from helpers import ClientFor
-
-
-def echo(request: Request) -> str:
-    return f"echo {request.text}"
+from aichatfree.testing import Answer, FakeSite
+from helpers import LONG, ClientFor, echo
 
 
 def ask_many(client: Client, name: str, count: int = 20) -> list[str]:
     return [client.generate(f"{name} {number}").text for number in range(count)]
 
 
-def test_64_threads_on_one_client_get_64_right_answers(client_for: ClientFor) -> None:
-    """Everybody gets the answer to the own question."""
+def test_64_threads_get_the_right_answers_from_one_client(client_for: ClientFor) -> None:
+    """Each of 64 threads that share a client gets the answers to its own prompts."""
     with FakeSite([echo]) as site:
         client = client_for(site.url)
         with ThreadPoolExecutor(64) as threads:
@@ -29,9 +27,9 @@ def test_64_threads_on_one_client_get_64_right_answers(client_for: ClientFor) ->
         assert [reply.text for reply in replies] == [f"echo question {n}" for n in range(640)]
 
 
-def test_the_pool_grows_with_its_users(client_for: ClientFor) -> None:
-    """More threads than max_connections do not throw connections away at every request."""
-    with FakeSite([Answer("Hello", delay=0.02)]) as site:  # so that all are there at once
+def test_more_threads_than_max_connections_reuse_connections(client_for: ClientFor) -> None:
+    """With more threads than max_connections, connections are still reused."""
+    with FakeSite([Answer("Hello", delay=0.02)]) as site:  # so that 16 requests are in flight
         client = client_for(site.url, max_connections=2)
         with ThreadPoolExecutor(16) as threads:
             list(threads.map(client.generate, ["Hi"] * 320))
@@ -40,7 +38,7 @@ def test_the_pool_grows_with_its_users(client_for: ClientFor) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_forked_children_get_right_answers_from_a_used_client(client_for: ClientFor) -> None:
-    """A child does not share the parent's connections, and both work on."""
+    """After a fork, parent and children get the right answers from a client that was used."""
     fork = multiprocessing.get_context("fork")
     with FakeSite([echo]) as site:
         client = client_for(site.url)
@@ -56,14 +54,14 @@ def test_forked_children_get_right_answers_from_a_used_client(client_for: Client
         assert ask_many(client, "parent") == [f"echo parent {n}" for n in range(20)]
         answers = dict(results.get() for _ in children)
         for process in children:
-            process.join(10)
+            process.join(LONG)
             assert process.exitcode == 0
         for name, texts in answers.items():
             assert texts == [f"echo {name} {n}" for n in range(20)]
 
 
 def test_a_pickled_client_works(client_for: ClientFor) -> None:
-    """A used client can travel to another process, with all its settings."""
+    """A pickled copy of a used client has all its settings, and both can be used."""
     with FakeSite([echo], verify=True, secret="s", password="p") as site:
         client = client_for(site.url, secret="s", password="p", headers={"X-Mine": "1"})
         client.generate("Hi")

@@ -1,3 +1,5 @@
+"""The README: its snippets and commands run, and the tests that it names exist."""
+
 from __future__ import annotations
 
 import re
@@ -30,7 +32,7 @@ def test_every_python_snippet_runs(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    """From top to bottom, as one script, against the local model."""
+    """The Python snippets run from top to bottom as one script, against the embedded model."""
     monkeypatch.setenv("AICHATFREE_BASE_URL", site.url)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__main__"}
@@ -43,9 +45,9 @@ def test_every_python_snippet_runs(
     assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 3
 
 
-def test_every_line_to_write_instead_runs(site: Gateway) -> None:
-    """What the table for those who come from elsewhere tells them to write is right."""
-    table = README.partition("## If you come from\n")[2].partition("\n## ")[0]
+def test_every_line_of_the_migration_table_runs(site: Gateway) -> None:
+    """Each replacement in the table for users of other libraries runs."""
+    table = README.partition("## Coming from another library\n")[2].partition("\n## ")[0]
     lines = re.findall(r"\| `([^`|]+)` \|$", table, re.MULTILINE)
     assert len(lines) == table.count("\n|") - 2
     for line in lines:
@@ -59,12 +61,12 @@ def test_every_line_to_write_instead_runs(site: Gateway) -> None:
     "line", [line[2:] for block in blocks("console") for line in block.splitlines()]
 )
 def test_every_command_runs(line: str, site: Gateway, tmp_path: Path) -> None:
-    """Each line is a command that works as pasted; servers are only asked whether they start."""
+    """Each command line works as pasted; of a server it is checked that it starts."""
     paste(line, url=site.url, folder=tmp_path)
 
 
 def test_ci_sets_up_as_the_readme_says() -> None:
-    """The commands for a fresh machine are those that CI runs, to the letter."""
+    """The set-up commands for a new machine are exactly those that CI runs."""
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     commands = [block.strip() for block in blocks("sh")]
     assert len(commands) == 2
@@ -73,10 +75,10 @@ def test_ci_sets_up_as_the_readme_says() -> None:
             assert part in script
 
 
-PROMISED = re.findall(r"`(tests/[\w/]*test_\w+\.py)(?:::(\w+))?`", README)
+PROMISES = re.findall(r"`(tests/[\w/]*test_\w+\.py)(?:::(\w+))?`", README)
 
 
-@pytest.mark.parametrize(("file", "name"), PROMISED)
+@pytest.mark.parametrize(("file", "name"), PROMISES)
 def test_every_promise_has_its_test(file: str, name: str) -> None:
-    """The tests that the README names are there."""
+    """Each test that the README names exists."""
     assert f"def {name or 'test_'}" in (ROOT / file).read_text(encoding="utf-8")

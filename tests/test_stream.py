@@ -1,3 +1,5 @@
+"""One answer as it arrives: chunks, replays, incomplete answers, cancelling and closing."""
+
 from __future__ import annotations
 
 import gzip
@@ -21,19 +23,19 @@ from aichatfree import (
     Timeout,
 )
 from aichatfree.testing import Answer, FakeSite, Raw, Request
-from helpers import ClientFor
+from helpers import AT_ONCE, HANG, LONG, SHORT, ClientFor
 
 
 @pytest.mark.parametrize("framing", ["chunked", "length", "close"])
-def test_a_chunk_is_handed_over_while_the_site_is_still_writing(
+def test_a_chunk_is_returned_while_the_site_is_still_writing(
     client_for: ClientFor, framing: Any
 ) -> None:
-    """The site sends its second chunk only after the reader has got the first one."""
+    """The first chunk is returned although the site sends the second one only after that."""
     got_first = threading.Event()
 
     def chunks() -> Iterator[str]:
         yield "first"
-        yield " second" if got_first.wait(5) else " too late"
+        yield " second" if got_first.wait(LONG) else " too late"
 
     headers = {"Content-Length": str(len("first second"))} if framing == "length" else {}
     answer = Answer(
@@ -47,27 +49,27 @@ def test_a_chunk_is_handed_over_while_the_site_is_still_writing(
 
 
 @pytest.mark.parametrize("framing", ["chunked", "length", "close"])
-def test_characters_split_over_reads_arrive_whole(client_for: ClientFor, framing: Any) -> None:
-    """Text is the same however the network cuts it into bytes."""
+def test_characters_may_be_split_over_reads(client_for: ClientFor, framing: Any) -> None:
+    """The text of an answer does not depend on how the network splits its bytes."""
     text = "Привет 你好 👋🏽 e\u0301 \u2028 end"
     with FakeSite([Answer(text, framing=framing, split=1)]) as site:
         assert client_for(site.url).generate("Hi").text == text
 
 
-def test_nothing_is_sent_before_the_first_chunk_is_asked_for(client_for: ClientFor) -> None:
-    """A stream that nobody reads costs the site nothing."""
+def test_the_request_is_sent_when_the_first_chunk_is_read(client_for: ClientFor) -> None:
+    """Creating a stream sends no request; reading its first chunk does."""
     with FakeSite("Hello") as site:
         stream = client_for(site.url).stream("Hi")
-        time.sleep(0.05)
+        time.sleep(SHORT)
         assert site.requests == []
         assert stream.read() == "Hello"
 
 
 @pytest.mark.parametrize("end", ["clean", "cut"])
-def test_show_prints_outside_of_a_notebook(
+def test_show_prints_outside_a_notebook(
     client_for: ClientFor, capsys: pytest.CaptureFixture[str], end: Any
 ) -> None:
-    """What arrives is on standard output, its last line ended; half an answer raises after that."""
+    """show() prints the answer and a line end; for an incomplete answer it raises after that."""
     with FakeSite([Answer("Hel", "lo", end=end)]) as site:
         stream = client_for(site.url, retry=None).stream("Hi")
         if end == "clean":
@@ -78,26 +80,26 @@ def test_show_prints_outside_of_a_notebook(
     assert capsys.readouterr().out == "Hello\n"
 
 
-def test_show_closes_the_connection_if_nobody_reads(
+def test_show_closes_the_connection_if_printing_fails(
     client_for: ClientFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An answer that cannot be printed is not left open."""
+    """If standard output is closed, show() raises and closes the connection to the site."""
 
     class Closed(io.StringIO):
         def write(self, text: str) -> int:
             raise BrokenPipeError
 
-    with FakeSite([Answer("a", "b", gap=30)]) as site:
+    with FakeSite([Answer("a", "b", gap=HANG)]) as site:
         stream = client_for(site.url).stream("Hi")
         with monkeypatch.context() as patch:
             patch.setattr("sys.stdout", Closed())
             with pytest.raises(BrokenPipeError):
                 stream.show()
-        assert site.requests[0].disconnected.wait(2)
+        assert site.requests[0].disconnected.wait(AT_ONCE)
 
 
 def test_iterating_again_replays_and_sends_nothing(client_for: ClientFor) -> None:
-    """The second reader gets the same chunks from memory."""
+    """Iterating a stream again returns the same chunks from memory without a request."""
     with FakeSite([Answer("a", "b", "c")]) as site:
         stream = client_for(site.url).stream("Hi")
         assert list(stream) == list(stream) == ["a", "b", "c"]
@@ -106,7 +108,7 @@ def test_iterating_again_replays_and_sends_nothing(client_for: ClientFor) -> Non
 
 
 def test_two_iterators_share_one_answer(client_for: ClientFor) -> None:
-    """Whoever comes first pulls a chunk; both see all of them in order."""
+    """Two iterators over one stream each return all chunks in order, with one request."""
     with FakeSite([Answer("a", "b", "c")]) as site:
         stream = client_for(site.url).stream("Hi")
         pairs = list(zip(stream, iter(stream), strict=True))
@@ -115,8 +117,8 @@ def test_two_iterators_share_one_answer(client_for: ClientFor) -> None:
 
 
 @pytest.mark.parametrize("end", ["cut", "reset", "tail"])
-def test_a_broken_answer_raises_each_time_it_is_read(client_for: ClientFor, end: Any) -> None:
-    """Half an answer is never taken for a whole one, and what arrived of it is kept."""
+def test_an_incomplete_answer_raises_each_time_it_is_read(client_for: ClientFor, end: Any) -> None:
+    """Reading an incomplete answer raises each time, and what has arrived of it is kept."""
     with FakeSite([Answer("half", " an answer", gap=0.05, end=end)]) as site:
         stream = client_for(site.url).stream("Hi")
         for _ in range(2):
@@ -127,9 +129,9 @@ def test_a_broken_answer_raises_each_time_it_is_read(client_for: ClientFor, end:
         assert len(site.requests) == 1
 
 
-def test_a_stream_is_not_sent_again_once_a_chunk_was_handed_over(client_for: ClientFor) -> None:
-    """What the reader has seen cannot be taken back, so the failure is told instead."""
-    with FakeSite([Answer("half", end="cut"), "whole"]) as site:
+def test_a_stream_is_not_retried_after_its_first_chunk(client_for: ClientFor) -> None:
+    """Once a chunk has been returned, a failure is raised and the request is not retried."""
+    with FakeSite([Answer("half", end="cut"), "complete"]) as site:
         stream = client_for(site.url).stream("Hi")
         assert next(stream) == "half"
         with pytest.raises(StreamInterruptedError):
@@ -137,27 +139,27 @@ def test_a_stream_is_not_sent_again_once_a_chunk_was_handed_over(client_for: Cli
         assert len(site.requests) == 1
 
 
-def test_a_stream_is_sent_again_before_its_first_chunk(client_for: ClientFor) -> None:
-    """A failure that the reader has seen nothing of is mended in silence."""
-    with FakeSite([Answer(end="tail"), Answer(status=500), "whole"]) as site:
+def test_a_stream_is_retried_before_its_first_chunk(client_for: ClientFor) -> None:
+    """Before a chunk has been returned, a failed request is retried without an error."""
+    with FakeSite([Answer(end="tail"), Answer(status=500), "complete"]) as site:
         stream = client_for(site.url).stream("Hi")
-        assert stream.read() == "whole"
+        assert stream.read() == "complete"
         assert stream.attempts == 3
 
 
 def test_leaving_the_context_closes_the_connection(client_for: ClientFor) -> None:
-    """The site sees at once that nobody listens any more."""
-    with FakeSite([Answer("a", "b", "c", gap=30)]) as site:
+    """Leaving the with block of a stream closes its connection, and the site notices."""
+    with FakeSite([Answer("a", "b", "c", gap=HANG)]) as site:
         with client_for(site.url).stream("Hi") as stream:
             assert next(stream) == "a"
-        assert site.requests[0].disconnected.wait(2)
+        assert site.requests[0].disconnected.wait(AT_ONCE)
         with pytest.raises(StreamInterruptedError, match="closed"):
             stream.read()
         assert stream.text == "a"
 
 
-def test_closing_a_finished_stream_changes_nothing(client_for: ClientFor) -> None:
-    """A complete answer stays complete."""
+def test_closing_a_complete_stream_has_no_effect(client_for: ClientFor) -> None:
+    """A complete answer is still complete after its stream is closed, and can be read."""
     with FakeSite("Hello") as site:
         stream = client_for(site.url).stream("Hi")
         stream.read()
@@ -167,49 +169,49 @@ def test_closing_a_finished_stream_changes_nothing(client_for: ClientFor) -> Non
 
 
 def silent_before_headers() -> Answer:
-    return Answer("never", delay=30)
+    return Answer("never", delay=HANG)
 
 
 def silent_in_the_middle() -> Answer:
-    return Answer("a", "b", gap=30)
+    return Answer("a", "b", gap=HANG)
 
 
 @pytest.mark.parametrize("answer", [silent_before_headers, silent_in_the_middle])
-def test_cancel_ends_a_waiting_reader_at_once(client_for: ClientFor, answer: Any) -> None:
-    """Another thread stops the answer in whichever phase it is."""
+def test_cancel_ends_the_wait_of_a_reader(client_for: ClientFor, answer: Any) -> None:
+    """cancel() in another thread ends a read at once, before the headers or between chunks."""
     with FakeSite([answer()]) as site:
         stream = client_for(site.url).stream("Hi")
-        threading.Timer(0.2, stream.cancel).start()
+        threading.Timer(SHORT, stream.cancel).start()
         began = time.monotonic()
         with pytest.raises(StreamInterruptedError, match="cancelled"):
             stream.read()
-        assert time.monotonic() - began < 2
-        assert site.requests[0].disconnected.wait(2)
+        assert time.monotonic() - began < SHORT + AT_ONCE
+        assert site.requests[0].disconnected.wait(AT_ONCE)
         assert len(site.requests) == 1
 
 
 def test_cancel_ends_the_wait_before_a_retry(client_for: ClientFor) -> None:
-    """A call that waits for the site's Retry-After can be stopped too."""
+    """cancel() ends a read that waits for the site's Retry-After."""
     with FakeSite([Answer(status=429, body="", headers={"Retry-After": "60"})]) as site:
         stream = client_for(site.url).stream("Hi")
-        threading.Timer(0.2, stream.cancel).start()
+        threading.Timer(SHORT, stream.cancel).start()
         began = time.monotonic()
         with pytest.raises(StreamInterruptedError, match="cancelled"):
             stream.read()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < SHORT + AT_ONCE
 
 
-def test_close_from_another_thread_stops_the_reader(client_for: ClientFor) -> None:
-    """Closing does not block on the thread that reads, it ends its wait."""
+def test_close_in_another_thread_ends_the_wait_of_a_reader(client_for: ClientFor) -> None:
+    """close() in another thread ends a read with an error instead of waiting for it."""
     with FakeSite([silent_in_the_middle()]) as site:
         stream = client_for(site.url).stream("Hi")
-        threading.Timer(0.2, stream.close).start()
+        threading.Timer(SHORT, stream.close).start()
         with pytest.raises(StreamInterruptedError):
             stream.read()
 
 
-def test_cancel_before_the_start_sends_nothing(client_for: ClientFor) -> None:
-    """A call that is not wanted any more does not reach the site."""
+def test_cancel_before_the_first_read_sends_nothing(client_for: ClientFor) -> None:
+    """A stream that is cancelled before it is read sends no request."""
     with FakeSite("Hello") as site:
         stream = client_for(site.url).stream("Hi")
         stream.cancel()
@@ -218,23 +220,23 @@ def test_cancel_before_the_start_sends_nothing(client_for: ClientFor) -> None:
         assert site.requests == []
 
 
-def test_a_stall_after_the_first_chunk_has_the_partial_text(client_for: ClientFor) -> None:
-    """Silence in the middle is a time-out that keeps what arrived before it."""
+def test_a_read_timeout_keeps_the_partial_text(client_for: ClientFor) -> None:
+    """A silence of the site after a chunk is an APITimeoutError with the text before it."""
     with FakeSite([Answer("half", end="stall")]) as site:
         with pytest.raises(APITimeoutError) as caught:
-            client_for(site.url).stream("Hi", timeout=0.3).read()
+            client_for(site.url).stream("Hi", timeout=SHORT).read()
         assert caught.value.partial_text == "half"
 
 
-def test_an_interrupted_reader_leaves_no_connection_behind(client_for: ClientFor) -> None:
-    """An exception in the reading thread, as Ctrl-C raises it, closes the exchange."""
+def test_an_exception_in_the_loop_closes_the_connection(client_for: ClientFor) -> None:
+    """An exception in the loop over a stream, such as Ctrl-C, closes the connection."""
 
     class Stop(BaseException):
         pass
 
     def chunks() -> Iterator[str]:
         yield "a"
-        time.sleep(0.3)
+        time.sleep(SHORT)
         yield "b"
 
     def read(stream: Stream) -> None:
@@ -245,11 +247,11 @@ def test_an_interrupted_reader_leaves_no_connection_behind(client_for: ClientFor
     with FakeSite([lambda request: Answer(stream=chunks())]) as site:
         with pytest.raises(Stop):
             read(client_for(site.url).stream("Hi"))
-        assert site.requests[0].disconnected.wait(2)
+        assert site.requests[0].disconnected.wait(AT_ONCE)
 
 
-def test_reading_on_after_a_finished_answer_reuses_the_connection(client_for: ClientFor) -> None:
-    """Answers that were read to their end share one connection."""
+def test_complete_answers_share_a_connection(client_for: ClientFor) -> None:
+    """A connection is reused after an answer has been read to its end."""
     with FakeSite(["a", "b", "c"]) as site:
         client = client_for(site.url)
         for _ in range(3):
@@ -257,17 +259,17 @@ def test_reading_on_after_a_finished_answer_reuses_the_connection(client_for: Cl
         assert {request.connection for request in site.requests} == {1}
 
 
-def test_a_closed_client_refuses_to_go_on(client_for: ClientFor) -> None:
-    """After close() nothing is sent, and what was under way is broken off visibly."""
+def test_closing_a_client_ends_its_calls(client_for: ClientFor) -> None:
+    """Closing a client interrupts a call in flight with an error, and forbids new ones."""
 
     def hold(request: Request) -> Answer:
-        return Answer("a", "b", gap=30)
+        return Answer("a", "b", gap=HANG)
 
     with FakeSite([hold]) as site:
         client = client_for(site.url)
         stream = client.stream("Hi")
         assert next(stream) == "a"
-        threading.Timer(0.2, client.close).start()
+        threading.Timer(SHORT, client.close).start()
         with pytest.raises(StreamInterruptedError):
             stream.read()
         with pytest.raises(AIChatFreeError, match="closed"):
@@ -275,29 +277,29 @@ def test_a_closed_client_refuses_to_go_on(client_for: ClientFor) -> None:
         assert len(site.requests) == 1
 
 
-def test_a_slow_reader_is_not_the_sites_silence(client_for: ClientFor) -> None:
-    """A loop body may take longer than `read` allows the site to be silent."""
-    with FakeSite([Answer(*"abc", gap=0.1)]) as site:
+def test_the_read_timeout_does_not_include_the_callers_time(client_for: ClientFor) -> None:
+    """The body of a loop over a stream may take longer than the read timeout."""
+    with FakeSite([Answer(*"abc", gap=SHORT / 4)]) as site:
         chunks = []
-        for chunk in client_for(site.url).stream("Hi", timeout=Timeout(read=0.3)):
-            time.sleep(1.2)
+        for chunk in client_for(site.url).stream("Hi", timeout=Timeout(read=SHORT)):
+            time.sleep(2 * SHORT)
             chunks.append(chunk)
     assert chunks == ["a", "b", "c"]
 
 
 def test_closing_the_client_ends_a_wait_before_a_retry(client_for: ClientFor) -> None:
-    """Nobody waits for the Retry-After of a site that is not asked again."""
+    """Closing the client ends a call that waits for the site's Retry-After."""
     with FakeSite([Answer(status=429, body="", headers={"Retry-After": "60"})]) as site:
         client = client_for(site.url)
-        threading.Timer(0.2, client.close).start()
+        threading.Timer(SHORT, client.close).start()
         began = time.monotonic()
         with pytest.raises(StreamInterruptedError):
             client.generate("Hi")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < SHORT + AT_ONCE
 
 
-def test_the_next_of_a_broken_stream_raises_again(client_for: ClientFor) -> None:
-    """next() after the failure is the failure, not a normal end."""
+def test_next_raises_again_after_a_failure(client_for: ClientFor) -> None:
+    """After a failure each next() raises the error again, and not StopIteration."""
     with FakeSite([Answer("half", end="cut")]) as site:
         stream = client_for(site.url).stream("Hi")
         assert next(stream) == "half"
@@ -306,11 +308,11 @@ def test_the_next_of_a_broken_stream_raises_again(client_for: ClientFor) -> None
                 next(stream)
 
 
-def test_an_interrupted_close_does_not_make_half_an_answer_whole(
+def test_an_interrupted_close_does_not_make_an_answer_complete(
     client_for: ClientFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wherever Ctrl-C strikes while a stream is closed, it stays incomplete."""
-    with FakeSite([Answer("half", "rest", gap=30)]) as site:
+    """A stream is incomplete after its close() has been interrupted by Ctrl-C."""
+    with FakeSite([Answer("half", "rest", gap=HANG)]) as site:
         stream = client_for(site.url).stream("Hi")
         next(stream)
 
@@ -324,7 +326,6 @@ def test_an_interrupted_close_does_not_make_half_an_answer_whole(
         assert not stream.complete
         with pytest.raises(StreamInterruptedError):
             stream.read()
-        stream._source.close()  # type: ignore[union-attr]
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
@@ -342,15 +343,15 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("kind", MALFORMED)
-def test_a_malformed_body_is_an_error_of_ours(client_for: ClientFor, kind: str) -> None:
-    """Whatever the bytes are, they are no whole answer and no foreign exception."""
+def test_a_malformed_body_is_one_of_our_errors(client_for: ClientFor, kind: str) -> None:
+    """A malformed body is a StreamInterruptedError or a ProtocolError, and never an answer."""
     broken = pytest.raises((StreamInterruptedError, ProtocolError))
     with FakeSite([MALFORMED[kind]]) as site, broken:
         client_for(site.url, retry=None).generate("Hi")
 
 
-def test_an_interim_reply_does_not_shift_the_answers(client_for: ClientFor) -> None:
-    """After a 103 each question still gets the answer of its own, or an error."""
+def test_interim_responses_do_not_shift_the_answers(client_for: ClientFor) -> None:
+    """If the site sends a 103 before each response, no prompt gets another one's answer."""
 
     def answer(request: Request) -> Raw:
         text = request.text.encode()
@@ -366,14 +367,14 @@ def test_an_interim_reply_does_not_shift_the_answers(client_for: ClientFor) -> N
                 continue
 
 
-def test_reading_on_after_a_ctrl_c_says_that_the_answer_is_not_whole(
+def test_reading_after_ctrl_c_raises(
     client_for: ClientFor,
 ) -> None:
-    """What had arrived is kept, and is not taken for all of it."""
-    with FakeSite(Answer("one", "two", gap=5)) as site:
+    """After Ctrl-C in a read, reading again raises, and what has arrived is kept."""
+    with FakeSite(Answer("one", "two", gap=HANG)) as site:
         stream = client_for(site.url).stream("Hi")
         assert next(stream) == "one"
-        timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+        timer = threading.Timer(SHORT, os.kill, (os.getpid(), signal.SIGINT))
         timer.start()
         with pytest.raises(KeyboardInterrupt):
             next(stream)

@@ -1,8 +1,8 @@
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
-"""The public API as users write it, for type checkers to read; nothing runs it.
+"""The public API as users write it. Type checkers read this file; nothing runs it.
 
-``assert_type`` notices a type that got looser. So does a line that has to be wrong: its
-``type: ignore`` is reported as soon as it is not needed any more.
+``assert_type`` fails if a type becomes less precise. A line with ``type: ignore`` is wrong on
+purpose: type checkers report the comment if the line becomes acceptable.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, assert_type
 
 import requests
 import tenacity
-from typing_extensions import assert_type
 
 import aichatfree
 from aichatfree import (
@@ -79,7 +78,7 @@ def other_options(client: Client) -> None:
     client.with_options(timeout="5")  # type: ignore[arg-type]
 
 
-def one_of_their_own() -> None:
+def subclasses() -> None:
     class Translator(Client):
         def translate(self, text: str) -> str:
             return self.generate(f"Translate: {text}").text
@@ -104,7 +103,7 @@ def settings() -> None:
     aichatfree.generate_signature("1700000000000", "Hi")  # type: ignore[arg-type]
 
 
-# --- questions --------------------------------------------------------------------------------
+# --- prompts ----------------------------------------------------------------------------------
 
 
 def answers(client: Client, history: list[Message], loaded: list[dict[str, str]]) -> None:
@@ -113,7 +112,7 @@ def answers(client: Client, history: list[Message], loaded: list[dict[str, str]]
     assert_type(str(reply), str)
     assert_type(reply.text, str)
     assert_type(reply.attempts, int)
-    assert_type(reply.elapsed + reply.first_chunk, float)
+    assert_type(reply.elapsed + reply.time_to_first_chunk, float)
     client.generate([{"role": "user", "content": "Hi"}])
     client.generate(history, retry=RetryPolicy(max_attempts=2))
     client.generate(loaded, timeout=Timeout(total=5))
@@ -141,8 +140,8 @@ def streams(client: Client) -> None:
     assert_type(stream.reply(), Reply)
     stream.cancel()
     stream.close()
-    pieces: Iterator[str] = stream
-    assert_type("".join(pieces), str)
+    chunks: Iterator[str] = stream
+    assert_type("".join(chunks), str)
 
     stream.text = ""  # type: ignore[misc]
     client.stream(None)  # type: ignore[arg-type]
@@ -212,7 +211,7 @@ def batches(client: Client, history: list[Message]) -> None:
         assert_type(result.error, Exception | None)
         assert_type(result.ok, bool)
         assert_type(result.attempts, int)
-        assert_type(result.latency, float)
+        assert_type(result.elapsed, float)
         assert_type(result.reused, bool)
     with batch:
         assert_type(next(batch), BatchResult)
@@ -243,7 +242,7 @@ def batches(client: Client, history: list[Message]) -> None:
 
 
 class Shouting:
-    """An engine of the user's own."""
+    """An engine that a user has written."""
 
     def generate(
         self, messages: list[Message], *, temperature: float | None, cancelled: Event
@@ -255,8 +254,8 @@ class Shouting:
     def close(self) -> None: ...
 
 
-class Mute:
-    """No engine."""
+class NotAnEngine:
+    """A class without the methods of an engine."""
 
 
 def gateways() -> None:
@@ -270,7 +269,7 @@ def gateways() -> None:
         assert_type(gateway.url, str)
     Gateway(Shouting(), time_window=60, refuse_replays=True, max_streams=4).close(grace=1)
 
-    Gateway(Mute())  # type: ignore[arg-type]
+    Gateway(NotAnEngine())  # type: ignore[arg-type]
     Gateway(port="8000")  # type: ignore[arg-type]
     OpenAIUpstream("http://127.0.0.1:11434/v1")  # type: ignore[call-arg]
 
@@ -284,8 +283,8 @@ def echo(request: Request) -> Answer:
 def fake_sites() -> None:
     assert_type(Answer(body="{}", status=429).status, int)
     script: list[str | Answer | Raw] = ["Hi", Answer("Hel", b"lo"), Raw(b"HTTP/1.1 2", end="reset")]
-    own: AbstractContextManager[FakeSite] = FakeSite(script)
-    with own, FakeSite([echo, "Hi"], secret="s", password="p", verify=True) as site:
+    entered: AbstractContextManager[FakeSite] = FakeSite(script)
+    with entered, FakeSite([echo, "Hi"], secret="s", password="p", verify=True) as site:
         assert_type(site.url, str)
         assert_type(site.requests, list[Request])
     FakeSite(lambda request: request.text)

@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: ``main`` starts it, and each command has its own module."""

@@ -1,1 +1,1 @@
-"""Showing answers: on a terminal and in a notebook."""
+"""How answers are shown: on a terminal and in a notebook."""

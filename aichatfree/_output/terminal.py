@@ -1,4 +1,4 @@
-"""Showing text: whether that is in a notebook, and what may be written to a terminal."""
+"""Writing answers to a terminal, a pipe or a file."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import re
 import sys
 from collections.abc import Iterable
 
-# Text that a site sent must not steer the terminal.
-# C0 but tab and newline, DEL, C1, and what reorders the text around it (the "Trojan Source" set).
-_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# C0 except tab and newline, DEL, C1, and the characters that reorder the text around them (the
+# "Trojan Source" set). A site must not be able to control the reader's terminal.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
-def without_control(text: str) -> str:
-    """The text without carriage returns, and with every other control character made visible."""
-    return _STEERING.sub("\ufffd", text.replace("\r", ""))
+def strip_control_characters(text: str) -> str:
+    """Drop carriage returns, and replace every other control character by U+FFFD."""
+    return _CONTROL.sub("\ufffd", text.replace("\r", ""))
 
 
 def write_answer(text: str) -> None:
-    """Write a piece of an answer at once: exactly into a pipe or file, harmless on a terminal."""
-    sys.stdout.write(without_control(text) if sys.stdout.isatty() else text)
+    """Write a part of an answer at once: unchanged to a pipe or file, sanitized to a terminal."""
+    sys.stdout.write(strip_control_characters(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
 
 def write_chunks(chunks: Iterable[str]) -> None:
-    """Write an answer as it arrives, and end its last line wherever it ends."""
+    """Write an answer as it arrives; its last line always gets an end, even after an error."""
     chunk = "\n"
     try:
         for chunk in chunks:
@@ -31,11 +31,3 @@ def write_chunks(chunks: Iterable[str]) -> None:
     finally:
         if not chunk.endswith("\n"):
             write_answer("\n")
-
-
-def in_notebook() -> bool:
-    """Whether a Jupyter kernel runs this; nothing is imported to find out."""
-    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
-    shell = get_ipython() if get_ipython is not None else None
-    # By name and with what it inherits from, because Colab has a shell of its own.
-    return any(kind.__name__ == "ZMQInteractiveShell" for kind in type(shell).__mro__)

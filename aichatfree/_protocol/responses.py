@@ -1,11 +1,11 @@
-"""What an error reply means: any status, headers and bytes become one of our errors. Pure."""
+"""What a response means: any status, headers and bytes become one of our errors. Pure."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
@@ -25,14 +25,14 @@ from ..errors import (
 from .sites import Site
 
 MAX_ERROR_BODY: Final = 64 * 1024
-"""Bytes of an error reply's body that are read and kept."""
+"""Bytes of an error response's body that are read and kept."""
 
 _UPSTREAM_STATUS = re.compile(r"\[(\d{3}) [^\]\n]{0,80}\]")
 _RETRY_DELAY = re.compile(r'"?retryDelay\\?"?\s*:\s*\\?"(\d{1,9}(?:\.\d{1,9})?)s\\?"')
 _HTML = re.compile(r"\s*(<!doctype html|<html|<head|<body)", re.IGNORECASE)
 
 # Some sites call their plain text an event stream, so that proxies do not hold it back.
-_KINDS_OF_ANSWERS: Final = ("", "text/plain", "text/event-stream", "application/octet-stream")
+_ANSWER_TYPES: Final = ("", "text/plain", "text/event-stream", "application/octet-stream")
 
 _NO_API = "Check base_url= (AICHATFREE_BASE_URL): no chat API is there."
 
@@ -44,7 +44,7 @@ _MEANING: Final[Mapping[int, tuple[type[APIStatusError], str]]] = {
     ),
     403: (
         PermissionDeniedError,
-        "The site does not let this client in: try from another network, or ask its operator.",
+        "The site does not admit this client: try from another network, or ask its operator.",
     ),
     404: (NotFoundError, _NO_API),
     405: (NotFoundError, _NO_API),
@@ -56,9 +56,9 @@ _MEANING: Final[Mapping[int, tuple[type[APIStatusError], str]]] = {
     503: (OverloadedError, "Try again in a while."),
     529: (OverloadedError, "Try again in a while."),
 }
-_OPERATOR = "The model service behind the site refuses the site, not you: its operator can mend it."
+_OPERATOR = "The model service behind the site refuses the site, not you: its operator can fix it."
 
-#: Where the site's upstream said it, inside a 500.
+# For a status of the site's upstream, found inside a 500.
 _UPSTREAM_ADVICE: Final[Mapping[int, str]] = {
     400: "Change the messages; if it is about a key or a model, only the site's operator can help.",
     401: _OPERATOR,
@@ -69,7 +69,7 @@ _OTHER_4XX = (APIStatusError, "The site refuses such requests: check base_url= a
 _OTHER_5XX = (ServerError, "The fault is the site's: try again in a while.")
 _REDIRECT = (
     ProtocolError,
-    "It was not followed, because the request holds the password: if you trust the new address, "
+    "It was not followed because the request contains the password: if you trust the new address, "
     "make it base_url= (AICHATFREE_BASE_URL).",
 )
 
@@ -77,12 +77,12 @@ _CLOSER_ADVICE: Final[Sequence[tuple[type[APIStatusError], str, str]]] = (
     (
         AuthenticationError,
         "invalid_api_key",
-        "The site's own key for its model is wrong, not yours: only its operator can mend it.",
+        "The site's own key for its model is wrong, not yours: only its operator can fix it.",
     ),
     (
         AuthenticationError,
         "api key",
-        "The site's own key for its model is wrong, not yours: only its operator can mend it.",
+        "The site's own key for its model is wrong, not yours: only its operator can fix it.",
     ),
     (
         AuthenticationError,
@@ -92,7 +92,7 @@ _CLOSER_ADVICE: Final[Sequence[tuple[type[APIStatusError], str, str]]] = (
     (
         AuthenticationError,
         "replay",
-        "Another request had the same text at the same moment: send this one again.",
+        "Another request had the same text at the same time: send this one again.",
     ),
     (
         AuthenticationError,
@@ -107,19 +107,20 @@ _CLOSER_ADVICE: Final[Sequence[tuple[type[APIStatusError], str, str]]] = (
 )
 
 
-def error_from_reply(
+def error_from_response(
     status: int, headers: Mapping[str, str], body: bytes, site: Site
 ) -> APIStatusError | ProtocolError:
-    """What an error reply means, as the exception to raise; any bytes give one of ours.
+    """The exception for an error response; any bytes give one of ours.
 
     Args:
         status: the HTTP status, anything but a success.
-        headers: the reply's headers; looked up as ``Retry-After``, ``Date`` and ``Location``.
-        body: the body; its label is not trusted, since the servers call JSON ``text/plain``.
-        site: for the phrases that mean "quota used up".
+        headers: its headers; ``Retry-After``, ``Date`` and ``Location`` are used.
+        body: its body; the Content-Type is not trusted, since the servers label JSON
+            ``text/plain``.
+        site: for the phrases that mean that the quota is used up.
     """
     text = body[:MAX_ERROR_BODY].decode("utf-8", "replace")
-    said, code = _server_words(text)
+    said, code = error_words(text)
     words = "a web page" if _HTML.match(text) else one_line(said)
     meant = _meant_status(status, said, site.quota_phrases)
     cls, advice = _meaning(meant)
@@ -138,16 +139,28 @@ def error_from_reply(
     if 300 <= status < 400:
         words = f"redirect to {_address(headers.get('Location', ''))}"
     what = f"The site answered {status}" + (f" ({words})" if words else "")
+    wait = retry_after(headers, text)
     return cls(
         f"{what}. {advice}",
         status_code=status,
         body=text,
-        retry_after=retry_after(headers, text),
+        retry_after=wait,
+        retryable=True if meant == 408 else None,
+        rejection=_is_rejection(cls, status, wait),
     )
 
 
+def _is_rejection(cls: type[APIError], status: int, wait: float | None) -> bool | None:
+    """Whether an overloaded site rejected the request because there are too many.
+
+    A 503 counts only if it states a wait: a stray one that is taken for a rate limit costs a lot of
+    throughput for nothing (at one in 200, almost half; ``python -m benchmarks.pacing``).
+    """
+    return (status == 529 or wait is not None) if cls is OverloadedError else None
+
+
 def quota_error(sentence: str) -> RateLimitError:
-    """The error for a status 200 whose whole body says that the quota is used up."""
+    """The error for a 200 whose complete body says that the quota is used up."""
     return RateLimitError(
         f"The site says that its quota is used up ({one_line(sentence)}). Try again later, or use "
         "another site.",
@@ -156,8 +169,8 @@ def quota_error(sentence: str) -> RateLimitError:
     )
 
 
-def hide_secrets(error: APIError, *secrets: str | None) -> None:
-    """Strike out what the site has repeated of them; below 8 characters they may be its words."""
+def redact(error: APIError, *secrets: str | None) -> None:
+    """Remove secrets that the site has repeated; shorter ones may be ordinary words."""
     for secret in secrets:
         if secret and len(secret) >= 8:
             error.message = error.message.replace(secret, "***")
@@ -166,10 +179,10 @@ def hide_secrets(error: APIError, *secrets: str | None) -> None:
 
 
 def not_an_answer(status: int, headers: Mapping[str, str]) -> ProtocolError | None:
-    """The error for a success that is no answer of this protocol, judged by its headers.
+    """The error for a successful response whose headers show that it is not an answer.
 
-    An answer is labelled ``text/plain`` or not at all, and is never compressed; a wrong URL, or a
-    login or challenge page, gives a web page or JSON.
+    An answer has the type ``text/plain`` or none, and is never compressed; a wrong URL, or a login
+    or challenge page, gives a web page or JSON.
     """
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     encodings = [
@@ -180,11 +193,11 @@ def not_an_answer(status: int, headers: Mapping[str, str]) -> ProtocolError | No
         what = "JSON"
     elif "html" in kind:
         what = "a web page"
-    elif kind not in _KINDS_OF_ANSWERS:
+    elif kind not in _ANSWER_TYPES:
         what = one_line(kind, 40)
     elif encodings[0] != "identity" or encodings[1] not in ("identity", "chunked"):
-        # A compressed body that was cut off cannot be told from a whole one.
-        what = "a compressed body, which was not asked for,"
+        # A compressed body that was cut off cannot be told from a complete one.
+        what = "a compressed body, which was not requested,"
     elif status not in (200, 204):
         what = "something else"
     else:
@@ -203,7 +216,7 @@ def _meaning(status: int) -> tuple[type[APIStatusError] | type[ProtocolError], s
 
 
 def _meant_status(status: int, said: str, quota_phrases: Iterable[str]) -> int:
-    # The gemini servers answer 500 for whatever their upstream says, and name its status inside.
+    # Gemini-style servers answer 500 to every upstream error and put its status into the message.
     if status != 500:
         return status
     phrases = [phrase for phrase in quota_phrases if phrase]
@@ -218,8 +231,8 @@ def _meant_status(status: int, said: str, quota_phrases: Iterable[str]) -> int:
     return 503 if "overloaded" in said.lower() else 500
 
 
-def _server_words(text: str) -> tuple[str, str]:
-    """The message and the code of an error body, whatever form it has."""
+def error_words(text: str) -> tuple[str, str]:
+    """The message and the code of an error body in any of the forms that servers use."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -227,31 +240,32 @@ def _server_words(text: str) -> tuple[str, str]:
     error = value.get("error", value) if isinstance(value, dict) else value
     if not isinstance(error, dict):
         return error if isinstance(error, str) else text, ""
-    message, code = error.get("message"), error.get("code")
-    return message if isinstance(message, str) else text, str(code or "")[:100]
+    message = error.get("message")
+    codes = [code for code in (error.get("code"), error.get("type")) if isinstance(code, str)]
+    return message if isinstance(message, str) else text, (codes or [""])[0][:100]
 
 
 def _address(location: str) -> str:
-    """Where a redirect leads, without a password or a token that may be in it."""
+    """The target of a redirect, without a password or a token that may be in it."""
     try:
         parts = urlsplit(location)
     except ValueError:
-        return "an address that is none"
+        return "an invalid address"
     host = parts.netloc.rpartition("@")[2]
     return one_line(f"{parts.scheme}://{host}{parts.path}" if host else parts.path) or "?"
 
 
 def retry_after(headers: Mapping[str, str], body: str = "") -> float | None:
-    """Seconds to wait that a reply names, in ``Retry-After`` or in Gemini's ``retryDelay``.
+    """Seconds to wait that a response states, in ``Retry-After`` or in Gemini's ``retryDelay``.
 
-    A date is read against the reply's own ``Date``, so that a wrong clock here does no harm.
+    A date is compared with the response's own ``Date``: a wrong local clock does not matter.
     """
     value = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value):
         return float(value)
     until = _http_date(value)
     if until is not None:
-        now = _http_date(headers.get("Date", "")) or datetime.now(timezone.utc)
+        now = _http_date(headers.get("Date", "")) or datetime.now(UTC)
         return max(0.0, (until - now).total_seconds())
     delay = _RETRY_DELAY.search(body)
     return float(delay[1]) if delay else None
@@ -262,7 +276,7 @@ def _http_date(value: str) -> datetime | None:
         date = parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def one_line(text: str, limit: int = 300) -> str:

@@ -30,7 +30,8 @@ def error_before_reply(error: Exception, *, host: str, timeout: Timeout) -> APIE
         if isinstance(cause, u3.NameResolutionError):
             return APIConnectionError(
                 f"There is no host {host!r}, or its name could not be looked up: check base_url= "
-                "(AICHATFREE_BASE_URL) and the network."
+                "(AICHATFREE_BASE_URL) and the network.",
+                fatal=True,
             )
         if isinstance(cause, (u3.ProxyError, requests.exceptions.ProxyError)):
             return APIConnectionError(
@@ -40,7 +41,9 @@ def error_before_reply(error: Exception, *, host: str, timeout: Timeout) -> APIE
         if isinstance(cause, ssl.SSLCertVerificationError):
             return APIConnectionError(
                 f"The certificate of {host} is not valid ({cause.verify_message}): check "
-                "base_url=, or name the authority's file in verify=."
+                "base_url=, or name the authority's file in verify=.",
+                retryable=False,
+                fatal=True,
             )
         if isinstance(cause, ConnectionRefusedError):
             return APIConnectionError(

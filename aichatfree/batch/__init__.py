@@ -1,8 +1,9 @@
-"""Thousands of prompts: in threads or on an executor, with a journal that loses nothing."""
+"""Thousands of prompts, in threads or on an executor, with a journal that loses no answer."""
 
-from ._batch import Batch, Summary
-from ._records import BatchResult
-from ._shards import read_results, run_shard
-from ._start import make_shards
+from ._batch import Batch
+from ._results import BatchResult
+from ._shards import make_shards, read_results
+from ._summary import Summary
+from ._worker import run_shard
 
 __all__ = ["Batch", "BatchResult", "Summary", "make_shards", "read_results", "run_shard"]

@@ -8,44 +8,53 @@ import re
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from .._forks import renew_after_fork
 from ..errors import AIChatFreeError
-from ._records import BatchResult, Item
+from ._prompts import Item
+from ._results import BatchResult
 
-# The start of a line whose id has no escape in it.
-_START: Final = re.compile(
-    rb'^\{"custom_id":"([^"\\\n]*)","prompt":"([0-9a-f]{16})","index":', re.MULTILINE
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+# The beginning of a line whose id has no escape sequence.
+_LINE_START: Final = re.compile(
+    rb'^\{"custom_id":"([^"\\\n]*)","prompt_digest":"([0-9a-f]{16})","index":', re.MULTILINE
 )
-_FAILURE: Final = b'{"custom_id":'
+_FAILURE_START: Final = b'{"custom_id":'
 _OFFSET_BITS: Final = 48
-_BLOCK: Final = 1 << 22  # bytes
-_SYNC_EVERY: Final = 1.0  # seconds
+_BLOCK_SIZE: Final = 1 << 22  # bytes
+SYNC_INTERVAL: Final = 1.0
+"""Seconds after which results that were written are forced to the disk."""
 
 
 def files_of(output: Path) -> tuple[Path, Path, Path]:
-    """The files of a journal: the answers, the failures, and what the answers depend on."""
+    """The files of a journal: answers, failures, and the settings that the answers depend on."""
     stem = output.stem
     return output, output.with_name(f"{stem}.errors.jsonl"), output.with_name(f"{stem}.run.json")
 
 
 class Journal:
-    """Keeps each answer in ``output`` as soon as it is whole, and knows those of earlier runs.
+    """Writes each answer to ``output`` as soon as it is complete, and finds those of earlier runs.
 
-    A line is one ``write``, so that a killed process leaves at most one torn line, at the end; it
-    is cut off when the file is opened again. ``custom_id`` and the prompt's digest come first in a
-    line, so that those of a large file can be read without parsing it. Failures go to
-    ``<output>.errors.jsonl``, and what the answers depend on to ``<output>.run.json``.
+    Each line is one ``write``, so a killed process leaves one incomplete line at most, at the end;
+    it is removed when the file is opened again. ``custom_id`` and the prompt's digest come first in
+    a line, so that they can be read from a large file without parsing it.
+
+    Failures go to ``<output>.errors.jsonl``, and the settings that the answers depend on to
+    ``<output>.run.json``. A lock, the hidden file ``.<output>.lock``, keeps other runs away; it is
+    removed at the end of the run. If the process is killed the file stays but is no longer locked.
 
     Args:
-        output: the path; its folder must exist.
+        output: the path; its directory must exist.
         settings: what the answers depend on, by name; another run must have the same.
         resume: whether the file may have answers already.
 
     Raises:
-        ValueError: it has answers of other settings, or answers at all and ``resume`` is false.
+        ValueError: it has answers made with other settings, or any answers if ``resume`` is false.
         AIChatFreeError: another run is using it.
         OSError: it cannot be written.
     """
@@ -56,35 +65,34 @@ class Journal:
         self.path: Path = Path(output)
         if not self.path.parent.is_dir():
             raise FileNotFoundError(
-                f"there is no folder {str(self.path.parent)!r} for the output: make it first"
+                f"the output directory {str(self.path.parent)!r} does not exist: create it first"
             )
         if self.path.exists() and not self.path.is_file():
-            raise OSError(f"{self.path} is no ordinary file, which the output must be")
+            raise OSError(f"{self.path} is not a regular file, which the output must be")
+        # Guards the files and _end, so that lines are written one after the other. It is held while
+        # a line is written or forced to the disk; nothing else may be done while holding it.
         self._lock = threading.Lock()
         self._synced = time.monotonic()
         self._dirty = False
         self._errors: BinaryIO | None = None
-        # Found out now: it is opened at the first failure, in whatever folder the user is then.
+        # Absolute, because it is opened at the first failure: the current directory may change.
         self._failures = files_of(self.path)[1].absolute()
-        self._file = self.path.open("a+b", buffering=0)
-        self._reader = self.path.open("rb")
-        try:
-            _lock_file(self._file, self.path)
-            self._end = _cut_torn_line(self._file)
+        with ExitStack() as on_error:
+            on_error.callback(_unlock_output, _lock_output(self.path))
+            self._file = on_error.enter_context(self.path.open("a+b", buffering=0))
+            self._reader = on_error.enter_context(self.path.open("rb"))
+            self._end = _remove_incomplete_line(self._file)
             if self._end and not resume:
                 raise ValueError(f"{self.path} has answers already: name another output")
             self._check_settings(dict(settings))
-            self._places = _read_places(self._reader, self.path)
-            self._forget_failures()
+            self._positions = _read_positions(self._reader, self.path)
+            self._remove_failures()
             renew_after_fork(self)
-        except BaseException:
-            self._file.close()
-            self._reader.close()
-            raise
+            self._resources = on_error.pop_all()
 
     def __len__(self) -> int:
-        """How many answers of earlier runs there are."""
-        return len(self._places)
+        """The number of answers of earlier runs."""
+        return len(self._positions)
 
     def check_prompts(self, items: Iterable[Item]) -> None:
         """Compare the answers of earlier runs with all the prompts of this one.
@@ -92,20 +100,20 @@ class Journal:
         Raises:
             ValueError: there are answers to other prompts.
         """
-        known = sum(self._place(item) is not None for item in items)
-        if known < len(self._places):
+        known = sum(self._position(item) is not None for item in items)
+        if known < len(self._positions):
             raise ValueError(
-                f"{self.path} has {len(self._places) - known} answers to prompts that are not in "
-                "the input. Name another output, or restore the input"
+                f"{self.path} has {len(self._positions) - known} answers to prompts that are not "
+                "in the input. Name another output, or restore the input"
             )
 
     def earlier(self, item: Item) -> BatchResult | None:
         """The answer to this item from an earlier run, if there is one.
 
         Raises:
-            ValueError: the one under its id answers another prompt.
+            ValueError: the answer with this id belongs to another prompt.
         """
-        offset = self._place(item)
+        offset = self._position(item)
         if offset is None:
             return None
         self._reader.seek(offset)
@@ -114,37 +122,39 @@ class Journal:
             raise ValueError(f"{self.path} has no text for the custom_id {item.custom_id!r}")
         return BatchResult(item.custom_id, item.index, text, reused=True)
 
-    def _place(self, item: Item) -> int | None:
-        place = self._places.get(item.custom_id)
-        if place is None:
+    def _position(self, item: Item) -> int | None:
+        position = self._positions.get(item.custom_id)
+        if position is None:
             return None
-        if place >> _OFFSET_BITS != int(item.digest(), 16):
+        if position >> _OFFSET_BITS != int(item.digest(), 16):
             raise ValueError(
                 f"{self.path} answers another prompt under the custom_id {item.custom_id!r}: the "
                 "input has changed since. Name another output, or restore the input"
             )
-        return place & ((1 << _OFFSET_BITS) - 1)
+        return position & ((1 << _OFFSET_BITS) - 1)
 
     def append(self, item: Item, result: BatchResult) -> None:
-        """Write one result; answers and failures each to their file.
+        """Write one result: an answer to the output, a failure to the file of failures.
 
         Raises:
-            OSError: the disk is full, or the file cannot be written; nothing half is left.
+            OSError: the disk is full or the file cannot be written; no incomplete line is left.
         """
-        row = row_of(result)
+        row = result.to_row()
         with self._lock:
             if result.error is None:
-                row = {"custom_id": row.pop("custom_id"), "prompt": item.digest(), **row}
+                custom_id = row.pop("custom_id")
+                row = {"custom_id": custom_id, "prompt_digest": item.digest(), **row}
                 self._end = _write_line(self._file, row, self._end)
             else:
                 if self._errors is None:
-                    self._errors = self._failures.open("ab", buffering=0)
+                    failures = self._failures.open("ab", buffering=0)
+                    self._errors = self._resources.enter_context(failures)
                 _write_line(self._errors, row, os.fstat(self._errors.fileno()).st_size)
             self._dirty = True
-        self.sync(every=_SYNC_EVERY)
+        self.sync(every=SYNC_INTERVAL)
 
     def sync(self, every: float = 0.0) -> None:
-        """Make sure that what was written survives a power cut, if that was not done lately."""
+        """Force what was written to the disk, at most once in ``every`` seconds."""
         with self._lock:
             now = time.monotonic()
             if self._dirty and now - self._synced >= every:
@@ -154,71 +164,51 @@ class Journal:
                 self._synced = now
 
     def close(self) -> None:
-        """Write everything to the disk and let another run have the file; idempotent."""
+        """Force everything to the disk and release the lock; may be called again."""
         if self._file.closed:
             return
         try:
             self.sync()
         finally:
-            self._file.close()
-            self._reader.close()
-            if self._errors is not None:
-                self._errors.close()
+            self._resources.close()
 
-    def _forget_failures(self) -> None:
-        """They are all tried again; but a file that is not ours stays."""
+    def after_fork(self) -> None:
+        # filelock itself closes the child's copy of the lock.
+        self._file.close()
+        self._reader.close()
+
+    def _remove_failures(self) -> None:
+        """Remove the failures of the last run, which are all retried; but not a foreign file."""
         path = self._failures
         if not path.exists():
             return
         with path.open("rb") as file:
-            start = file.read(len(_FAILURE))
-        if start and start != _FAILURE:
+            start = file.read(len(_FAILURE_START))
+        if start and start != _FAILURE_START:
             raise ValueError(f"{path} is not from a batch: name another output, or move it away")
         path.unlink()
-
-    def after_fork(self) -> None:
-        """A child lets go of the files, or it would keep them locked when we are gone."""
-        self._file.close()
-        self._reader.close()
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
         path = files_of(self.path)[2]
         before = _read_settings(path)
         if path.exists() and (before is None or before.keys() != settings.keys()):
             raise ValueError(f"{path} is not from a batch: name another output, or move it away")
-        if not self._end:
-            before = None
-        if before is None:
+        if before is None or not self._end:
             text = json.dumps(settings, indent=1, ensure_ascii=False)
             temporary = path.with_suffix(".tmp")
             temporary.write_text(text + "\n", encoding="utf-8")
             os.replace(temporary, path)
             return
         differing = [
-            f"{name} was {before.get(name)!r} and is {settings.get(name)!r} now"
-            for name in sorted({*before, *settings})
-            if before.get(name) != settings.get(name)
+            f"{name} was {before[name]!r} and is {settings[name]!r} now"
+            for name in sorted(settings)
+            if before[name] != settings[name]
         ]
         if differing:
             raise ValueError(
                 f"{self.path} has answers made with other settings: {'; '.join(differing)}. Name "
                 "another output, or use the same settings"
             )
-
-
-def row_of(result: BatchResult) -> dict[str, Any]:
-    """A result as it is written: with ``text`` if it is whole, else with ``error``."""
-    row: dict[str, Any] = {"custom_id": result.custom_id, "index": result.index}
-    if result.error is None:
-        row["text"] = result.text
-    else:
-        row["error"] = {
-            "type": type(result.error).__name__,
-            "message": str(result.error),
-            "status_code": getattr(result.error, "status_code", None),
-        }
-        row["partial_text"] = result.text
-    return {**row, "attempts": result.attempts, "latency": round(result.latency, 3)}
 
 
 def _read_settings(path: Path) -> dict[str, Any] | None:
@@ -229,25 +219,46 @@ def _read_settings(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _lock_file(file: BinaryIO, path: Path) -> None:
-    """Keep other runs away; the system lets go of the lock when the process ends, however."""
+# --- the lock ---------------------------------------------------------------------------------
+
+
+def _lock_output(output: Path) -> FileLock:
+    """Lock the output of a run; the system releases the lock if the process is killed.
+
+    Raises:
+        AIChatFreeError: another run has locked it.
+    """
+    from filelock import FileLock, Timeout  # here, because it takes 30 ms
+
+    path = output.resolve()  # the same lock file for every link to the output
+    # Not bound to this thread: any thread may close the batch.
+    lock = FileLock(path.with_name(f".{path.name}.lock"), thread_local=False)
     try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        else:
-            import fcntl
-
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+        lock.acquire(timeout=0)
+    except Timeout as error:
         raise AIChatFreeError(
-            f"another run is writing to {path}: wait for its end, or name another output"
+            f"Another run is writing to {output}: wait until it ends, or name another output."
         ) from error
+    return lock
 
 
-def _cut_torn_line(file: BinaryIO) -> int:
-    """Cut off what a killed writer left of its last line; the length that remains."""
+def _unlock_output(lock: FileLock) -> None:
+    """Release a lock and remove its file.
+
+    It is removed first, while it is still locked. Another run that has opened it by then does not
+    get the lock, because filelock does not accept a file that was removed; and a run that begins
+    later makes a new file. So two runs never hold different files.
+    """
+    with suppress(OSError):  # Windows: filelock removes it there
+        os.unlink(lock.lock_file)
+    lock.release()
+
+
+# --- lines ------------------------------------------------------------------------------------
+
+
+def _remove_incomplete_line(file: BinaryIO) -> int:
+    """Remove what a killed run left of its last line; returns the length that remains."""
     end = file.seek(0, os.SEEK_END)
     position = end
     while position > 0:
@@ -263,42 +274,43 @@ def _cut_torn_line(file: BinaryIO) -> int:
     return position
 
 
-def _read_places(file: BinaryIO, path: Path) -> dict[str, int]:
-    """For each id, which prompt was answered (the upper bits) and where in the file."""
-    places: dict[str, int] = {}
-    base = 0
+def _read_positions(file: BinaryIO, path: Path) -> dict[str, int]:
+    """For each id, the digest of its prompt (the upper bits) and the offset of its line."""
+    positions: dict[str, int] = {}
+    offset = 0
     file.seek(0)
-    while block := file.read(_BLOCK):
+    while block := file.read(_BLOCK_SIZE):
         block += file.readline()
         found = {
-            match[1].decode(): int(match[2], 16) << _OFFSET_BITS | base + match.start()
-            for match in _START.finditer(block)
+            match[1].decode(): int(match[2], 16) << _OFFSET_BITS | offset + match.start()
+            for match in _LINE_START.finditer(block)
         }
-        if len(found) != block.count(b"\n"):  # an id has an escape in it, or a line is not ours
-            found = _parse_places(block, base, len(places), path)
-        places.update(found)
-        base += len(block)
-    return places
+        if len(found) != block.count(b"\n"):  # an id has an escape sequence, or a line is foreign
+            found = _parse_positions(block, offset, len(positions), path)
+        positions.update(found)
+        offset += len(block)
+    return positions
 
 
-def _parse_places(block: bytes, base: int, lines_before: int, path: Path) -> dict[str, int]:
-    places: dict[str, int] = {}
+def _parse_positions(block: bytes, offset: int, lines_before: int, path: Path) -> dict[str, int]:
+    positions: dict[str, int] = {}
     for number, line in enumerate(block.split(b"\n")[:-1], lines_before + 1):
         try:
             row = json.loads(line)
-            places[str(row["custom_id"])] = int(row["prompt"], 16) << _OFFSET_BITS | base
+            digest = int(row["prompt_digest"], 16)
+            positions[str(row["custom_id"])] = digest << _OFFSET_BITS | offset
             if not isinstance(row["custom_id"], str) or not isinstance(row["text"], str):
                 raise TypeError
         except (ValueError, TypeError, KeyError):
             raise ValueError(
                 f"{path}, line {number}: not a line of a batch's output; name another file"
             ) from None
-        base += len(line) + 1
-    return places
+        offset += len(line) + 1
+    return positions
 
 
 def _write_line(file: BinaryIO, row: Mapping[str, Any], end: int) -> int:
-    """Append one row with one write; the file's new length. A failure leaves no half line."""
+    """Append a row with one write; returns the file's new length. No incomplete line is left."""
     line = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
     try:
         written = file.write(line)

@@ -1,4 +1,4 @@
-"""How far a batch is, for whoever watches: a bar on a terminal or in a notebook, else nothing."""
+"""The progress bar of a batch: on a terminal or in a notebook, otherwise nothing."""
 
 from __future__ import annotations
 
@@ -9,55 +9,64 @@ from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, Final
 
-from .._output.terminal import in_notebook
+from .._output.notebook import in_notebook
+from ._summary import Summary
 
-_NARROW: Final = 60  # columns; tqdm cuts what does not fit, and the counts come last
-_SHORT: Final = "{n_fmt}/{total_fmt} [{remaining}{postfix}]"
-_ROOM: Final = 3  # columns left free for a terminal's ^C, which else breaks the line
+REDRAW_INTERVAL: Final = 0.2  # seconds
+
+_NARROW: Final = (
+    60  # columns; tqdm cuts off the end of a bar that is too long, which has the counts
+)
+_SHORT_FORMAT: Final = "{n_fmt}/{total_fmt} [{remaining}{postfix}]"
+_SPARE_COLUMNS: Final = 3  # for the ^C that a terminal prints, which would break the line
 
 
 class Progress:
-    """A tqdm bar with what is done, failed and waiting, redrawn a few times a second.
+    """A tqdm bar with the numbers of prompts that are done, failed and waiting.
 
     Args:
-        show: ``None`` shows it on a terminal and in a notebook only.
-        total: how many items there are, if that is known.
+        show: whether to show it; ``None`` shows it on a terminal and in a notebook only.
+        total: the number of prompts, if it is known.
     """
 
-    EVERY = 0.2  # seconds
-
     def __init__(self, show: bool | None, total: int | None) -> None:
-        self._bar: Any = None
-        self._drawn = 0.0
-        self._in_the_way = False
-        if show if show is not None else (in_notebook() or sys.stderr.isatty()):
-            self._bar = _tqdm()(
-                total=total, unit=" prompts", file=sys.stderr, smoothing=0.05, **_shape()
-            )
+        self._show = show
+        self._total = total
+        self._bar: Any = None  # from start() on, if it is shown
+        self._drawn_at = 0.0
+        self._on_terminal = False  # whether it occupies the terminal's current line
 
     @property
     def shown(self) -> bool:
-        """Whether anybody sees it."""
+        """Whether the user sees it."""
         return self._bar is not None
 
-    def update(self, done: int, failed: int, waiting: int, *, now: bool = False) -> None:
-        """Show these counts, unless that was done a moment ago."""
-        if self._bar is None or (not now and time.monotonic() - self._drawn < self.EVERY):
+    def start(self) -> None:
+        """Draw the bar for the first time."""
+        show = self._show
+        if show if show is not None else (in_notebook() or sys.stderr.isatty()):
+            self._bar = _tqdm()(
+                total=self._total, unit=" prompts", file=sys.stderr, smoothing=0.05, **_shape()
+            )
+
+    def update(self, summary: Summary, waiting: int, *, now: bool = False) -> None:
+        """Show these counts, unless the bar was drawn a moment ago."""
+        if self._bar is None or (not now and time.monotonic() - self._drawn_at < REDRAW_INTERVAL):
             return
-        self._drawn = time.monotonic()
-        notes = {"failed": failed, "waiting": waiting}
+        self._drawn_at = time.monotonic()
+        notes = {"failed": summary.failed, "waiting": waiting}
         for name, value in _shape().items():
             setattr(self._bar, name, value)
         self._bar.set_postfix({name: n for name, n in notes.items() if n}, refresh=False)
-        self._bar.update(done - self._bar.n)
+        self._bar.update(summary.done - self._bar.n)
         self._bar.refresh()
-        self._in_the_way = not in_notebook()
+        self._on_terminal = not in_notebook()
 
-    def make_room(self) -> None:
-        """Take the bar off the terminal until it is drawn again: the caller may write there."""
-        if self._in_the_way:
+    def clear(self) -> None:
+        """Remove the bar from the terminal until it is drawn again: the caller may print there."""
+        if self._on_terminal:
             self._bar.clear()
-            self._in_the_way = False
+            self._on_terminal = False
 
     def close(self) -> None:
         """Leave the bar as it is."""
@@ -66,7 +75,7 @@ class Progress:
 
 
 def _tqdm() -> Any:
-    """The widget where it can be shown; ``tqdm.auto`` would warn where it cannot."""
+    """The notebook widget where it can be shown; ``tqdm.auto`` would warn where it cannot."""
     if in_notebook() and find_spec("ipywidgets"):
         from tqdm.notebook import tqdm as widget
 
@@ -77,14 +86,14 @@ def _tqdm() -> Any:
 
 
 def _shape() -> dict[str, Any]:
-    """What of the bar fits on the terminal, as wide as it is now."""
+    """The width and the format of the bar, for the terminal's present width."""
     columns = 0
     if sys.stderr.isatty():
         with suppress(OSError):
             columns = os.get_terminal_size(sys.stderr.fileno()).columns
-    if not columns:  # no terminal, or one that does not know
+    if not columns:  # not a terminal, or its width is unknown
         return {}
     return {
-        "ncols": max(columns - _ROOM, 1),
-        "bar_format": _SHORT if columns < _NARROW else None,
+        "ncols": max(columns - _SPARE_COLUMNS, 1),
+        "bar_format": _SHORT_FORMAT if columns < _NARROW else None,
     }

@@ -1,45 +1,94 @@
-"""A batch on an executor: prompts travel in shards, and each worker answers its own in threads.
+"""The wire format of a batch on an executor: shards of prompts, and their results.
 
 A shard is one ``bytes`` value with prompts and settings. The secret and the password are not in it:
-a worker reads its own environment, or calls the factory that it was given.
+a worker reads its own environment, or calls a ``client_factory``.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import pickle
-import queue
-import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent import futures
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from .. import errors
-from .._deadlines import Timeout
-from .._protocol.dialects import Dialect
-from .._protocol.sites import Site
-from ..errors import AIChatFreeError, APIError
-from ..retry import RetryPolicy
-from ._records import BatchResult, Item
-from ._threads import Outcome, wait_in_pieces
+from .._arguments import check_number
+from .._requester import Requester
+from ..errors import AIChatFreeError
+from ._prompts import Item, Items, PromptSource
+from ._results import BatchResult
 
 if TYPE_CHECKING:
     from ..client import Client
 
-ClientFactory = Callable[[], "Client"]
+MAX_SHARD_SIZE: Final = 100_000
+MAX_WORKERS: Final = 1024
+
+INTERRUPTED: Final = "interrupted"
+"""Why a worker stopped that got a Ctrl-C."""
 
 
-# --- what travels -----------------------------------------------------------------------------
+def make_shards(
+    client: Client,
+    prompts: PromptSource,
+    *,
+    shard_size: int = 64,
+    max_workers: int = 16,
+    parallel: int = 1,
+    column: str | None = None,
+) -> Iterator[bytes]:
+    """Split prompts into shards for :func:`run_shard`, for engines without an Executor.
+
+    >>> from aichatfree.batch import make_shards, read_results, run_shard
+    >>> for shard in make_shards(client, ["Name a river.", "Name a lake."], shard_size=1):
+    ...     print([result.text for result in read_results(run_shard(shard))])
+    ['The Nile.']
+    ['Lake Baikal.']
+
+    Args:
+        client: whose settings are put into the shards, without its secrets.
+        prompts: as for ``Client.batch``.
+        shard_size: prompts in a shard.
+        max_workers: threads for each shard.
+        parallel: shards in flight at a time; each gets this part of the client's rate limit.
+        column: the column of a ``.csv`` file that has the prompts.
+
+    Raises:
+        TypeError, ValueError: a prompt cannot be sent, or a setting of the client cannot be put
+            into a shard.
+    """
+    check_number("shard_size", shard_size, min=1, max=MAX_SHARD_SIZE, integer=True)
+    check_number("max_workers", max_workers, min=1, max=MAX_WORKERS, integer=True)
+    check_number("parallel", parallel, min=1, integer=True)
+    settings = client.to_dict(1 / parallel)
+    items = iter(Items(prompts, Requester.from_dict(settings).check_prompt, column))
+    while shard := list(islice(items, shard_size)):
+        for item in shard:
+            if item.error is not None:
+                raise item.error
+        yield write_shard(shard, settings, max_workers)
 
 
-def make_shard(settings: Mapping[str, Any], items: Iterable[Item], max_workers: int) -> bytes:
-    """Prompts and settings as one value for :func:`run_shard`."""
+@dataclass(frozen=True)
+class Shard:
+    """What a worker gets.
+
+    Attributes:
+        items: the prompts.
+        settings: the driver's, for :meth:`Requester.from_dict`; empty if there is a factory.
+        max_workers: threads to use.
+    """
+
+    items: list[Item]
+    settings: Mapping[str, Any]
+    max_workers: int
+
+
+def write_shard(items: Iterable[Item], settings: Mapping[str, Any], max_workers: int) -> bytes:
+    """A shard, for :func:`read_shard`."""
     shard = {
-        # Some engines take equal calls for the same one.
+        # Some engines take two equal calls for the same one.
         "id": uuid.uuid4().hex,
         "settings": settings,
         "max_workers": max_workers,
@@ -48,336 +97,53 @@ def make_shard(settings: Mapping[str, Any], items: Iterable[Item], max_workers: 
     return json.dumps(shard, default=dict).encode()
 
 
-def run_shard(shard: bytes, client_factory: ClientFactory | None = None) -> bytes:
-    """Answer one shard; this is what an executor's worker, or a Spark or Ray task, calls.
+def read_shard(shard: bytes) -> Shard:
+    """The shard of :func:`write_shard`."""
+    data = json.loads(shard)
+    items = [Item(*fields) for fields in data["items"]]
+    return Shard(items, data["settings"], data["max_workers"])
 
-    Args:
-        shard: from :func:`make_shards`.
-        client_factory: makes the client, where the settings in the shard and the worker's
-            environment (``AICHATFREE_SECRET``, ``AICHATFREE_PASSWORD``) are not enough.
 
-    Returns:
-        The results, for :func:`read_results`.
+@dataclass(frozen=True)
+class ShardResults:
+    """What a worker returns.
+
+    Attributes:
+        results: of the prompts that it sent.
+        unsent: index and custom_id of the other prompts.
+        stopped: why there are such prompts, or ``None``.
     """
-    order = json.loads(shard)
-    settings = None if client_factory else json.dumps(order["settings"], sort_keys=True)
-    stopped: str | None = None
-    results: list[BatchResult] = []
-    # Not as a list, which would be checked as a whole first: that has been done.
-    records = (
-        {"custom_id": custom_id, _kind(prompt): prompt, "temperature": temperature}
-        for _, custom_id, prompt, temperature in order["items"]
-    )
-    with _borrowed_client(settings, client_factory) as client:
-        batch = client.batch(
-            records, max_workers=order["max_workers"], ordered=False, progress=False
-        )
-        try:
-            results.extend(batch)
-        except AIChatFreeError as error:
-            stopped = str(error)
-        except KeyboardInterrupt:  # a terminal sends it to workers too
-            stopped = "interrupted"
-        results += batch.drain()
-    rows = {result.custom_id: _row(result) for result in results}
-    answer = {
-        "results": [
-            {**rows[custom_id], "index": index}
-            for index, custom_id, _, _ in order["items"]
-            if custom_id in rows
-        ],
-        "undone": [
-            [index, custom_id] for index, custom_id, _, _ in order["items"] if custom_id not in rows
-        ],
-        "stopped": stopped,
-    }
-    return json.dumps(answer).encode()
+
+    results: list[BatchResult]
+    unsent: list[tuple[int, str]]
+    stopped: str | None
+
+    def to_bytes(self) -> bytes:
+        """The results for :meth:`from_bytes` and :func:`read_results`."""
+        data = {
+            "results": [result.to_dict() for result in self.results],
+            "unsent": self.unsent,
+            "stopped": self.stopped,
+        }
+        return json.dumps(data).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ShardResults:
+        """The results of :meth:`to_bytes`."""
+        value = json.loads(data)
+        results = [BatchResult.from_dict(each) for each in value["results"]]
+        return cls(results, [tuple(each) for each in value["unsent"]], value["stopped"])
 
 
 def read_results(answer: bytes) -> list[BatchResult]:
-    """The results that :func:`run_shard` gave, in order; one for each prompt of the shard.
+    """The results that :func:`run_shard` returned: one for each prompt of the shard, in order.
 
-    A prompt that it did not come to, because every one would have failed or it was interrupted, has
-    an ``AIChatFreeError`` that says so.
+    A prompt that was not sent, because every prompt would have failed or the worker was
+    interrupted, has an ``AIChatFreeError`` that says so.
     """
-    value = json.loads(answer)
-    results = [_result(row) for row in value["results"]]
-    for index, custom_id in value["undone"]:
-        error = AIChatFreeError(f"This prompt was not sent: {value['stopped']}")
+    shard = ShardResults.from_bytes(answer)
+    results = list(shard.results)
+    for index, custom_id in shard.unsent:
+        error = AIChatFreeError(f"This prompt was not sent: {shard.stopped}")
         results.append(BatchResult(custom_id, index, error=error))
     return sorted(results, key=lambda result: result.index)
-
-
-def _kind(prompt: object) -> str:
-    return "prompt" if isinstance(prompt, str) else "messages"
-
-
-def _row(result: BatchResult) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "custom_id": result.custom_id,
-        "text": result.text,
-        "attempts": result.attempts,
-        "latency": result.latency,
-    }
-    if result.error is not None:
-        keep = ("status_code", "body", "retry_after", "attempts", "partial_text")
-        row["error"] = {
-            "type": type(result.error).__name__,
-            "message": getattr(result.error, "message", str(result.error)),
-            **{name: getattr(result.error, name) for name in keep if hasattr(result.error, name)},
-        }
-    return row
-
-
-def _result(row: dict[str, Any]) -> BatchResult:
-    failure = row.pop("error", None)
-    error: Exception | None = None
-    if failure is not None:
-        cls = getattr(errors, failure.pop("type"), None)
-        message = failure.pop("message")
-        known = isinstance(cls, type) and issubclass(cls, APIError)
-        error = cls(message, **failure) if known else AIChatFreeError(message)  # type: ignore[misc]
-    return BatchResult(**row, error=error)
-
-
-# --- the worker's side ------------------------------------------------------------------------
-
-
-def settings_of(client: Client, share: float) -> dict[str, Any]:
-    """What a worker has to know of a client, without its secrets.
-
-    Args:
-        client: the driver's.
-        share: the part of the client's limit that one shard may use.
-
-    Raises:
-        ValueError: the client has something that does not travel.
-    """
-    check_that_it_travels(client)
-    own = client._settings
-    assert isinstance(own.retry, RetryPolicy | None)
-    limit = client._rate_limiter.max_requests_per_minute
-    return {
-        "site": {**dataclasses.asdict(own.site), "secret": ""},
-        "model": own.model,
-        "system": own.system,
-        "timeout": dataclasses.asdict(own.timeout),
-        "retry": None if own.retry is None else dataclasses.asdict(own.retry),
-        "max_requests_per_minute": None if limit is None else limit * share,
-        "max_reply_bytes": client._transport.max_reply_bytes,
-    }
-
-
-def check_that_it_travels(client: Client) -> None:
-    """Raise ValueError if a client like this one cannot be made in a worker."""
-    from ..client import environment
-
-    settings = client._settings
-    stays = {
-        "headers=, proxies=, verify= and session=": not client._travels,
-        "a tenacity object": not isinstance(settings.retry, RetryPolicy | None),
-        "secret=, unless it is in AICHATFREE_SECRET": settings.site.secret
-        != (environment("SECRET") or ""),
-        "password=, unless it is in AICHATFREE_PASSWORD": settings.password
-        != environment("PASSWORD"),
-    }
-    for what, does_stay in stays.items():
-        if does_stay:
-            raise ValueError(
-                f"{what}: this does not travel to an executor's workers. Give client_factory=, a "
-                "function that makes their client"
-            )
-
-
-def client_from(settings: Mapping[str, Any]) -> Client:
-    """A client with these settings, and the secrets of this process's environment."""
-    from ..client import Client, environment
-
-    site = dict(settings["site"])
-    site["dialect"] = Dialect(**site["dialect"])
-    site["quota_phrases"] = tuple(site["quota_phrases"])
-    site["secret"] = environment("SECRET") or ""
-    return Client(
-        Site(**site),
-        model=settings["model"],
-        system=settings["system"],
-        timeout=Timeout(**settings["timeout"]),
-        retry=None if settings["retry"] is None else RetryPolicy(**settings["retry"]),
-        max_requests_per_minute=settings["max_requests_per_minute"],
-        max_reply_bytes=settings["max_reply_bytes"],
-    )
-
-
-_idle_clients: dict[Any, list[Client]] = {}
-_idle_lock = threading.Lock()
-
-
-class _borrowed_client:  # noqa: N801  (a context manager)
-    """A client that no other shard of this process uses now, with its connections still warm.
-
-    Clients are not shared by shards, because each shard has its own share of the limit.
-    """
-
-    def __init__(self, settings: str | None, factory: ClientFactory | None) -> None:
-        # By value: a factory that travelled is another object each time.
-        self._key: Any = settings if settings is not None else _value_of(factory)
-        self._settings, self._factory = settings, factory
-
-    def __enter__(self) -> Client:
-        with _idle_lock:
-            idle = _idle_clients.setdefault(self._key, [])
-            client = idle.pop() if idle else None
-        if client is None and self._factory is not None:
-            client = self._factory()
-        self._client = client or client_from(json.loads(self._settings or "{}"))
-        return self._client
-
-    def __exit__(self, *_: object) -> None:
-        with _idle_lock:
-            _idle_clients[self._key].append(self._client)
-
-
-def _value_of(factory: object) -> object:
-    try:
-        return pickle.dumps(factory)
-    except Exception:
-        return id(factory)  # it did not travel, so it is the same object each time
-
-
-# --- the driver's side ------------------------------------------------------------------------
-
-
-def parallelism(executor: Executor) -> int:
-    """How many shards an executor works on at once, as far as it tells."""
-    workers = getattr(executor, "_max_workers", None)
-    if isinstance(workers, int):
-        return workers
-    client = getattr(executor, "_client", None)  # dask's
-    if client is not None and hasattr(client, "nthreads"):
-        return max(1, int(sum(client.nthreads().values())))
-    return 8
-
-
-class Shards:
-    """Answers items on an executor, which is never shut down here.
-
-    Args:
-        executor: any ``concurrent.futures.Executor``.
-        make: makes a shard of some items.
-        keep: is told each result as soon as it has come back.
-        shard_size: items in a shard.
-        parallel: how many shards the executor works on at once; as many again wait there, so
-            that no worker is idle in between.
-        client_factory: see :func:`run_shard`.
-    """
-
-    def __init__(
-        self,
-        executor: Executor,
-        make: Callable[[list[Item]], bytes],
-        keep: Callable[[Item, BatchResult], None],
-        *,
-        shard_size: int,
-        parallel: int,
-        client_factory: ClientFactory | None = None,
-    ) -> None:
-        self._executor = executor
-        self._make = make
-        self._keep = keep
-        self._shard_size = shard_size
-        self._parallel = parallel
-        self._client_factory = client_factory
-        self._stopping = False
-        self._put_by: list[Item] = []
-        self._sent: dict[Future[bytes], list[Item]] = {}
-        self._back: queue.SimpleQueue[Future[bytes]] = queue.SimpleQueue()
-        self._undone: list[Outcome] = []
-        self.capacity: int = 2 * parallel * shard_size
-
-    def submit(self, item: Item) -> None:
-        self._put_by.append(item)
-        if len(self._put_by) == self._shard_size:
-            self.flush()
-
-    def flush(self) -> None:
-        if not self._put_by:
-            return
-        items, self._put_by = self._put_by, []
-        try:
-            future = self._executor.submit(run_shard, self._make(items), self._client_factory)
-        except Exception as error:
-            self._undone += _broken(items, error)
-            return
-        self._sent[future] = items
-        future.add_done_callback(self._back.put)
-
-    def get(self, timeout: float) -> list[Outcome]:
-        if self._put_by and not self._sent:
-            self.flush()  # nothing else would ever fill the shard
-        outcomes, self._undone = self._undone, []
-        if outcomes:
-            return outcomes
-        try:
-            future = self._back.get(timeout=timeout)
-        except queue.Empty:
-            return []
-        return self._taken(future)
-
-    def _taken(self, future: Future[bytes]) -> list[Outcome]:
-        items = self._sent.pop(future)
-        try:
-            answer = json.loads(future.result())
-        except CancelledError as error:
-            if not self._stopping:
-                return _broken(items, error)
-            return [(item, None) for item in items]
-        except BaseException as error:  # what a worker raised, a KeyboardInterrupt of its own too
-            return _broken(items, error)
-        return list(self._outcomes(items, answer))
-
-    def _outcomes(self, items: list[Item], answer: dict[str, Any]) -> Iterator[Outcome]:
-        results = {row["index"]: _result(row) for row in answer["results"]}
-        for item in items:
-            result = results.get(item.index)
-            if result is not None:
-                self._keep(item, result)
-                yield item, result
-            elif answer["stopped"] == "interrupted":
-                yield item, None
-            else:
-                yield item, AIChatFreeError(answer["stopped"] or "A worker left it out.")
-
-    def stop(self) -> None:
-        self._stopping = True
-        self._undone += [(item, None) for item in self._put_by]
-        self._put_by = []
-        # The oldest are at work, and some engines would let us cancel even those.
-        for future in list(self._sent)[self._parallel :]:
-            future.cancel()
-
-    def cancel(self) -> None:
-        self.stop()
-        for future in list(self._sent):
-            future.cancel()
-
-    def close(self, timeout: float | None = None) -> None:
-        sent = list(self._sent)
-        wait_in_pieces([lambda seconds: not futures.wait(sent, seconds).not_done], timeout)
-        while not self._back.empty():
-            self._undone += self._taken(self._back.get())
-
-
-def _broken(items: list[Item], error: BaseException) -> list[Outcome]:
-    if isinstance(error, BrokenExecutor):
-        why = "A worker died and its pool with it: make a new executor and run it again."
-    else:
-        why = f"The executor failed ({type(error).__name__}: {error})."
-    broken = AIChatFreeError(why)
-    broken.__cause__ = error
-    return [(item, broken) for item in items]
-
-
-def in_shards(items: Iterator[Item], shard_size: int) -> Iterator[list[Item]]:
-    """The items in lists of this size; the last one may be shorter."""
-    while shard := list(islice(items, shard_size)):
-        yield shard

@@ -1,60 +1,36 @@
-"""Puts a batch together: the arguments are checked, the journal opened, the workers chosen."""
+"""Puts a batch together: checks the arguments, opens the journal and chooses the backend."""
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
-import time
-from collections.abc import Iterator
 from concurrent.futures import Executor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from .._arguments import check_number
-from .._cancellation import CancelToken
-from .._deadlines import Call
-from .._protocol.messages import Prompt
-from .._protocol.prompts import check_temperature
-from ..errors import APIConnectionError, APIError, PermissionDeniedError
-from ..retry import RetryPolicy, is_fatal, is_put_by
+from .._requester import Requester
+from .._settings import Settings
+from ._backend import Backend
 from ._batch import Batch
+from ._circuit_breaker import CircuitBreaker
+from ._executor import ExecutorBackend, parallelism
 from ._journal import Journal, files_of
-from ._records import (
-    BatchResult,
-    Item,
-    PromptSource,
-    can_be_read_again,
-    check_all,
-    digest_of,
-    items_from,
-)
-from ._shards import (
-    ClientFactory,
-    Shards,
-    check_that_it_travels,
-    in_shards,
-    make_shard,
-    parallelism,
-    settings_of,
-)
-from ._threads import Pool, PutBy, Threads
+from ._prompts import Items, PromptSource, can_be_read_again, digest_of
+from ._recorder import Recorder
+from ._shards import MAX_SHARD_SIZE, MAX_WORKERS, write_shard
+from ._threads import ThreadBackend
+from ._worker import ClientFactory
 
-if TYPE_CHECKING:
-    from ..client import Client
-
-MAX_WORKERS = 1024
-
-_UNREACHABLE = 32
-"""Failures to get through to the site, with no answer between them, that end a run."""
-
-log: Final = logging.getLogger("aichatfree.batch")
+log: Final = logging.getLogger(__name__)
 
 
 def start_batch(
-    client: Client,
+    requester: Requester,
     prompts: PromptSource,
     *,
     max_workers: int,
@@ -71,216 +47,89 @@ def start_batch(
 ) -> Batch:
     """See :meth:`Client.batch`."""
     check_number("max_workers", max_workers, min=1, max=MAX_WORKERS, integer=True)
-    check_number("shard_size", shard_size, min=1, max=100_000, integer=True)
+    check_number("shard_size", shard_size, min=1, max=MAX_SHARD_SIZE, integer=True)
     if max_errors is not None:
         check_number("max_errors", max_errors, min=0, integer=True)
-    if executor is not None:
-        _check_executor(client, executor, client_factory)
-    elif client_factory is not None:
-        raise ValueError("client_factory= goes with executor=")
+    _check_executor(requester, executor, client_factory)
     _check_output(prompts, output)
-    items = _Items(client, prompts, column)
-    total = check_all(items) if can_be_read_again(prompts) else None
-    journal = Journal(output, _answers_depend_on(client), resume=resume) if output else None
-    if journal is not None and total is not None:
-        try:
-            journal.check_prompts(items)
-        except ValueError:
-            journal.close()
-            raise
-    answering = _Answering(client, journal, max_errors)
-
-    def pool() -> Pool:
-        if executor is None:
-            return Threads(answering.answer, max_workers, answering.stopping, answering.cancel)
-        return _shards(client, executor, shard_size, max_workers, client_factory, answering.keep)
-
+    items = Items(prompts, requester.check_prompt, column)
+    total = items.check_all() if can_be_read_again(prompts) else None
+    unread = iter(items)
+    with ExitStack() as on_error:
+        journal = None
+        if output is not None:
+            journal = Journal(output, _answers_depend_on(requester.settings), resume=resume)
+            on_error.callback(journal.close)
+            if total is not None:
+                journal.check_prompts(items)
+        stopping = threading.Event()
+        recorder = Recorder(CircuitBreaker(requester.rate_limiter, max_errors, stopping), journal)
+        backend: Backend = ThreadBackend(requester, recorder, max_workers, stopping)
+        if executor is not None:
+            backend = _executor_backend(
+                requester, recorder, executor, shard_size, max_workers, client_factory
+            )
+        on_error.pop_all()
     return Batch(
-        iter(items),
-        pool,
-        answering.keep,
-        answering.reason_to_stop,
+        unread,
+        backend,
+        recorder,
+        requester.rate_limiter,
         total=total,
         ordered=ordered,
-        journal=journal,
         progress=progress,
         dedupe=dedupe,
-        rate_limiter=client._rate_limiter,
     )
 
 
-def make_shards(
-    client: Client,
-    prompts: PromptSource,
-    *,
-    shard_size: int = 64,
-    max_workers: int = 16,
-    parallel: int = 1,
-    column: str | None = None,
-) -> Iterator[bytes]:
-    """The prompts as shards for :func:`run_shard`, for engines without an Executor.
-
-    >>> from aichatfree.batch import make_shards, read_results, run_shard
-    >>> for shard in make_shards(client, ["Name a river.", "Name a lake."], shard_size=1):
-    ...     print([result.text for result in read_results(run_shard(shard))])
-    ['The Nile.']
-    ['Lake Baikal.']
-
-    Args:
-        client: whose settings travel, without its secrets.
-        prompts: as for ``Client.batch``.
-        shard_size: prompts in a shard.
-        max_workers: threads for each shard.
-        parallel: how many shards are answered at once; each gets that part of the client's limit.
-        column: the column of a ``.csv`` file.
-
-    Raises:
-        TypeError, ValueError: a prompt, or the client's retry, cannot travel.
-    """
-    check_number("shard_size", shard_size, min=1, max=100_000, integer=True)
-    check_number("max_workers", max_workers, min=1, max=MAX_WORKERS, integer=True)
-    check_number("parallel", parallel, min=1, integer=True)
-    settings = settings_of(client, 1 / parallel)
-    for shard in in_shards(iter(_Items(client, prompts, column)), shard_size):
-        for item in shard:
-            if item.error is not None:
-                raise item.error
-        yield make_shard(settings, shard, max_workers)
-
-
-class _Items:
-    """The items of a source, from the start each time they are iterated."""
-
-    def __init__(self, client: Client, prompts: PromptSource, column: str | None) -> None:
-        self._client, self._prompts, self._column = client, prompts, column
-
-    def __iter__(self) -> Iterator[Item]:
-        return items_from(self._prompts, self._check, self._column)
-
-    def _check(self, prompt: Prompt, temperature: Any) -> None:
-        self._client._messages(prompt, None)
-        check_temperature(temperature)
-
-
-class _Answering:
-    """Answers items with a client, keeps the results, and sees when it is pointless to go on."""
-
-    def __init__(self, client: Client, journal: Journal | None, max_errors: int | None) -> None:
-        self._client = client
-        self._journal = journal
-        self._failures_left = math.inf if max_errors is None else max_errors
-        self._max_errors = max_errors
-        self._hopeless: str | None = None
-        self._unreachable = 0  # failures to get through since the last answer
-        self._lock = threading.Lock()
-        self.stopping = threading.Event()
-        self._calls: set[Call] = set()
-
-    def answer(self, item: Item) -> BatchResult | PutBy | None:
-        item.began = item.began or time.monotonic()
-        call = Call(
-            self._client._settings.timeout,
-            CancelToken(self.stopping),
-            starts_with_first_request=True,
-        )
-        self._calls.add(call)
-        text, failure = "", None
-        try:
-            reply = self._client._generate_patiently(item.prompt, item.temperature, call)
-            text, attempts = reply.text, reply.attempts
-        except APIError as error:
-            if self.stopping.is_set():
-                return None  # broken off by us, or not worth a note: the next run asks it again
-            if is_put_by(error) and isinstance(self._client._settings.retry, RetryPolicy):
-                item.attempts += error.attempts
-                return PutBy(error.retry_after or 0.0)
-            text, failure, attempts = error.partial_text, error, error.attempts
-        finally:
-            self._calls.discard(call)
-        result = BatchResult(
-            item.custom_id,
-            item.index,
-            text,
-            failure,
-            item.attempts + attempts,
-            time.monotonic() - item.began,
-        )
-        self.keep(item, result)
-        return result
-
-    def keep(self, item: Item, result: BatchResult) -> None:
-        """Write the result down; called by whichever thread has it first."""
-        if self._journal is not None:
-            self._journal.append(item, result)
-        if result.error is None:
-            self._unreachable = 0
-        else:
-            self._judge(result.error)
-
-    def _judge(self, error: Exception) -> None:
-        with self._lock:
-            self._failures_left -= 1
-            self._unreachable += isinstance(error, (APIConnectionError, PermissionDeniedError))
-            self._hopeless = self._hopeless or self._why_hopeless(error)
-        if self._hopeless is not None:
-            self.stopping.set()
-
-    def _why_hopeless(self, error: Exception) -> str | None:
-        if self._unreachable >= _UNREACHABLE:
-            return f"because the last {self._unreachable} prompts did not get through: {error}"
-        if is_fatal(error):
-            return f"because every prompt would fail like this one: {error}"
-        if self._failures_left < 0:
-            return f"because more than {self._max_errors} prompts failed; the last one: {error}"
-        return None
-
-    def reason_to_stop(self) -> str | None:
-        """Why nothing more should be sent, to follow the word "stopped"; or ``None``."""
-        exhausted = self._client._rate_limiter.exhausted
-        if exhausted is not None and self._hopeless is None:
-            return f"because the site's quota seems to be used up: {exhausted}"
-        return self._hopeless
-
-    def cancel(self) -> None:
-        for call in list(self._calls):
-            call.cancel_token.set()
-
-
-def _shards(
-    client: Client,
+def _executor_backend(
+    requester: Requester,
+    recorder: Recorder,
     executor: Executor,
     shard_size: int,
     max_workers: int,
     client_factory: ClientFactory | None,
-    keep: Any,
-) -> Shards:
+) -> ExecutorBackend:
     parallel = parallelism(executor)
-    settings = {} if client_factory is not None else settings_of(client, 1 / parallel)
-    limit = settings.get("max_requests_per_minute")
+    limit = requester.rate_limiter.max_requests_per_minute
     if limit is not None:
-        log.info("each of %d shards at work keeps to %.1f requests a minute", parallel, limit)
-    return Shards(
+        log.info(
+            "each of %d shards in flight sends at most %.1f requests a minute",
+            parallel,
+            limit / parallel,
+        )
+    return ExecutorBackend(
         executor,
-        lambda items: make_shard(settings, items, max_workers),
-        keep,
+        partial(
+            write_shard,
+            settings={} if client_factory is not None else requester.to_dict(1 / parallel),
+            max_workers=max_workers,
+        ),
+        recorder,
         shard_size=shard_size,
         parallel=parallel,
         client_factory=client_factory,
     )
 
 
-def _check_executor(client: Client, executor: object, client_factory: ClientFactory | None) -> None:
+def _check_executor(
+    requester: Requester, executor: object, client_factory: ClientFactory | None
+) -> None:
+    if executor is None:
+        if client_factory is not None:
+            raise ValueError("client_factory= needs executor=")
+        return
     if not isinstance(executor, Executor):
         raise TypeError(
             f"executor= takes a concurrent.futures.Executor, not {type(executor).__name__}; a dask "
             "client has one: client.get_executor()"
         )
     if client_factory is None:
-        check_that_it_travels(client)
-    elif client._rate_limiter.max_requests_per_minute is not None:
+        requester.check_portable()
+    elif requester.rate_limiter.max_requests_per_minute is not None:
         raise ValueError(
-            "max_requests_per_minute does not reach the clients of client_factory=: set it there, "
-            "divided by the number of shards at work"
+            "max_requests_per_minute does not apply to the clients of client_factory=: set it "
+            "there, divided by the number of shards in flight"
         )
 
 
@@ -290,22 +139,22 @@ def _check_output(prompts: object, output: object) -> None:
     if not isinstance(output, (str, os.PathLike)) or not str(output):
         raise TypeError(f"output= takes a path, not {type(output).__name__}")
     if Path(output).suffix != ".jsonl":
-        raise ValueError(f"output={str(output)!r} must end with .jsonl, which is what it will be")
+        raise ValueError(f"output={str(output)!r} must end with .jsonl, the format of the file")
     if isinstance(prompts, (str, os.PathLike)):
         own = {path.resolve() for path in files_of(Path(output))}
         if Path(prompts).resolve() in own:
             raise ValueError("output= would overwrite the file with the prompts: name another one")
 
 
-def _answers_depend_on(client: Client) -> dict[str, Any]:
-    """What makes answers different, by the names under which users know it."""
-    settings = client._settings
+def _answers_depend_on(settings: Settings) -> dict[str, Any]:
+    """The settings that change answers, under the names that users know."""
     host = urlsplit(settings.site.base_url).hostname or ""
-    here = host == "localhost" or host.startswith("127.") or host == "::1"
+    local = host == "localhost" or host.startswith("127.") or host == "::1"
     return {
-        "site": "this machine" if here else settings.site.base_url,
+        # Without the port, which a site on this machine may change from run to run.
+        "site": "this machine" if local else settings.site.base_url,
         "dialect": settings.site.dialect.name,
         "model": settings.model or settings.site.default_model,
-        # As a digest: what differs is found out, and the text is in no file.
+        # A digest shows that it has changed without writing the text to a file.
         "system": None if settings.system is None else digest_of(settings.system),
     }

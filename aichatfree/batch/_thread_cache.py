@@ -1,4 +1,4 @@
-"""Threads that are kept for a moment: in a worker, the next shard wants as many again."""
+"""A cache of threads: those that have finished are used again for a moment."""
 
 from __future__ import annotations
 
@@ -12,38 +12,66 @@ from .._forks import renew_after_fork
 Work = Callable[[], None]
 
 
-class Crew:
-    """Does each piece of work in a thread of its own, one that is idle if there is any.
+class ThreadCache:
+    """Runs each piece of work in a thread, an idle one if possible, else a new one.
 
-    Starting 16 threads for 64 short answers costs a fifth of these. Idle ones, daemons all, end
-    after ``LINGER`` seconds.
+    Purpose: a worker of an executor answers one shard after another. Starting 16 threads for each
+    shard of 64 short answers would take a fifth of its time.
+
+    Guarantees:
+
+    - Work begins at once: it never waits for other work to end. So work that waits for other work
+      cannot deadlock.
+    - A thread that was idle for ``idle_timeout`` seconds ends. All threads are daemons and do not
+      delay the end of the process.
+    - An idle thread keeps no reference to the work that it did.
+    - A forked child begins with an empty cache, because threads do not survive a fork.
+
+    The race that it avoids:
+
+    1. An idle thread has waited for ``idle_timeout`` seconds without work, and is about to end.
+    2. Before it can say so, ``run`` is called, counts the thread as idle, and therefore queues the
+       work instead of starting a thread.
+    3. If the idle thread ended now, nothing would ever do the work.
+
+    So one count says how many idle threads have no queued work meant for them. ``run`` decrements
+    it and queues the work while holding the lock. A thread whose wait has timed out takes the lock
+    and looks into the queue again: if there is work, it does it; otherwise it decrements the count
+    itself, and from then on ``run`` does not rely on it.
+
+    Args:
+        idle_timeout: seconds.
     """
 
-    LINGER = 1.0
-
-    def __init__(self) -> None:
+    def __init__(self, idle_timeout: float = 1.0) -> None:
+        self._idle_timeout = idle_timeout
         self.after_fork()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
+        # Guards _idle together with what is in the queue: idle threads minus queued work. Neither
+        # start a thread nor wait for the queue while holding it.
         self._lock = threading.Lock()
-        self._idle = 0  # threads that wait for work which is not there yet
-        self._given: queue.SimpleQueue[Work] = queue.SimpleQueue()
+        self._idle = 0
+        self._queue: queue.SimpleQueue[Work] = queue.SimpleQueue()
 
-    def do(self, work: Work) -> None:
-        """Begin it; raises RuntimeError if the system has no thread for it."""
+    def run(self, work: Work) -> None:
+        """Begin a piece of work, which must not raise.
+
+        Raises:
+            RuntimeError: it needs a new thread, and the system cannot start one.
+        """
         with self._lock:
             if self._idle > 0:
                 self._idle -= 1
-                self._given.put(work)
+                self._queue.put(work)
                 return
-        first = [work]
         threading.Thread(
-            target=self._run, args=(first,), name="aichatfree-batch", daemon=True
+            target=self._work, args=([work],), name="aichatfree-batch", daemon=True
         ).start()
 
-    def _run(self, first: list[Work]) -> None:
-        # A thread keeps its arguments to its end, but what a work refers to is to be let go of.
+    def _work(self, first: list[Work]) -> None:
+        # In a list, because a thread keeps its arguments until it ends.
         work: Work | None = first.pop()
         while work is not None:
             work()
@@ -54,15 +82,16 @@ class Crew:
         with self._lock:
             self._idle += 1
         try:
-            return self._given.get(timeout=self.LINGER)
+            return self._queue.get(timeout=self._idle_timeout)
         except queue.Empty:
             pass
         with self._lock:
             try:
-                return self._given.get_nowait()  # somebody counts on it
+                return self._queue.get_nowait()
             except queue.Empty:
                 self._idle -= 1
                 return None
 
 
-CREW: Final = Crew()
+THREAD_CACHE: Final = ThreadCache()
+"""The cache that all batches of this process share."""

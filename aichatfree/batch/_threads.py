@@ -1,4 +1,4 @@
-"""The threads that answer the items of a batch."""
+"""The thread backend: answers the items of a batch in threads of this process."""
 
 from __future__ import annotations
 
@@ -7,124 +7,68 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final, NamedTuple, Protocol
 
-from ._records import BatchResult, Item
-from ._thread_cache import CREW
-
-NOTICE: Final = 0.2
-"""Seconds of a wait at a time: a Ctrl-C just before an endless one is noticed only at its end."""
-
-
-def wait_in_pieces(waits: Iterable[Callable[[float], bool]], timeout: float | None) -> None:
-    """Wait for one after the other, for so many seconds in all, or without an end.
-
-    Args:
-        waits: each waits for as many seconds as it is told, and says whether that was enough.
-        timeout: seconds at most.
-    """
-    deadline = math.inf if timeout is None else time.monotonic() + timeout
-    for wait in waits:
-        while (left := deadline - time.monotonic()) > 0 and not wait(min(left, NOTICE)):
-            pass
+from .._cancellation import CancelToken
+from .._deadlines import Call
+from .._requester import Requester
+from ..errors import APIError
+from ..retry import RetryPolicy
+from ._backend import Outcome, wait_interruptibly
+from ._prompts import Item
+from ._recorder import Recorder
+from ._rejections import Deferred, batch_retrying, deferral
+from ._results import BatchResult
+from ._thread_cache import THREAD_CACHE
 
 
-class PutBy(NamedTuple):
-    """The site wants an item again, but not before so many seconds have passed."""
+class ThreadBackend:
+    """Answers items in threads, as many as are needed.
 
-    seconds: float
-
-
-Outcome = tuple[Item, BatchResult | BaseException | None]
-"""An item, and its result, or ``None`` if it was not done, or what broke the whole run."""
-
-
-class Pool(Protocol):
-    """Where items are answered: threads of this process, or an executor's workers."""
-
-    @property
-    def capacity(self) -> int:
-        """How many items it can have in hand at once."""
-        ...
-
-    def submit(self, item: Item) -> None:
-        """Have one item answered; does not block."""
-        ...
-
-    def flush(self) -> None:
-        """Nothing more is coming for now: begin what was put by."""
-        ...
-
-    def get(self, timeout: float) -> list[Outcome]:
-        """Wait for outcomes; none if there were none in time (seconds)."""
-        ...
-
-    def stop(self) -> None:
-        """Send nothing more; what is under way goes on."""
-        ...
-
-    def cancel(self) -> None:
-        """Break off what is under way."""
-        ...
-
-    def close(self, timeout: float | None = None) -> None:
-        """Wait for what is under way, for so many seconds at most; may be called again.
-
-        Call ``stop`` or ``cancel`` first, unless everything is done.
-        """
-        ...
-
-
-class Threads:
-    """Answers items in threads of this process, as many as are needed.
+    A deferred item occupies no thread; it is queued again when its wait is over.
 
     Args:
-        answer: answers one item; ``None`` if the run was stopped before it could. An item that
-            is put by comes up again in time, and holds no thread until then.
-        max_workers: threads at most.
-        stopping: set when nothing more is to be sent.
-        cancel_all: breaks off what is under way.
+        requester: sends the prompts.
+        recorder: gets each result as soon as it is complete.
+        max_workers: the largest number of threads.
+        stopping: set when nothing more may be sent, here or by the circuit breaker.
     """
 
     def __init__(
-        self,
-        answer: Callable[[Item], BatchResult | PutBy | None],
-        max_workers: int,
-        stopping: threading.Event,
-        cancel_all: Callable[[], None],
+        self, requester: Requester, recorder: Recorder, max_workers: int, stopping: threading.Event
     ) -> None:
-        self._answer = answer
+        self._requester = requester
+        self._recorder = recorder
         self._max_workers = max_workers
         self._stopping = stopping
-        self._cancel_all = cancel_all
         self._items: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        self._at_work: list[threading.Event] = []  # of each thread, set when it has left
-        self._put_by: list[tuple[float, int, Item]] = []  # a heap: when, index, item
-        self._put_by_lock = threading.Lock()
-        # Enough that one slow item at the head of ordered results does not idle the others.
+        self._threads: list[threading.Event] = []  # one for each, set when it has finished
+        self._calls: set[Call] = set()  # in flight
+        # Guards _deferred, a heap of (due, index, item). Do not block while holding it.
+        self._deferred_lock = threading.Lock()
+        self._deferred: list[tuple[float, int, Item]] = []
+        # Enough that other threads stay busy while ordered results wait for one slow item.
         self.capacity: int = 16 * max_workers
 
     def submit(self, item: Item) -> None:
         self._items.put(item)
-        if len(self._at_work) < self._max_workers:
-            left = threading.Event()
+        if len(self._threads) < self._max_workers:
+            finished = threading.Event()
             try:
-                CREW.do(partial(self._work, left))
-            except RuntimeError:  # the system has no more threads; those that there are go on
-                if not self._at_work:
+                THREAD_CACHE.run(partial(self._work, finished))
+            except RuntimeError:  # the system has no more threads: use those that there are
+                if not self._threads:
                     raise
-                self._max_workers = len(self._at_work)
+                self._max_workers = len(self._threads)
             else:
-                self._at_work.append(left)
+                self._threads.append(finished)
 
     def flush(self) -> None:
-        """Threads put nothing by."""
+        """Nothing to do: every item is begun as soon as a thread is free."""
 
     def get(self, timeout: float) -> list[Outcome]:
-        self._bring_back()
+        self._queue_deferred()
         try:
             outcomes = [self._outcomes.get(timeout=timeout)]
             while not self._outcomes.empty():
@@ -133,46 +77,74 @@ class Threads:
             return []
         return outcomes
 
-    def _bring_back(self) -> None:
-        """Queue again what was put by, when its time has come or nothing will be sent any more."""
-        if not self._put_by:
-            return
-        now = math.inf if self._stopping.is_set() else time.monotonic()
-        with self._put_by_lock:
-            while self._put_by and self._put_by[0][0] <= now:
-                self._items.put(heapq.heappop(self._put_by)[2])
-
     def stop(self) -> None:
         self._stopping.set()
 
     def cancel(self) -> None:
         self._stopping.set()
-        self._cancel_all()
+        for call in list(self._calls):
+            call.cancel_token.set()
 
     def close(self, timeout: float | None = None) -> None:
-        self._bring_back()
-        for _ in self._at_work:
+        self._queue_deferred()
+        for _ in self._threads:
             self._items.put(None)
-        # A thread that is connecting cannot be interrupted; it is a daemon.
-        wait_in_pieces([left.wait for left in self._at_work], timeout)
+        # A thread that is connecting cannot be interrupted, but it is a daemon.
+        wait_interruptibly([finished.wait for finished in self._threads], timeout)
 
-    def _work(self, left: threading.Event) -> None:
+    def _queue_deferred(self) -> None:
+        """Queue the deferred items that are due; all of them if nothing more will be sent."""
+        if not self._deferred:
+            return
+        now = math.inf if self._stopping.is_set() else time.monotonic()
+        with self._deferred_lock:
+            while self._deferred and self._deferred[0][0] <= now:
+                self._items.put(heapq.heappop(self._deferred)[2])
+
+    def _work(self, finished: threading.Event) -> None:
         try:
-            self._answer_items()
+            while (item := self._items.get()) is not None:
+                self._process(item)
         finally:
-            left.set()
+            finished.set()
 
-    def _answer_items(self) -> None:
-        while (item := self._items.get()) is not None:
-            outcome: BatchResult | PutBy | BaseException | None = None
-            if not self._stopping.is_set():
-                try:
-                    outcome = self._answer(item)
-                except BaseException as error:
-                    outcome = error
-            if isinstance(outcome, PutBy):
-                with self._put_by_lock:
-                    due = time.monotonic() + outcome.seconds
-                    heapq.heappush(self._put_by, (due, item.index, item))
-            else:
-                self._outcomes.put((item, outcome))
+    def _process(self, item: Item) -> None:
+        outcome: BatchResult | Deferred | BaseException | None = None
+        if not self._stopping.is_set():
+            try:
+                outcome = self._answer(item)
+            except BaseException as error:
+                outcome = error
+        if isinstance(outcome, Deferred):
+            due = time.monotonic() + outcome.seconds
+            with self._deferred_lock:
+                heapq.heappush(self._deferred, (due, item.index, item))
+        else:
+            self._outcomes.put((item, outcome))
+
+    def _answer(self, item: Item) -> BatchResult | Deferred | None:
+        """Send one prompt; ``None`` if the run was stopped before it was answered."""
+        item.started = item.started or time.monotonic()
+        settings = self._requester.settings
+        token = CancelToken(self._stopping)
+        call = Call(settings.timeout, token, starts_with_first_request=True)
+        self._calls.add(call)
+        failure: APIError | None = None
+        try:
+            reply = self._requester.answer(item.prompt, item.temperature, call, batch_retrying)
+            text, attempts = reply.text, reply.attempts
+        except APIError as error:
+            if self._stopping.is_set():
+                return None  # cancelled, or the reason why the run stops: the next run retries it
+            deferred = deferral(error) if isinstance(settings.retry, RetryPolicy) else None
+            if deferred is not None:
+                item.attempts += error.attempts
+                return deferred
+            text, failure, attempts = error.partial_text, error, error.attempts
+        finally:
+            self._calls.discard(call)
+        attempts += item.attempts
+        elapsed = time.monotonic() - item.started
+        result = BatchResult(item.custom_id, item.index, text, failure, attempts, elapsed)
+        self._recorder.record(item, result)
+        return result

@@ -1,4 +1,4 @@
-"""The gateway: an engine, the application in front of it, and the server that runs it."""
+"""The gateway: an engine, the WSGI application in front of it, and the server that runs it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,44 @@ import logging
 import socket
 import threading
 from collections.abc import Sequence
+from enum import Enum
 from types import TracebackType
 from typing import Final
 
+from .._arguments import check_number
 from ._app import App
+from ._auth import Authenticator
+from ._dependencies import import_dependency
 from ._engines.engine import Engine
 from ._engines.smollm2 import SmolLM2
-from ._engines.weights import missing_extra
 
-logger: Final = logging.getLogger("aichatfree.gateway")
+logger: Final = logging.getLogger(__name__)
+
+MAX_STREAMS: Final = 1000
+"""Each stream needs two threads."""
+MAX_BODY: Final = 1 << 30
+MIN_TIME_WINDOW: Final = 0.001
+ENGINE_TIMEOUT: Final = 2.0
+"""Seconds that engines may take to stop after their clients were cut off."""
+
+
+class GatewayState(Enum):
+    """What a gateway does with a request."""
+
+    SERVING = "serving"
+    """It accepts requests."""
+    STOPPING = "stopping"
+    """It refuses new questions; running answers may complete."""
+    CLOSED = "closed"
+    """Its port is closed, and so are all connections."""
 
 
 class Gateway:
     """A chat site on this machine, in both dialects of the protocol.
 
-    It serves from the moment it is made until :meth:`close`, or to the end of its ``with`` block.
-    Every request becomes one INFO line of the logger ``aichatfree.gateway``.
+    It serves as soon as it is created, until :meth:`close` or the end of its ``with`` block. Any
+    thread may close it. Each request is logged in one line at level INFO; configure the logger
+    ``aichatfree.gateway``, which is the parent of all loggers in this package.
 
     >>> from aichatfree.gateway import Gateway, OpenAIUpstream
     >>> ollama = OpenAIUpstream("http://127.0.0.1:11434/v1", "llama3.2")
@@ -31,25 +53,26 @@ class Gateway:
     Client('http://127.0.0.1:...', dialect='gemini')
 
     Args:
-        engine: what answers; ``None`` for :class:`SmolLM2`. One that is given is not closed here.
+        engine: produces the answers; ``None`` for :class:`SmolLM2`. The gateway does not close an
+            engine that it was given, because several gateways can share one.
         host: the address to listen on.
-        port: the port to listen on; 0 for any free one.
+        port: the port to listen on; 0 for any free port.
         secret: the key of the signatures.
         password: the password or passwords that clients may use; ``None`` lets everybody in.
-            After three wrong ones an address has to wait before another is looked at.
+            After three wrong ones an address has to wait before the next one is checked.
         time_window: seconds that a request's ``time`` may be off; ``None`` for any time.
         max_streams: answers that may run at once; further questions are refused with a 503.
         max_body: bytes that a request's body may have.
         refuse_replays: refuse a signature that was used before, with a 401; needs a
-            ``time_window``. It holds for as long as the gateway runs. The same text at the same
-            ``time`` has the same signature, so of two honest questions with the same text in the
-            same millisecond (second, for clients that count seconds) the later one is refused too.
+            ``time_window``. Signatures are forgotten when the gateway is closed. The same text at
+            the same ``time`` has the same signature. So if a client asks the same question twice in
+            one millisecond (one second, for clients that count seconds), the second one is refused.
 
     Raises:
-        ImportError: the extra ``local`` is not installed.
-        OSError: the address cannot be had.
-        TypeError, ValueError: an argument is wrong; so is a ``host`` that others can reach,
-            unless there are a secret and a password.
+        ImportError: the extra ``local`` is not installed, or a system library that it needs.
+        OSError: it cannot listen on this address.
+        TypeError, ValueError: an argument is wrong. A ``host`` that other machines can reach needs
+            both a secret and a password.
     """
 
     def __init__(
@@ -67,73 +90,64 @@ class Gateway:
     ) -> None:
         passwords = _passwords(password)
         if not isinstance(secret, str):
-            raise TypeError(f"the secret must be a str, not {type(secret).__name__}")
-        for name, number in (("port", port), ("max_streams", max_streams), ("max_body", max_body)):
-            if isinstance(number, bool) or not isinstance(number, int):
-                raise TypeError(f"{name} must be a whole number, not {type(number).__name__}")
-        if not 0 <= port <= 65535:
-            raise ValueError(f"port must be from 0 to 65535, not {port}")
-        if not 1 <= max_streams <= 1000:
-            raise ValueError("max_streams must be from 1 to 1000: each is a thread")
-        if not 1 <= max_body <= 1 << 30:
-            raise ValueError("max_body must be from 1 byte to 1 GiB")
-        if time_window is not None and not time_window > 0:
-            raise ValueError("time_window must be above 0 seconds")
+            raise TypeError(f"secret must be a str, not {type(secret).__name__}")
+        check_number("port", port, min=0, max=65535, integer=True)
+        check_number("max_streams", max_streams, min=1, max=MAX_STREAMS, integer=True)
+        check_number("max_body", max_body, min=1, max=MAX_BODY, integer=True, unit="bytes")
+        if time_window is not None:
+            check_number("time_window", time_window, min=MIN_TIME_WINDOW, unit="seconds")
         if engine is not None and not callable(getattr(engine, "generate", None)):
-            raise TypeError("an engine has generate() and close(), as SmolLM2 has")
+            raise TypeError("engine must have the methods generate() and close(), as SmolLM2 has")
         if not _is_loopback(host) and not (secret and passwords):
             raise ValueError(
-                f"others can reach {host!r}: set both secret= and password= (aichatfree serve: "
-                "AICHATFREE_SECRET and AICHATFREE_PASSWORD), or stay on 127.0.0.1"
+                f"other machines can reach host={host!r}: set both secret= and password= (for "
+                "aichatfree serve: AICHATFREE_SECRET and AICHATFREE_PASSWORD), or use 127.0.0.1"
             )
-        try:
-            from ._server import WSGIServer
-        except ImportError:
-            raise ImportError(missing_extra("waitress")) from None
-        self._own: SmolLM2 | None = None
-        if engine is None:
-            engine = self._own = SmolLM2()
-        self._app = App(
-            engine,
+        authenticator = Authenticator(
             secret=secret,
             passwords=passwords,
             time_window=time_window,
-            max_streams=max_streams,
-            max_body=max_body,
             refuse_replays=refuse_replays,
         )
-        bound = _bind(host, port)
-        self.url: str = _url(host, bound)
-        self._server = WSGIServer(self._app, bound, max_streams=max_streams, max_body=max_body)
-        self._lock = threading.Lock()
-        self._closed = False
+        import_dependency("waitress")
+        from ._server import WSGIServer
+
+        self._own_engine: SmolLM2 | None = None
+        if engine is None:
+            engine = self._own_engine = SmolLM2()
+        self._app = App(engine, authenticator, max_streams=max_streams, max_body=max_body)
+        listener = _listen(host, port)
+        self.url: str = _url(host, listener)
+        self._server = WSGIServer(self._app, listener, max_streams=max_streams, max_body=max_body)
+        # Held during all of close(), so that a second call returns when the first one has finished.
+        # Nothing else takes it: a request that did would make close() wait for itself.
+        self._closing = threading.Lock()
+        self._state = GatewayState.SERVING
 
     def close(self, grace: float = 5.0) -> None:
-        """Stop: no new questions, and running answers may finish for a while.
+        """Refuse new questions, let running answers complete for a while, and stop.
 
-        What has not finished then breaks off, so that no client takes it for a whole answer.
-        Does nothing the second time.
+        An answer that is not complete by then is cut off in a way that its client notices. Does
+        nothing the second time.
 
         Args:
-            grace: seconds that running answers may take to finish.
+            grace: seconds that running answers may take to complete.
 
         Raises:
-            TypeError, ValueError: it is no number of seconds; the gateway runs on.
+            TypeError, ValueError: ``grace`` is not a number of seconds; the gateway keeps serving.
         """
-        if isinstance(grace, bool) or not isinstance(grace, (int, float)):
-            raise TypeError(f"grace must be a number of seconds, not {type(grace).__name__}")
-        if not grace >= 0:
-            raise ValueError("grace must not be negative")
-        with self._lock:
-            if self._closed:
+        check_number("grace", grace, min=0, unit="seconds")
+        with self._closing:
+            if self._state is not GatewayState.SERVING:
                 return
-            self._closed = True
+            self._state = GatewayState.STOPPING
             self._app.stop()
             self._server.stop(grace)
-            if not self._app.join(2.0):
+            if not self._app.join(ENGINE_TIMEOUT):
                 logger.warning("an engine did not stop when it was told to")
-            if self._own is not None:
-                self._own.close()
+            if self._own_engine is not None:
+                self._own_engine.close()
+            self._state = GatewayState.CLOSED
 
     def __enter__(self) -> Gateway:
         return self
@@ -147,18 +161,19 @@ class Gateway:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Gateway {self.url}{' closed' if self._closed else ''}>"
+        serving = self._state is GatewayState.SERVING
+        return f"<Gateway {self.url}{'' if serving else f' {self._state.value}'}>"
 
 
 def _passwords(password: str | Sequence[str] | None) -> list[str]:
     if password is None:
         return []
-    passwords = [password] if isinstance(password, str) else list(password)
-    if not all(isinstance(each, str) for each in passwords):
-        raise TypeError("password takes a str, a sequence of str, or None")
+    passwords = [password] if isinstance(password, str) else password
+    if not isinstance(passwords, Sequence) or not all(isinstance(each, str) for each in passwords):
+        raise TypeError("password must be a str, a sequence of str, or None")
     if not passwords or not all(passwords):
-        raise ValueError("a password must not be empty: use None for no password")
-    return passwords
+        raise ValueError("password must not be empty: use None for no password")
+    return list(passwords)
 
 
 def _is_loopback(host: str) -> bool:
@@ -170,7 +185,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
@@ -182,11 +197,11 @@ def _bind(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _url(host: str, bound: socket.socket) -> str:
+def _url(host: str, listener: socket.socket) -> str:
     try:
         if not host or ipaddress.ip_address(host).is_unspecified:
-            host = "::1" if bound.family == socket.AF_INET6 else "127.0.0.1"
+            host = "::1" if listener.family == socket.AF_INET6 else "127.0.0.1"
     except ValueError:
         pass
-    port = bound.getsockname()[1]
+    port = listener.getsockname()[1]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,4 +1,4 @@
-"""One run of an engine, in a thread of its own, so that nobody is stuck in a silent engine."""
+"""One run of an engine, in its own thread."""
 
 from __future__ import annotations
 
@@ -6,24 +6,49 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum
 from typing import Final
 
+from .._cancellation import CancelToken
 from .._protocol.messages import Message, replace_surrogates
 from ._engines.engine import Engine
 
-AHEAD: Final = 16
-"""Pieces that an engine may be ahead of its reader."""
-POLL: Final = 0.1
+MAX_CHUNKS_AHEAD: Final = 16
+"""Chunks that an engine may produce before the reader takes the first of them; at least 2."""
+
+
+class GenerationState(Enum):
+    """What a generation is doing."""
+
+    RUNNING = "running"
+    """The engine produces chunks, and waits while ``MAX_CHUNKS_AHEAD`` of them are not read."""
+    CANCELLED = "cancelled"
+    """The reader wants no more chunks; the engine was told to stop and has not ended yet."""
+    ENDED = "ended"
+    """The engine's thread has ended; what it produced can still be read."""
 
 
 class Generation:
-    """A running answer.
+    """A running engine and the chunks that it has produced but nobody has read.
+
+    Purpose: the thread of a request must notice that its client has gone while the engine is
+    silent, which it could not do inside the engine's iterator.
+
+    Guarantees: chunks arrive in order and end with ``None`` or with the engine's error, unless the
+    reader cancels. The engine is never more than ``MAX_CHUNKS_AHEAD`` chunks ahead of the reader.
+    After :meth:`cancel` the engine's thread is not blocked by the queue any more.
+
+    The race that :meth:`cancel` avoids: (1) the queue is full and the engine's thread waits for
+    room; (2) the reader cancels and reads no more; (3) the engine's thread waits for ever. So
+    ``cancel`` first sets the token and then empties the queue. From then on the thread puts at most
+    two items, a last chunk and the end, because it looks at the token after each chunk.
 
     Args:
-        engine: makes the answer.
+        engine: produces the answer.
         messages: the conversation.
         temperature: as the client asked, or ``None``.
-        on_end: called in the engine's thread when the engine has ended, before its end is seen.
+        on_end: called in the engine's thread when the engine has ended, before the reader sees
+            the end.
     """
 
     def __init__(
@@ -33,8 +58,8 @@ class Generation:
         temperature: float | None,
         on_end: Callable[[Generation], None],
     ) -> None:
-        self._cancelled = threading.Event()
-        self._pieces: queue.Queue[str | Exception | None] = queue.Queue(AHEAD)
+        self._cancel_token = CancelToken()
+        self._chunks: queue.Queue[str | Exception | None] = queue.Queue(MAX_CHUNKS_AHEAD)
         self._thread = threading.Thread(
             target=self._run,
             args=(engine, messages, temperature, on_end),
@@ -43,26 +68,38 @@ class Generation:
         )
         self._thread.start()
 
-    def piece(self, timeout: float) -> str | None:
-        """The next piece; ``None`` at the end.
+    @property
+    def state(self) -> GenerationState:
+        """What the generation is doing now."""
+        if not self._thread.is_alive():
+            return GenerationState.ENDED
+        if self._cancel_token.is_set():
+            return GenerationState.CANCELLED
+        return GenerationState.RUNNING
+
+    def next_chunk(self, timeout: float) -> str | None:
+        """The next chunk; ``None`` at the end of the answer.
 
         Raises:
             queue.Empty: there was none within ``timeout`` seconds.
             Exception: whatever the engine raised.
         """
-        item = self._pieces.get(timeout=timeout)
+        item = self._chunks.get(timeout=timeout)
         if isinstance(item, Exception):
             raise item
         return item
 
     def cancel(self) -> None:
-        """Tell the engine that nobody wants more."""
-        self._cancelled.set()
+        """Tell the engine to stop; only the reader may do this, and reads no more afterwards."""
+        self._cancel_token.set()
+        with suppress(queue.Empty):
+            while True:
+                self._chunks.get_nowait()
 
-    def join(self, timeout: float) -> bool:
-        """Whether the engine has ended, within ``timeout`` seconds."""
+    def join(self, timeout: float) -> GenerationState:
+        """Wait for the engine to end, for at most ``timeout`` seconds; the state after that."""
         self._thread.join(timeout)
-        return not self._thread.is_alive()
+        return self.state
 
     def _run(
         self,
@@ -73,32 +110,26 @@ class Generation:
     ) -> None:
         end: Exception | None = None
         try:
-            self._feed(engine, messages, temperature)
+            self._produce(engine, messages, temperature)
         except Exception as error:
             end = error
         except BaseException as error:
-            # In this thread it would end nothing but the thread, and leave the reader waiting.
+            # Raised in this thread it would only end the thread, and leave the reader waiting.
             end = RuntimeError(f"the engine raised {error!r}")
         finally:
             on_end(self)
-        self._put(end)
+        self._chunks.put(end)
 
-    def _feed(self, engine: Engine, messages: list[Message], temperature: float | None) -> None:
-        pieces = engine.generate(messages, temperature=temperature, cancelled=self._cancelled)
+    def _produce(self, engine: Engine, messages: list[Message], temperature: float | None) -> None:
+        chunks = engine.generate(messages, temperature=temperature, cancelled=self._cancel_token)
         try:
-            for piece in pieces:
-                if piece:
-                    self._put(replace_surrogates(piece))
-                if self._cancelled.is_set():
+            for chunk in chunks:
+                if chunk:
+                    self._chunks.put(replace_surrogates(chunk))
+                if self._cancel_token.is_set():
                     return
         finally:
-            # Any iterator will do, but a generator has something to tidy up.
-            close = getattr(pieces, "close", None)
+            # An engine may return any iterator, but a generator has to be closed.
+            close = getattr(chunks, "close", None)
             if close is not None:
                 close()
-
-    def _put(self, item: str | Exception | None) -> None:
-        while not self._cancelled.is_set():
-            with suppress(queue.Full):
-                self._pieces.put(item, timeout=POLL)
-                return

@@ -1,4 +1,4 @@
-"""waitress, with an end that breaks streams, and with connections that nobody holds for ever."""
+"""The HTTP server: waitress, with a stop that cuts off streams, and limits for idle clients."""
 
 from __future__ import annotations
 
@@ -33,44 +33,51 @@ from waitress.task import (  # type: ignore[import-untyped,import-not-found,unus
 )
 
 SPARE_THREADS: Final = 4
-"""Threads beyond those for streams, so that refusals do not wait behind answers."""
-IDLE_CONNECTIONS: Final = 500
-PATIENCE: Final = 30.0
-"""Seconds that a client may take for a whole request, or for the next bit of a reply."""
-LEAST_PATIENCE: Final = 1.0
-"""Seconds that it may take at least, when others need its place."""
-OVERSIZE: Final = 16 << 20
-"""Bytes beyond the limit that are still read, and dropped, so that the client gets to see the
-refusal: one who is cut off while sending sees only a broken connection."""
-PENDING_BYTES: Final = 256 << 10
-"""Bytes that may wait for a slow reader before the engine has to wait too."""
+"""Threads beyond those for streams, so that refusals do not wait for answers to end."""
+MAX_IDLE_CONNECTIONS: Final = 500
+"""Connections beyond one for each stream."""
+CLIENT_TIMEOUT: Final = 30.0
+"""Seconds that a client may take for a complete request, or to read the next part of a response."""
+MIN_CLIENT_TIMEOUT: Final = 1.0
+"""Seconds that it may always take, even when other clients need its connection."""
+MAX_DISCARDED_BYTES: Final = 16 << 20
+"""Bytes beyond ``max_body`` that are still received and discarded. A client that is cut off while
+it sends would only see a broken connection, and not the refusal."""
+MAX_UNSENT_BYTES: Final = 256 << 10
+"""Bytes that may wait for a slow client before the engine has to wait too."""
+STOP_TIMEOUT: Final = 5.0
+"""Seconds that each thread of the server may take for each step of :meth:`WSGIServer.stop`."""
+POLL_INTERVAL: Final = 0.02
+"""Seconds between two checks whether all responses have been sent."""
 
 
 class WSGIServer:
-    """Serves ``app`` on a bound socket, from its own threads, until :meth:`stop`."""
+    """Serves ``app`` on a listening socket, in its own threads, until :meth:`stop`."""
 
-    def __init__(self, app: Any, bound: socket.socket, *, max_streams: int, max_body: int) -> None:
+    def __init__(
+        self, app: Any, listener: socket.socket, *, max_streams: int, max_body: int
+    ) -> None:
         self._workers = _Workers()
         self._workers.set_thread_count(max_streams + SPARE_THREADS)
         settings = Adjustments(
-            sockets=[bound],
+            sockets=[listener],
             ident="aichatfree",
-            max_request_body_size=max_body + OVERSIZE,
+            max_request_body_size=max_body + MAX_DISCARDED_BYTES,
             max_request_header_size=32 << 10,
-            outbuf_high_watermark=PENDING_BYTES,
+            outbuf_high_watermark=MAX_UNSENT_BYTES,
             channel_request_lookahead=1,
-            connection_limit=max_streams + IDLE_CONNECTIONS,
+            connection_limit=max_streams + MAX_IDLE_CONNECTIONS,
             cleanup_interval=1,
             asyncore_use_poll=True,
-            # Clients who go away are no news. It also lets the app break a stream in silence.
+            # A client that disconnects is not worth a warning, nor is a stream that the app aborts.
             log_socket_errors=False,
         )
         self._server = _Server(
             app,
             {},
-            _sock=bound,
+            _sock=listener,
             bind_socket=False,
-            sockinfo=(bound.family, bound.type, bound.proto, bound.getsockname()),
+            sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
             dispatcher=self._workers,
             adj=settings,
         )
@@ -80,10 +87,10 @@ class WSGIServer:
         self._loop.start()
 
     def stop(self, grace: float) -> None:
-        """Stop serving; replies that are not finished after ``grace`` seconds break off."""
+        """Stop serving; responses that are not complete after ``grace`` seconds are cut off."""
         self._in_loop(self._stop_listening)
         self._wait_until_idle(grace)
-        # A chunked body that has no last chunk is a broken one.
+        # Without its last chunk, a chunked body is visibly incomplete.
         self._in_loop(self._close_connections)
         self._workers.shutdown()
         self._in_loop(self._server.trigger.close)
@@ -94,13 +101,13 @@ class WSGIServer:
         while time.monotonic() < deadline and any(
             each.requests or each.total_outbufs_len for each in self._connections()
         ):
-            time.sleep(0.02)
+            time.sleep(POLL_INTERVAL)
 
     def _connections(self) -> list[Any]:
         return list(self._server.active_channels.values())
 
     def _in_loop(self, action: Callable[[], None]) -> None:
-        # waitress has no locks around its connections: only its own thread may close them.
+        # waitress does not lock its connections: only its own thread may close them.
         done = threading.Event()
 
         def act() -> None:
@@ -110,7 +117,7 @@ class WSGIServer:
                 done.set()
 
         self._server.trigger.pull_trigger(act)
-        done.wait(5.0)
+        done.wait(STOP_TIMEOUT)
 
     def _stop_listening(self) -> None:
         self._server.del_channel()
@@ -122,38 +129,40 @@ class WSGIServer:
 
 
 class _Workers(ThreadedTaskDispatcher):  # type: ignore[misc]
-    """waitress's threads, joined at the end."""
+    """The threads of waitress; they have ended when :meth:`shutdown` returns."""
 
-    queue_logger = logging.getLogger("aichatfree.gateway.queue")
+    queue_logger = logging.getLogger(f"{__name__}.queue")
 
     def __init__(self) -> None:
         super().__init__()
-        self._members: list[threading.Thread] = []
-        # It warns of every burst of requests; those are refused or served in their turn.
+        self._threads: list[threading.Thread] = []
+        # waitress warns of every burst of requests, but a burst is served or refused all the same.
         self.queue_logger.setLevel(logging.ERROR)
 
     def start_new_thread(self, target: Callable[[int], None], thread_no: int) -> None:
-        member = threading.Thread(
+        thread = threading.Thread(
             target=target, args=(thread_no,), name=f"aichatfree-gateway-{thread_no}", daemon=True
         )
-        self._members.append(member)
-        member.start()
+        self._threads.append(thread)
+        thread.start()
 
     def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
         ended: bool = super().shutdown(cancel_pending, timeout)
-        for member in self._members:
-            member.join(1.0)
+        for thread in self._threads:
+            thread.join(STOP_TIMEOUT)
         return ended
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
-    """waitress's parser, which lets a few malformed requests through to a traceback."""
+    """The parser of waitress, but no malformed request makes it raise an unexpected error."""
+
+    path = ""  # waitress logs it even if the request could not be parsed
 
     def parse_header(self, header_plus: bytes) -> None:
         try:
             super().parse_header(header_plus)
         except TransferEncodingNotImplemented:
-            raise ParsingError("The only Transfer-Encoding taken here is chunked.") from None
+            raise ParsingError("The only supported Transfer-Encoding is chunked.") from None
         except ValueError as error:
             raise ParsingError(str(error)) from None
         if self.body_rcv is not None:
@@ -161,58 +170,61 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
 
 
 class _Body(OverflowableBuffer):  # type: ignore[misc]
-    """Keeps as much of a body as tells that it is too large."""
+    """Keeps no more of a request's body than it takes to see that it is too large."""
 
     def __init__(self, settings: Adjustments) -> None:
         super().__init__(settings.inbuf_overflow)
-        self._most = settings.max_request_body_size - OVERSIZE
+        self._max_bytes = settings.max_request_body_size - MAX_DISCARDED_BYTES
 
     def append(self, data: bytes) -> None:
-        if len(self) <= self._most:
+        if len(self) <= self._max_bytes:
             super().append(data)
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection that knows for how long its client has kept it waiting.
+    """A connection that knows for how long it has been waiting for its client.
 
-    waitress asks for a sign of life now and then: a byte in half a minute, or none at all while an
-    answer runs, holds a connection for ever.
+    With waitress alone, a client could occupy a connection for ever by sending a byte every half
+    minute, or by not reading its response.
     """
 
     parser_class = _Parser
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._moved = time.monotonic()
+        self._last_progress = time.monotonic()
         super().__init__(*args, **options)
 
     def _flush_some(self, do_close: bool = True) -> bool:
         sent: bool = super()._flush_some(do_close)
         if sent:
-            self._moved = time.monotonic()
+            self._last_progress = time.monotonic()
         return sent
 
-    def kept_waiting(self) -> float:
-        """Seconds since the client was to send a request, or to read on."""
-        # Whoever holds the lock is sending.
+    def idle_seconds(self) -> float:
+        """Seconds for which the server has waited for a request or for room to send; 0 if not."""
+        # This lock of waitress guards the bytes to send. If it is taken, somebody is sending.
         if not self.outbuf_lock.acquire(False):
             return 0.0
         try:
             working = self.requests and not self.total_outbufs_len
-            return 0.0 if working else time.monotonic() - self._moved
+            return 0.0 if working else time.monotonic() - self._last_progress
         finally:
             self.outbuf_lock.release()
 
-    def give_up(self) -> None:
-        """Have the loop close the connection, also if nobody reads from it."""
-        # Not closed here: in the middle of a turn of the loop, a new connection could get the same
-        # number, and the events of this one.
+    def disconnect(self) -> None:
+        """Let the server's loop close the connection soon."""
+        # Not closed here: the loop may be handling events. A new connection could get the same file
+        # descriptor, and then the events of this one.
         self.will_close = True
-        with suppress(OSError, AttributeError):  # whoever was sending may have closed it
+        with suppress(OSError, AttributeError):  # another thread may have closed it
             self.socket.shutdown(socket.SHUT_RDWR)
 
 
 class _Server(TcpWSGIServer):  # type: ignore[misc]
-    """waitress's server, which stops listening while it has too many connections, however idle."""
+    """The server of waitress, but the longest idle client makes room when there are too many.
+
+    waitress alone accepts nobody while it has too many connections, even if all of them are idle.
+    """
 
     channel_class = _Channel
 
@@ -221,26 +233,26 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]
             return super().accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
-                self._make_room()
+                self._drop_an_idle_connection()
             raise
 
     def readable(self) -> bool:
-        # One place is kept free, so that the next one need not wait.
+        # Make room before the limit is reached, so that the next client does not have to wait.
         if len(self._map) >= self.adj.connection_limit - 1:
-            self._make_room()
+            self._drop_an_idle_connection()
         return bool(super().readable())
 
-    def _make_room(self) -> None:
+    def _drop_an_idle_connection(self) -> None:
         idle = [each for each in self._channels() if not each.requests]
-        longest = max(idle, key=_Channel.kept_waiting, default=None)
-        # A new one may have sent its request already.
-        if longest is not None and longest.kept_waiting() > LEAST_PATIENCE:
-            longest.give_up()
+        longest = max(idle, key=_Channel.idle_seconds, default=None)
+        # The request of a new connection may have arrived without being read.
+        if longest is not None and longest.idle_seconds() > MIN_CLIENT_TIMEOUT:
+            longest.disconnect()
 
     def maintenance(self, now: float) -> None:
         for each in self._channels():
-            if each.kept_waiting() > PATIENCE:
-                each.give_up()
+            if each.idle_seconds() > CLIENT_TIMEOUT:
+                each.disconnect()
 
     def _channels(self) -> list[_Channel]:
         return list(self.active_channels.values())

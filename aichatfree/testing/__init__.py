@@ -9,10 +9,12 @@ Hello
 >>> [request.text for request in site.requests]
 ['Greet me', 'Greet me']
 
-Each ``POST /api/generate`` takes the next item of the script; the last item repeats for ever.
-Nothing outside the standard library is needed, and nothing leaves the machine.
+Each ``POST /api/generate`` takes the next item of the script; the last item repeats.
+It needs only the standard library, and sends nothing to other machines.
 """
 
-from ._fake_site import Answer, FakeSite, Raw, Request
+from ._answers import Answer, Raw
+from ._fake_site import FakeSite
+from ._requests import Request
 
 __all__ = ["Answer", "FakeSite", "Raw", "Request"]

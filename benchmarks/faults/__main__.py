@@ -20,12 +20,13 @@ from benchmarks.faults.clients import CLIENTS, Client
 from benchmarks.faults.judge import Outcome, judge
 from benchmarks.faults.processes import ClientProcess, Question
 from benchmarks.faults.report import Row, report
-from tests.faults.cases import CASES, FAULT, WELL, Case, Place, serving
+from tests.faults.case import FAULT, WELL, Case, Place, serving
+from tests.faults.cases import CASES
 
 
 def question(case: Case, place: Place) -> Question:
-    settings = {**case.settings, **case.settings.get("limits", {})}
-    settings.pop("limits", None)
+    settings = {**case.settings, **case.settings.get("timeouts", {})}
+    settings.pop("timeouts", None)
     return Question(FAULT, place.url, place.proxy, **settings)
 
 

@@ -57,7 +57,7 @@ def test_an_interrupted_column_goes_on_where_it_stopped() -> None:
             session.interrupt()
             session.wait_for("Ctrl-C again")
             go_on.set()
-            session.wait_for("run the same again to go on")
+            session.wait_for("run the same again to continue")
             assert session.finish() == -signal.SIGINT
         assert len(site.requests) == 8 + WORKERS
         run_to_the_end(site)

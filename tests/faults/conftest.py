@@ -1,4 +1,4 @@
-"""Makes the checkout's benchmarks importable, after the package as it is installed."""
+"""Puts the checkout last on sys.path: ``benchmarks`` is found, the package only if installed."""
 
 from __future__ import annotations
 

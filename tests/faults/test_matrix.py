@@ -1,4 +1,4 @@
-"""Every fault of ``cases.py``, as the caller of each way to ask sees it."""
+"""Every fault of ``cases.py``, as it appears to the caller of each method that sends a prompt."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 import pytest
 
 import aichatfree
-from aichatfree import AIChatFreeError, APIError, Client, RetryPolicy, Timeout
+from aichatfree import AIChatFreeError, APIError, Client, Timeout
+from helpers import FAST
 
-from .cases import CASES, FAULT, WELL, Case
+from .case import FAULT, WELL, Case
+from .cases import CASES
 
 ATTEMPTS = 2
-POLICY = RetryPolicy(max_attempts=ATTEMPTS, initial_wait=0.01, max_wait=0.01, jitter=0)
 
 
 @dataclass
 class Seen:
-    """What a caller got: the text, and the error that ended it, if one did."""
+    """What a caller received: the text, and the error if there was one."""
 
     text: str
     error: Exception | None = None
@@ -80,17 +81,22 @@ CALLERS: dict[str, Callable[[Client], Seen]] = {
 
 def client_of(case: Case, url: str, proxy: str | None) -> Client:
     settings = dict(case.settings)
-    limits = replace(Timeout(connect=5, read=5), **settings.pop("limits", {}))
-    proxies = {"http": proxy, "https": proxy} if proxy else None
-    return Client(url, timeout=limits, retry=POLICY, proxies=proxies, **settings)
+    return Client(
+        url,
+        timeout=replace(Timeout(connect=5, read=5), **settings.pop("timeouts", {})),
+        retry=replace(FAST, max_attempts=ATTEMPTS),
+        proxies={"http": proxy, "https": proxy} if proxy else None,
+        **settings,
+    )
 
 
 def times_sent(case: Case, caller: str) -> int:
-    """How often the request may leave: whoever was handed a piece is not sent a second answer."""
-    handed_over = caller == "stream" and case.text
-    return ATTEMPTS if case.error and case.again and not handed_over else 1
+    """How often the request is sent: a stream is not retried once its caller has a chunk."""
+    has_a_chunk = caller == "stream" and case.text
+    return ATTEMPTS if case.error and case.retryable and not has_a_chunk else 1
 
 
+# A batch waits for as long as it takes when its prompts are rejected.
 CALLS = [
     pytest.param(case, caller, id=f"{case}-{caller}")
     for case in CASES
@@ -100,8 +106,8 @@ CALLS = [
 
 
 @pytest.mark.parametrize(("case", "caller"), CALLS)
-def test_a_fault_is_told_for_what_it_is(case: Case, caller: str) -> None:
-    """The caller gets the whole text or the due error with the partial text; others are served."""
+def test_the_caller_gets_the_complete_text_or_the_right_error(case: Case, caller: str) -> None:
+    """A fault gives the complete text, or the expected error after the retries that are safe."""
     with case.open() as place, client_of(case, place.url, place.proxy) as client:
         seen = CALLERS[caller](client)
         sent = place.faults
@@ -110,23 +116,23 @@ def test_a_fault_is_told_for_what_it_is(case: Case, caller: str) -> None:
         if seen.error is not None:
             assert isinstance(seen.error, getattr(aichatfree, case.error or ""))
             assert seen.error.attempts == times_sent(case, caller)
-        if case.heals:
+        if case.serves_others:
             assert sent == times_sent(case, caller)
             reply = client.generate("How is it?")
             assert (reply.text, reply.attempts) == (WELL, 1)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.rejected], ids=str)
-def test_a_fault_belongs_to_its_prompt(case: Case) -> None:
-    """A batch goes on after it, unless every other prompt would fail in the same way."""
+def test_a_batch_continues_after_a_fault_that_concerns_one_prompt(case: Case) -> None:
+    """A batch continues after a fault, unless every other prompt would fail in the same way."""
     with (
         case.open() as place,
         client_of(case, place.url, place.proxy) as client,
         client.batch([FAULT, "How is it?"], max_workers=1) as batch,
     ):
         assert next(batch).ok is (case.error is None)
-        if case.stops_batch:
+        if case.fatal:
             with pytest.raises(AIChatFreeError, match="every prompt would fail"):
                 next(batch)
-        elif case.heals:
+        elif case.serves_others:
             assert next(batch).text == WELL

@@ -1,4 +1,4 @@
-"""TLS in front of a site that has none."""
+"""A TLS server in front of a site that speaks plain HTTP."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ import trustme
 
 @dataclass(frozen=True)
 class TLSSite:
-    """Its URL, and its certificate authority, which nobody knows unless it is told."""
+    """The URL of a TLS server, and the private authority that has signed its certificate."""
 
     url: str
     authority: trustme.CA
 
-    def authority_file(self, folder: Path) -> str:
-        path = folder / "authority.pem"
+    def authority_file(self, directory: Path) -> str:
+        """Write the authority's certificate to a file, for ``verify=``."""
+        path = directory / "authority.pem"
         self.authority.cert_pem.write_to_path(path)
         return str(path)
 
 
 @contextmanager
 def tls_site(url: str, name: str = "127.0.0.1") -> Iterator[TLSSite]:
-    """Forwards to the site at ``url``, with a certificate for ``name``."""
+    """A TLS server with a certificate for ``name`` that forwards to the site at ``url``."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(name).configure_cert(context)

@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -14,17 +12,16 @@ import pytest
 from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
-from aichatfree._output import notebook as display
-from aichatfree.testing import Answer, FakeSite, Request
+from aichatfree.testing import Answer, FakeSite
+from helpers import AT_ONCE, HANG, LONG, echo
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "quickstart.ipynb"
-LIMIT = 30
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 @dataclass
 class Shown:
-    """What a cell did, as a front end sees it."""
+    """The output of a cell, as a front end sees it."""
 
     bundles: list[dict[str, Any]] = field(default_factory=list)
     displays: set[str] = field(default_factory=set)
@@ -34,7 +31,8 @@ class Shown:
 
     @property
     def answers(self) -> list[str]:
-        return [bundle["text/plain"] for bundle in self.bundles if "text/markdown" in bundle]
+        """The text of each drawing of an answer."""
+        return [bundle["text/plain"] for bundle in self.bundles if "text/html" in bundle]
 
     def add(self, kind: str, content: dict[str, Any]) -> None:
         if kind in ("display_data", "update_display_data", "execute_result"):
@@ -47,19 +45,19 @@ class Shown:
 
 
 class Notebook:
-    """A kernel, and cells that run in it one after the other."""
+    """A kernel in which cells run one after the other."""
 
     def __init__(self, manager: KernelManager) -> None:
         self._manager = manager
         self._client = manager.blocking_client()
         self._client.start_channels()
-        self._client.wait_for_ready(timeout=LIMIT)
+        self._client.wait_for_ready(timeout=LONG)
 
     def begin(self, code: str) -> str:
         return str(self._client.execute(code))
 
     def follow(self, cell: str) -> Iterator[Shown]:
-        """What the cell has shown so far, after each message until it is done."""
+        """Yield the output of the cell so far, after each message from the kernel."""
         shown = Shown()
         for message in self._about(cell, self._client.get_iopub_msg):
             content = message["content"]
@@ -73,7 +71,7 @@ class Notebook:
 
     def _about(self, cell: str, get: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
         while True:
-            message = get(timeout=LIMIT)
+            message = get(timeout=LONG)
             if message["parent_header"].get("msg_id") == cell:
                 yield message
 
@@ -106,13 +104,13 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
             yield cells
             cells.close()
         finally:
-            manager.shutdown_kernel(now=True)
+            manager.shutdown_kernel()
             manager.cleanup_resources()
 
 
 @pytest.fixture
 def cells(kernel: Notebook) -> Notebook:
-    """The kernel, without the variables of the test before."""
+    """The kernel, without the variables of the previous test."""
     kernel.run("for name in ('client', 'chat', 'reply', 'talk'): globals().pop(name, None)")
     return kernel
 
@@ -121,32 +119,28 @@ def connect(cells: Notebook, site: FakeSite, settings: str = "retry=None") -> No
     cells.run(f"client = aichatfree.Client({site.url!r}, {settings})")
 
 
-def echo(request: Request) -> str:
-    return f"echo {request.text}"
-
-
 def test_the_example_runs_from_top_to_bottom(tmp_path: Path) -> None:
-    """Every cell of the quickstart works as it is, against the local model."""
+    """Every cell of ``examples/quickstart.ipynb`` works unchanged with the local model."""
     example = nbformat.read(EXAMPLE, as_version=4)
-    NotebookClient(example, timeout=2 * LIMIT, resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(example, timeout=2 * LONG, resources={"metadata": {"path": tmp_path}}).execute()
     outputs = [output for cell in example.cells for output in cell.get("outputs", ())]
-    assert len([output for output in outputs if "text/markdown" in output.get("data", {})]) == 7
+    assert len([output for output in outputs if "text/html" in output.get("data", {})]) == 7
     assert not [output for output in outputs if output.get("name") == "stderr"]
 
 
 def test_the_example_has_no_outputs() -> None:
-    """A small model's errors are no documentation."""
+    """The example is stored without outputs, because a small model's answers are often wrong."""
     example = nbformat.read(EXAMPLE, as_version=4)
     assert not any(cell.get("outputs") for cell in example.cells)
 
 
-def test_an_answer_grows_in_one_place(cells: Notebook) -> None:
-    """The first chunk is on show while the site has not sent the second."""
+def test_an_answer_is_shown_while_it_arrives(cells: Notebook) -> None:
+    """The first chunk is shown before the site sends the second; both are in one output."""
     seen_first = threading.Event()
 
     def chunks() -> Iterator[str]:
         yield "**first**"
-        yield " second" if seen_first.wait(LIMIT) else " too late"
+        yield " second" if seen_first.wait(LONG) else " too late"
 
     with FakeSite([Answer(stream=chunks())]) as site:
         connect(cells, site)
@@ -159,45 +153,21 @@ def test_an_answer_grows_in_one_place(cells: Notebook) -> None:
     assert not shown.failed
 
 
-def test_a_fast_answer_is_not_drawn_with_each_chunk(cells: Notebook) -> None:
-    """The front end is not flooded, and has the whole answer at the end."""
-    words = [f"{number} " for number in range(3000)]
-    began = time.monotonic()
-    with FakeSite(Answer(*words)) as site:
-        connect(cells, site)
-        shown = cells.run("%%ask\nHi")
-    most = (time.monotonic() - began) / display.EVERY + 2
-    assert len(shown.answers) <= most
-    assert shown.answers[-1] == "".join(words)
-
-
-def test_an_answer_that_is_slow_to_draw_is_drawn_less_often(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Drawing takes a twentieth of the time at most, however long the answer is."""
-    monkeypatch.setattr(display, "display", lambda *args, **options: None)
-    ticks = iter([100.0, 101.0])  # a second for one drawing
-    monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
-    drawing = display._Drawing()
-    drawing.draw("Hello")
-    assert drawing.due == pytest.approx(121)
-
-
-def test_what_a_site_sends_does_not_act(cells: Notebook) -> None:
-    """JupyterLab would run a script in the Markdown of a cell that has just run."""
+def test_an_answer_is_sanitized(cells: Notebook) -> None:
+    """Neither HTML nor terminal control sequences of a site reach the front end."""
     with FakeSite("<script>alert(1)</script> \x1b[31m") as site:
         connect(cells, site)
         shown = cells.run("%%ask\nHi")
     assert shown.bundles == [
         {
-            "text/markdown": "&lt;script>alert(1)&lt;/script> \ufffd[31m",
+            "text/html": "<p>&lt;script&gt;alert(1)&lt;/script&gt; \ufffd[31m</p>\n",
             "text/plain": "<script>alert(1)</script> \ufffd[31m",
         }
     ]
 
 
 def test_the_output_option_keeps_the_reply(cells: Notebook) -> None:
-    """-o puts the whole Reply in a variable, and the system prompt and temperature are sent."""
+    """-o stores the Reply in a variable; the system prompt and the temperature are sent."""
     with FakeSite("Hello") as site:
         connect(cells, site, "dialect='openai'")
         cells.run('%%ask -o reply --system "Be brief, don\'t ramble." --temperature 0.5\nHi\n\nyou')
@@ -208,7 +178,7 @@ def test_the_output_option_keeps_the_reply(cells: Notebook) -> None:
 
 
 def test_a_chat_keeps_the_conversation(cells: Notebook) -> None:
-    """The second question is sent with the first one and its answer; del begins anew."""
+    """--chat sends the earlier messages with each question; deleting the variable starts again."""
     with FakeSite([echo]) as site:
         connect(cells, site, "dialect='openai'")
         for code in ("%%ask --chat --system Brief.\none", "%%ask --chat\ntwo", "%%ask\nthree"):
@@ -225,8 +195,17 @@ def test_a_chat_keeps_the_conversation(cells: Notebook) -> None:
     ]
 
 
+def test_a_chat_may_name_its_client_again(cells: Notebook) -> None:
+    """A second cell with the same --chat and --client continues the conversation."""
+    with FakeSite([echo]) as site:
+        cells.run(f"other = aichatfree.Client({site.url!r})")
+        for question in ("one", "two"):
+            assert not cells.run(f"%%ask --chat --client other\n{question}").failed
+        assert cells.value("len(chat.messages)") == "4"
+
+
 def test_without_a_client_the_environment_makes_one(cells: Notebook) -> None:
-    """It is kept as `client`."""
+    """If there is no variable ``client``, it is created with the settings of the environment."""
     with FakeSite("Hello") as site:
         cells.run(f"%env AICHATFREE_BASE_URL={site.url}")
         assert cells.run("%%ask\nHi").answers == ["Hello"]
@@ -234,46 +213,48 @@ def test_without_a_client_the_environment_makes_one(cells: Notebook) -> None:
         assert cells.value("client") == f"Client({site.url!r}, dialect='gemini')"
 
 
-def test_a_mistyped_client_asks_nobody(cells: Notebook) -> None:
-    """Only the default name stands for the site of the environment."""
+def test_a_misspelled_client_is_not_created(cells: Notebook) -> None:
+    """--client with a name that does not exist fails and creates no variable."""
     assert cells.run("%%ask --client clinet\nHi").failed
     assert cells.value("{'client', 'clinet'} & set(globals())") == "set()"
 
 
-BAD = {
+WRONG_LINES = {
     "an empty question": ("%%ask\n   \n", "empty"),
     "an unknown option": ("%%ask --temprature 1\nHi", "--temprature"),
-    "no number": ("%%ask --temperature hot\nHi", "hot"),
-    "an impossible number": ("%%ask --temperature nan\nHi", "temperature"),
-    "an open quotation": ("%%ask --system 'Hi\nHi", "quotation"),
-    "an output that is no name": ("%%ask -o 1st\nHi", "1st"),
+    "a temperature that is not a number": ("%%ask --temperature hot\nHi", "hot"),
+    "an impossible temperature": ("%%ask --temperature nan\nHi", "temperature"),
+    "an unclosed quotation": ("%%ask --system 'Hi\nHi", "quotation"),
+    "an output that is not a name": ("%%ask -o 1st\nHi", "1st"),
     "an output that is a keyword": ("%%ask -o class\nHi", "class"),
-    "an output that is the client": ("%%ask -o client\nHi", "different"),
-    "a client that is not there": ("%%ask --client clinet\nHi", "clinet"),
-    "a client that is none": ("%%ask --client number\nHi", "no Client"),
-    "a chat that is none": ("%%ask --chat number\nHi", "no Chat"),
-    "a chat of another client": ("%%ask --chat talk --client other\nHi", "another client"),
+    "the client as output": ("%%ask -o client\nHi", "different"),
+    "a client that does not exist": ("%%ask --client clinet\nHi", "clinet does not exist"),
+    "a client of the wrong type": ("%%ask --client number\nHi", "not a Client"),
+    "a chat of the wrong type": ("%%ask --chat number\nHi", "not a Chat"),
+    "a chat of another client": ("%%ask --chat chat --client other\nHi", "already has its client"),
+    "a chat that %%ask did not start": ("%%ask --chat talk --client client\nHi", "already has"),
     "a chat with another system prompt": ("%%ask --chat talk --system No\nHi", "another system"),
 }
 
 
-@pytest.mark.parametrize("what", BAD)
-def test_a_wrong_line_is_refused_before_anything_is_sent(cells: Notebook, what: str) -> None:
+@pytest.mark.parametrize("what", WRONG_LINES)
+def test_a_wrong_line_fails_before_anything_is_sent(cells: Notebook, what: str) -> None:
     """One line says what is wrong, the cell fails, and no variable has changed."""
-    code, words = BAD[what]
+    code, words = WRONG_LINES[what]
     with FakeSite("Hello") as site:
         connect(cells, site, "dialect='openai'")
-        cells.run("number = 1; other = aichatfree.Client(client._settings.site)")
+        cells.run(f"number = 1; other = aichatfree.Client({site.url!r})")
+        cells.run("%%ask --chat\nHi")
         cells.run("talk = client.chat('Yes.')")
         shown = cells.run(code)
-        assert site.requests == []
+        assert len(site.requests) == 1
         assert cells.value("number, type(client).__name__") == "(1, 'Client')"
     assert shown.failed
     assert re.fullmatch(rf"UsageError: .*{re.escape(words)}.*\n", shown.printed["stderr"])
 
 
 def test_a_failed_answer_fails_the_cell(cells: Notebook) -> None:
-    """What had arrived stays on show, the error is one line, and -o gets nothing."""
+    """An incomplete answer stays visible, the error is one line, and -o stores nothing."""
     with FakeSite(Answer("half ", "an answer", end="cut")) as site:
         connect(cells, site)
         shown = cells.run("%%ask -o reply --chat\nHi")
@@ -287,13 +268,13 @@ def test_a_failed_answer_fails_the_cell(cells: Notebook) -> None:
 
 
 def test_an_interrupt_stops_the_answer_and_nothing_else(cells: Notebook) -> None:
-    """The connection is closed at once, what arrived stays, and client and chat work on."""
-    with FakeSite([Answer("partly", "never", gap=LIMIT), echo]) as site:
+    """Interrupting the kernel closes the connection at once; client and chat can be used again."""
+    with FakeSite([Answer("partly", "never", gap=HANG), echo]) as site:
         connect(cells, site)
         for shown in cells.follow(cells.begin("%%ask --chat -o reply\nHi")):
             if shown.answers and not site.requests[0].disconnected.is_set():
                 cells.interrupt()
-                assert site.requests[0].disconnected.wait(5)
+                assert site.requests[0].disconnected.wait(AT_ONCE)
         assert shown.failed
         assert shown.error is not None
         assert shown.error["ename"] == "KeyboardInterrupt"
@@ -304,7 +285,7 @@ def test_an_interrupt_stops_the_answer_and_nothing_else(cells: Notebook) -> None
 
 
 def test_the_examples_of_the_help_work(cells: Notebook) -> None:
-    """Each cell that %%ask? shows runs as pasted."""
+    """Each example cell in the help that ``%%ask?`` shows works when it is pasted."""
     text = cells.value("get_ipython().find_cell_magic('ask').__doc__")
     examples = re.findall(r"^    (%%ask.*\n    .+)", text, re.MULTILINE)
     assert len(examples) == 4
@@ -315,7 +296,7 @@ def test_the_examples_of_the_help_work(cells: Notebook) -> None:
 
 
 def test_show_displays_an_answer_from_code(cells: Notebook) -> None:
-    """Stream.show() is the same display, and returns the Reply."""
+    """Stream.show() shows an answer like %%ask does, and returns the Reply."""
     with FakeSite(Answer("Hel", "lo")) as site:
         connect(cells, site)
         shown = cells.run("reply = client.stream('Hi').show()")
@@ -324,7 +305,7 @@ def test_show_displays_an_answer_from_code(cells: Notebook) -> None:
 
 
 def test_a_batch_shows_the_bar_of_notebooks(cells: Notebook) -> None:
-    """It is a widget, and nothing warns."""
+    """The progress bar of a batch is a widget, and there are no warnings."""
     with FakeSite([echo]) as site:
         connect(cells, site)
         shown = cells.run("results = list(client.batch(['one', 'two']))")
@@ -333,7 +314,7 @@ def test_a_batch_shows_the_bar_of_notebooks(cells: Notebook) -> None:
 
 
 def test_without_widgets_a_batch_shows_a_bar_of_text(cells: Notebook) -> None:
-    """A missing ipywidgets is neither an error nor worth a warning."""
+    """Without ipywidgets the progress bar is text, and there are no warnings."""
     without = "import sys, warnings\nsys.modules['ipywidgets'] = None\n"
     with FakeSite([echo]) as site:
         connect(cells, site)

@@ -1,1 +1,1 @@
-"""What the gateway can answer from."""
+"""The models that a gateway can get its answers from."""

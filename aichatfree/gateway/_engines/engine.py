@@ -1,4 +1,4 @@
-"""What the gateway needs of a model."""
+"""What the gateway requires of a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class EngineError(AIChatFreeError):
 
     Args:
         message: what happened and what to do next; clients see it.
-        status: the HTTP status that says so; 400 means that the conversation itself was refused.
+        status: the HTTP status that fits; 400 means that the conversation itself was refused.
         code: a short name for the reason, such as ``"insufficient_quota"``.
         retry_after: seconds after which another attempt may succeed.
     """
@@ -36,7 +36,7 @@ class EngineError(AIChatFreeError):
 
 
 class Engine(Protocol):
-    """A model, or the way to one. Any object with these two methods will do.
+    """A model, or a way to reach one: any object with these two methods.
 
     >>> class Shouting:
     ...     def generate(self, messages, *, temperature, cancelled):
@@ -55,18 +55,19 @@ class Engine(Protocol):
         temperature: float | None,
         cancelled: threading.Event,
     ) -> Iterator[str]:
-        """The answer, piece by piece; called from many threads at once.
+        """The answer, chunk by chunk; called from many threads at the same time.
 
         Args:
             messages: the conversation; the last message is to be answered.
             temperature: as the client asked, or ``None``.
-            cancelled: once it is set nobody waits for the answer: stop soon, also while waiting.
+            cancelled: set when nobody waits for the answer any more. Then stop soon, even while
+                waiting for the next chunk.
 
         Raises:
-            EngineError: there is no answer, or it broke off; at once or while iterating.
+            EngineError: there is no answer, or it is incomplete; at once or while iterating.
         """
         ...
 
     def close(self) -> None:
-        """Let go of everything; running answers end."""
+        """Release everything; running answers end."""
         ...

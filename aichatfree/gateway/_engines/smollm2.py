@@ -9,25 +9,30 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.util import find_spec
+from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+from ..._arguments import check_number
 from ..._protocol.messages import Message
+from .._dependencies import import_dependency
 from .engine import EngineError
-from .weights import fetch_weights, missing_extra
+from .model_file import download_model
 
-POLL: Final = 0.1
-"""Seconds between two looks at ``cancelled`` while the model is silent."""
+POLL_INTERVAL: Final = 0.1
+"""Seconds between two checks of ``cancelled`` while the model is silent."""
 
-# Only after a batch of a long prompt does the model look whether it should stop: with 32 tokens
-# that is every 0.3 s on a slow core, and reading is no slower than with larger batches.
 BATCH_TOKENS: Final = 32
+"""Tokens of a prompt that are read at a time. The model checks only between two batches whether it
+should stop: with 32 tokens every 0.3 s on a slow core. Larger batches are not read faster."""
 
-# Found by trying: with a repetition penalty so small a model forgets how to count; without
-# anything it falls into loops. DRY breaks the loops only.
+SETTLING_TIME: Final = 0.3
+"""Seconds after which the threads of a new server are certain to run."""
+
+# Measured: a repetition penalty makes so small a model forget how to count, and with no penalty it
+# repeats itself endlessly. The DRY penalty stops only the repetitions.
 SAMPLING: Final[dict[str, float]] = {
     "temperature": 0.0,
     "dry_multiplier": 0.8,
@@ -39,24 +44,33 @@ SYSTEM: Final[Message] = {
 }
 
 
-_SETTLING: Final = 0.3  # seconds until the server's own threads are sure to run
+class ModelState(Enum):
+    """Whether the model can answer."""
+
+    NEW = "new"
+    """Nothing is loaded yet; the first question loads the model."""
+    LOADED = "loaded"
+    """The model is in memory, and its worker threads answer questions."""
+    CLOSED = "closed"
+    """The model is closed for good; questions are refused and running answers end."""
 
 
 @dataclass
 class _Job:
-    """One answer to make; ``pieces`` ends with ``None`` or with the error."""
+    """One question; ``chunks`` ends with ``None`` or with the error."""
 
     body: dict[str, Any]
     cancelled: threading.Event
-    pieces: queue.SimpleQueue[str | EngineError | None] = field(default_factory=queue.SimpleQueue)
+    chunks: queue.SimpleQueue[str | EngineError | None] = field(default_factory=queue.SimpleQueue)
     abandoned: bool = False
 
 
 class SmolLM2:
-    """A model of 135 million parameters that runs in this process, on its processor.
+    """A model of 135 million parameters that runs in this process, on the CPU.
 
-    For demonstration and tests: it understands English only and is often wrong. It needs about
-    350 MB of memory; its weights (93 MB) are fetched once, on first use.
+    It is for demonstrations and tests: it understands only English and is often wrong. It needs
+    about 350 MB of memory. Its file (93 MB) is downloaded once, on first use. Any thread may use
+    it.
 
     >>> from aichatfree.gateway import Gateway, SmolLM2
     >>> model = SmolLM2(max_tokens=64)
@@ -68,15 +82,15 @@ class SmolLM2:
     >>> model.close()
 
     Args:
-        path: a GGUF file of your own to use instead; a chat model.
-        threads: processor threads for each answer; half of the processor's unless given.
-        parallel: answers that are made at the same time; further ones wait their turn.
-        context: tokens that one conversation may have, its answer included.
+        path: the GGUF file of another chat model to use instead.
+        threads: CPU threads for each answer; half of the processor's unless given.
+        parallel: answers that are produced at the same time; further questions wait.
+        context: tokens that one conversation may have, including its answer.
         max_tokens: tokens after which an answer ends.
 
     Raises:
-        ImportError: the extra ``local`` is not installed.
-        ValueError: a number is below 1.
+        ImportError: the extra ``local`` is not installed, or a system library that it needs.
+        TypeError, ValueError: a number is not an ``int``, or is below 1.
     """
 
     def __init__(
@@ -88,37 +102,43 @@ class SmolLM2:
         context: int = 2048,
         max_tokens: int = 1024,
     ) -> None:
-        if find_spec("xllamacpp") is None:
-            raise ImportError(missing_extra("xllamacpp"))
         if threads is None:
-            # All of them at once collapses as soon as anything else runs.
+            # With all of them, the model becomes very slow as soon as anything else runs.
             threads = max(1, (os.cpu_count() or 1) // 2)
-        if min(threads, parallel, context, max_tokens) < 1:
-            raise ValueError("threads, parallel, context and max_tokens must be at least 1")
+        check_number("threads", threads, min=1, integer=True)
+        check_number("parallel", parallel, min=1, integer=True)
+        check_number("context", context, min=1, integer=True, unit="tokens")
+        check_number("max_tokens", max_tokens, min=1, integer=True, unit="tokens")
+        # Imported here although it is needed later, so that users see at once if it is missing.
+        self._library: Any = import_dependency("xllamacpp")
         self._path = None if path is None else Path(path)
         self._threads = threads
         self._parallel = parallel
         self._context = context
         self._max_tokens = max_tokens
+        # Guards changes of _state and _workers: the model is loaded once, and not after close().
+        # Held while the model is downloaded and loaded, so that other questions wait for it. Never
+        # wait for a worker while holding it.
         self._lock = threading.Lock()
+        self._state = ModelState.NEW
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._workers: list[threading.Thread] = []
-        self._closed = False
 
     def load(self) -> None:
-        """Fetch the weights if need be and load them; does nothing the second time.
+        """Download the model if necessary, and load it; does nothing the second time.
 
         Raises:
-            EngineError: the weights could not be fetched or loaded, or this was closed.
+            EngineError: the model could not be downloaded or loaded, or it was closed.
         """
         with self._lock:
-            if self._closed:
+            if self._state is ModelState.CLOSED:
                 raise EngineError("The model was closed.", status=503)
-            if self._workers:
+            if self._state is ModelState.LOADED:
                 return
-            server = self._server(fetch_weights() if self._path is None else self._path)
-            # The library crashes if the interpreter ends before it.
+            server = self._server(download_model() if self._path is None else self._path)
+            # The library crashes if the interpreter ends while the model is loaded.
             atexit.register(self.close)
+            self._state = ModelState.LOADED
             for number in range(self._parallel):
                 worker = threading.Thread(
                     target=self._work, args=(server,), name=f"smollm2-{number}", daemon=True
@@ -128,9 +148,10 @@ class SmolLM2:
 
     def _server(self, path: Path) -> Any:
         if not path.is_file():
-            raise EngineError(f"There is no model at {path}: give SmolLM2(path=...) a GGUF file.")
-        xllamacpp = import_module("xllamacpp")
-        params = xllamacpp.CommonParams()
+            raise EngineError(
+                f"The model {path} does not exist: give SmolLM2(path=...) a GGUF file."
+            )
+        params = self._library.CommonParams()
         params.model.path = str(path)
         params.n_parallel = self._parallel
         params.n_ctx = self._parallel * self._context
@@ -139,12 +160,14 @@ class SmolLM2:
         params.cache_ram_mib = 0
         params.verbosity = -1
         params.ui = False
-        # It always opens a port of its own on the loopback interface: nobody gets in there.
+        # It always opens a port on the loopback interface. With a random key nobody can use it.
         params.api_keys = [secrets.token_hex(32)]
         try:
-            return _made_elsewhere(lambda: xllamacpp.Server(params))
+            return _in_another_thread(lambda: self._library.Server(params))
         except RuntimeError as error:
-            raise EngineError(f"The model {path} cannot be loaded: is it a GGUF file?") from error
+            raise EngineError(
+                f"The model {path} cannot be loaded: check that it is a GGUF file."
+            ) from error
 
     def generate(
         self,
@@ -153,35 +176,35 @@ class SmolLM2:
         temperature: float | None,
         cancelled: threading.Event,
     ) -> Iterator[str]:
-        """The answer, piece by piece; see :class:`~aichatfree.gateway.Engine`."""
+        """The answer, chunk by chunk; see :class:`~aichatfree.gateway.Engine`."""
         self.load()
         job = _Job(self._body(messages, temperature), cancelled)
         self._jobs.put(job)
         try:
             while not cancelled.is_set():
                 try:
-                    piece = job.pieces.get(timeout=POLL)
+                    chunk = job.chunks.get(timeout=POLL_INTERVAL)
                 except queue.Empty:
-                    if self._closed and not any(w.is_alive() for w in self._workers):
+                    if not any(worker.is_alive() for worker in self._workers):
                         raise EngineError("The model was closed.", status=503) from None
                     continue
-                # Cancelled meanwhile, the model did stop in the middle: as it was asked to.
-                if piece is None or cancelled.is_set():
+                # An error after the cancellation only says that the model was interrupted.
+                if chunk is None or cancelled.is_set():
                     return
-                if isinstance(piece, EngineError):
-                    raise piece
-                yield piece
+                if isinstance(chunk, EngineError):
+                    raise chunk
+                yield chunk
         finally:
             job.abandoned = True
 
     def _body(self, messages: list[Message], temperature: float | None) -> dict[str, Any]:
-        told = any(message["role"] == "system" for message in messages)
+        has_system = any(message["role"] == "system" for message in messages)
         body: dict[str, Any] = {
             **SAMPLING,
-            "messages": [dict(m) for m in (messages if told else [SYSTEM, *messages])],
+            "messages": [dict(m) for m in (messages if has_system else [SYSTEM, *messages])],
             "max_tokens": self._max_tokens,
             "stream": True,
-            # Makes it call back after every batch of the prompt, so that reading can be stopped.
+            # Makes it call back after every batch of the prompt, so that reading can be cancelled.
             "return_progress": True,
         }
         if temperature is not None:
@@ -190,38 +213,39 @@ class SmolLM2:
 
     def _work(self, server: Any) -> None:
         while (job := self._jobs.get()) is not None:
-            if not self._unwanted(job):
+            if not self._is_unwanted(job):
                 self._run(server, job)
 
-    def _unwanted(self, job: _Job) -> bool:
-        return self._closed or job.abandoned or job.cancelled.is_set()
+    def _is_unwanted(self, job: _Job) -> bool:
+        closed = self._state is ModelState.CLOSED
+        return closed or job.abandoned or job.cancelled.is_set()
 
     def _run(self, server: Any, job: _Job) -> None:
-        ended: EngineError | None = EngineError("The model stopped in the middle of its answer.")
+        end: EngineError | None = EngineError("The model stopped before its answer was complete.")
 
-        def take(event: dict[str, Any]) -> bool:
-            # An exception in here would vanish in the library.
-            nonlocal ended
+        def on_event(event: dict[str, Any]) -> bool:
+            """Take one event; whether to stop. The library ignores exceptions raised in here."""
+            nonlocal end
             if "error" in event:
-                ended = _engine_error(event["error"])
+                end = _engine_error(event["error"])
                 return True
             for choice in event.get("choices", ()):
                 if text := choice.get("delta", {}).get("content"):
-                    job.pieces.put(text)
+                    job.chunks.put(text)
                 if choice.get("finish_reason"):
-                    ended = None
-            return self._unwanted(job)
+                    end = None
+            return self._is_unwanted(job)
 
         try:
-            server.handle_chat_completions(job.body, take)
+            server.handle_chat_completions(job.body, on_event)
         except Exception as error:
-            ended = EngineError(f"The model failed ({error}).")
-        job.pieces.put(ended)
+            end = EngineError(f"The model failed ({error}).")
+        job.chunks.put(end)
 
     def close(self) -> None:
-        """Stop the running answers and give the memory back; does nothing the second time."""
+        """End running answers and free the memory; does nothing the second time."""
         with self._lock:
-            self._closed = True
+            self._state = ModelState.CLOSED
             workers = self._workers
             for _ in workers:
                 self._jobs.put(None)
@@ -239,32 +263,21 @@ def _engine_error(error: dict[str, Any]) -> EngineError:
             code="context_length_exceeded",
         )
     status = 400 if error.get("code") == 400 else 500
-    return EngineError(f"The model refused: {error.get('message')}", status=status)
+    return EngineError(f"The model refused the question: {error.get('message')}", status=status)
 
 
-def _made_elsewhere(make: Callable[[], Any]) -> Any:
-    """What ``make`` gives, made in another thread.
+def _in_another_thread(make: Callable[[], Any]) -> Any:
+    """The result of ``make``, which is called in another thread.
 
-    Ctrl-C is raised in the main thread as soon as native code returns there. A server that was
-    dropped in the very moment when it was made never ends; this one is let settle first.
+    Ctrl-C interrupts only the main thread. If it interrupted the creation of the server, the server
+    would be destroyed before its threads run, and that blocks for ever. So the creation is
+    completed, and the server has some time to settle, before the interruption goes on.
     """
-    made: list[Any] = []
-    failed: list[BaseException] = []
-
-    def run() -> None:
+    with ThreadPoolExecutor(1, thread_name_prefix="smollm2-load") as executor:
+        future = executor.submit(make)
         try:
-            made.append(make())
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=run, name="smollm2-load", daemon=True)
-    thread.start()
-    try:
-        thread.join()
-    except BaseException:
-        thread.join()
-        time.sleep(_SETTLING)
-        raise
-    if failed:
-        raise failed[0]
-    return made[0]
+            return future.result()
+        except BaseException:
+            wait([future])
+            time.sleep(SETTLING_TIME)
+            raise

@@ -1,0 +1,84 @@
+"""``aichatfree ask``: one question."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .._deadlines import Timeout
+from .._output.terminal import write_chunks
+from ..errors import AIChatFreeError
+from .messages import print_json, report, show_retries
+from .options import open_client, site_options, usage_errors
+
+if TYPE_CHECKING:
+    from ..stream import Stream
+
+
+@click.command()
+@click.argument("prompt", required=False)
+@click.option("--system", help="A system prompt.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="The time that it may take in all.")
+@site_options
+def ask(
+    prompt: str | None, system: str | None, as_json: bool, timeout: float | None, **site: Any
+) -> int:
+    """Ask one question and print the answer as it arrives.
+
+    PROMPT is read from standard input if it is left out or "-".
+
+    \b
+    Examples:
+      aichatfree ask --local "Hello, how are you?"
+      echo "Name three rivers." | aichatfree ask --local --json
+    """
+    show_retries()
+    question = _read_prompt() if prompt in (None, "-") else prompt
+    with open_client(**site) as client:
+        with usage_errors():
+            limits = None if timeout is None else Timeout(total=timeout)
+            stream = client.stream(question or "", system=system, timeout=limits)
+        return _print_as_json(stream) if as_json else print_answer(stream)
+
+
+def print_answer(stream: Stream) -> int:
+    """Print an answer as it arrives, and return the exit code."""
+    with stream:
+        try:
+            write_chunks(stream)
+        except AIChatFreeError as error:
+            return report(error)
+    return 0
+
+
+def _read_prompt() -> str:
+    if sys.stdin.isatty():
+        raise click.UsageError('Give a prompt, or pipe one in: echo "Hello" | aichatfree ask')
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise click.UsageError(
+            f"Standard input is not UTF-8 text (byte {error.start}): convert it first, for "
+            "example with iconv."
+        ) from error
+
+
+def _print_as_json(stream: Stream) -> int:
+    error: AIChatFreeError | None = None
+    try:
+        stream.read()
+    except AIChatFreeError as failure:
+        error = failure
+    result: dict[str, Any] = {"text": stream.text, "complete": stream.complete}
+    result["attempts"] = stream.attempts
+    if error is None:
+        reply = stream.reply()
+        result["elapsed"] = round(reply.elapsed, 3)
+        result["time_to_first_chunk"] = round(reply.time_to_first_chunk, 3)
+    else:
+        result["error"] = {"type": type(error).__name__, "message": str(error)}
+    print_json(result)
+    return 0 if error is None else report(error)

@@ -1,0 +1,135 @@
+"""``aichatfree batch``: many prompts."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .._output.terminal import strip_control_characters
+from ..errors import AIChatFreeError
+from .messages import print_json, report, show_log
+from .options import open_client, site_options, usage_errors
+
+if TYPE_CHECKING:
+    from ..batch import Batch, BatchResult
+
+
+@click.command()
+@click.argument("prompts", default="-", type=click.Path(allow_dash=True))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="FILE.jsonl",
+    help="Where answers go as they come, failures to FILE.errors.jsonl; else stdout, in order.",
+)
+@click.option("--max-workers", default=16, show_default=True, help="Threads that ask at once.")
+@click.option("--rpm", type=float, metavar="N", help="The site's rate limit, in requests a minute.")
+@click.option("--system", help="A system prompt for all of them.")
+@click.option("--column", help="The column of a .csv file that has the prompts.")
+@click.option("--unordered", is_flag=True, help="Answers as they come, on stdout too.")
+@click.option("--dedupe", is_flag=True, help="Send identical prompts once.")
+@click.option("--max-errors", type=int, metavar="N", help="Stop after more failures than this.")
+@click.option("--dask", metavar="ADDRESS", help="Ask from the workers of this Dask scheduler.")
+@site_options
+def batch(
+    prompts: str,
+    output: str | None,
+    max_workers: int,
+    rpm: float | None,
+    system: str | None,
+    column: str | None,
+    unordered: bool,
+    dedupe: bool,
+    max_errors: int | None,
+    dask: str | None,
+    **site: Any,
+) -> int:
+    """Ask many prompts.
+
+    PROMPTS is a .jsonl, .txt or .csv file; without one they are the lines of standard input. Run
+    the same command again to continue where it stopped, and to retry failures.
+
+    \b
+    Examples:
+      aichatfree batch prompts.jsonl -o answers.jsonl --max-workers 32
+      echo "Name a river." | aichatfree batch --local
+    """
+    if dask and site["local"]:
+        raise click.UsageError("--local and --dask exclude each other: leave one out.")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    show_log("aichatfree.batch", "%(message)s")
+    from ..batch._prompts import PromptLines
+
+    source = PromptLines(sys.stdin.buffer) if prompts == "-" else prompts
+    with ExitStack() as stack:
+        client = stack.enter_context(
+            open_client(**site, system=system, max_requests_per_minute=rpm)
+        )
+        with usage_errors(OSError):
+            results = client.batch(
+                source,
+                max_workers=max_workers,
+                ordered=not unordered,
+                output=output,
+                executor=stack.enter_context(_dask_executor(dask)) if dask else None,
+                # Answers on a terminal show the progress, and a bar would get between them.
+                progress=False if output is None and sys.stdout.isatty() else None,
+                max_errors=max_errors,
+                dedupe=dedupe,
+                column=column,
+            )
+        return _run(stack.enter_context(results), output)
+
+
+def _run(results: Batch, output: str | None) -> int:
+    last_error: Exception | None = None
+    try:
+        for result in results:
+            last_error = result.error or last_error
+            if output is None:
+                _print_result(result)
+    except BrokenPipeError:
+        raise
+    except (AIChatFreeError, OSError) as error:  # OSError: the disk is full, for example
+        report(error)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    finally:
+        results.close()
+        for result in results.drain() if output is None else ():
+            _print_result(result)
+        click.echo(str(results.summary), err=True)
+        if last_error is not None:
+            message = strip_control_characters(str(last_error))
+            click.echo(f"The last failure: {message}", err=True)
+        if output is not None and not results.summary.complete and not sys.stderr.isatty():
+            click.echo(f"Run it again to continue; {output} has what is finished.", err=True)
+    summary = results.summary
+    return 0 if summary.complete and not summary.failed else 1
+
+
+def _print_result(result: BatchResult) -> None:
+    print_json(result.to_row())
+
+
+@contextmanager
+def _dask_executor(address: str) -> Iterator[Any]:
+    try:
+        distributed: Any = import_module("dask.distributed")
+    except ImportError as error:
+        raise click.ClickException('--dask needs: pip install "aichatfree[dask]"') from error
+    try:
+        client = distributed.Client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(
+            f"No Dask scheduler answers at {address} ({error}): start one there, or correct --dask."
+        ) from error
+    with client:
+        yield client.get_executor(pure=False)

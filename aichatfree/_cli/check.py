@@ -1,0 +1,32 @@
+"""``aichatfree check``: whether the settings are right for the site."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .._output.terminal import strip_control_characters
+from .messages import in_colour
+from .options import open_client, site_options
+
+_COLOURS: dict[bool | None, str] = {True: "green", False: "red", None: "yellow"}
+"""By ``Finding.ok``: right, wrong, unknown."""
+
+
+@click.command()
+@site_options
+def check(**site: Any) -> int:
+    """Try each setting on the site, and say what to change.
+
+    \b
+    Examples:
+      aichatfree check --local
+      aichatfree check --base-url http://127.0.0.1:8000
+    """
+    with open_client(**site) as client:
+        health = client.check()
+    for finding in health.findings:
+        mark, space, words = strip_control_characters(str(finding)).partition(" ")
+        click.echo(in_colour(mark, _COLOURS[finding.ok]) + space + words)
+    return 0 if health.ok else 1

@@ -1,0 +1,72 @@
+"""What comes out of a batch: the result of each prompt."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import APIError, error_from_dict
+
+
+@dataclass(slots=True)
+class BatchResult:
+    """The result of one prompt.
+
+    >>> for result in client.batch([{"custom_id": "first", "prompt": "Name a river."}]):
+    ...     print(result.custom_id, result.ok, result.text)
+    first True The Nile.
+
+    Attributes:
+        custom_id: the prompt's own id, or its position as text.
+        index: its position in the input, from 0.
+        text: the answer; if it is incomplete, the part that arrived.
+        error: why there is no complete answer, or ``None``.
+        attempts: requests sent for it; 0 if this run sent none.
+        elapsed: seconds from when a worker took the prompt until the end, waits for the rate limit
+            included.
+        reused: whether the answer is from an earlier run, or from an identical prompt of this run.
+    """
+
+    custom_id: str
+    index: int
+    text: str = ""
+    error: Exception | None = None
+    attempts: int = 0
+    elapsed: float = 0.0
+    reused: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether the answer is complete."""
+        return self.error is None
+
+    def to_row(self) -> dict[str, Any]:
+        """The result as it is written to a file: with ``text``, or with ``error``."""
+        row: dict[str, Any] = {"custom_id": self.custom_id, "index": self.index}
+        if self.error is None:
+            row["text"] = self.text
+        else:
+            row["error"] = {
+                "type": type(self.error).__name__,
+                "message": str(self.error),
+                "status_code": getattr(self.error, "status_code", None),
+            }
+            row["partial_text"] = self.text
+        return {**row, "attempts": self.attempts, "elapsed": round(self.elapsed, 3)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain data, for :meth:`from_dict` in another process."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if isinstance(self.error, APIError):
+            fields["error"] = self.error.to_dict()
+        elif self.error is not None:
+            fields["error"] = {"message": str(self.error)}
+        return fields
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> BatchResult:
+        """The result of :meth:`to_dict`."""
+        error = data["error"]
+        return cls(**{**data, "error": None if error is None else error_from_dict(error)})

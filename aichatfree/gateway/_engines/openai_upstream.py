@@ -1,0 +1,235 @@
+"""A model behind an OpenAI-compatible server: Ollama, vLLM, llama.cpp and the like."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ..._arguments import check_number, check_optional_str
+from ..._cancellation import CancelToken, CancelTokens
+from ..._deadlines import Call, Timeout
+from ..._protocol.messages import Message
+from ..._protocol.responses import MAX_ERROR_BODY, error_words, one_line, retry_after
+from ..._protocol.sites import Site
+from ..._wire.transport import Exchange, Transport
+from ...errors import AIChatFreeError, APIConnectionError, APIError, APITimeoutError
+from .engine import EngineError
+
+PATH: Final = "/chat/completions"
+CONNECT_TIMEOUT: Final = 5.0
+MIN_TIMEOUT: Final = 0.001
+MAX_LINE: Final = 8 << 20
+"""Bytes that one line of the server's event stream may have."""
+MAX_RESPONSE: Final = 256 << 20
+"""Bytes that one response may have."""
+
+
+class OpenAIUpstream:
+    """An engine that asks an OpenAI-compatible server. Any thread may use it, until :meth:`close`.
+
+    >>> from aichatfree.gateway import OpenAIUpstream
+    >>> OpenAIUpstream("http://127.0.0.1:11434/v1", "llama3.2", api_key="k3y")
+    OpenAIUpstream('http://127.0.0.1:11434/v1/chat/completions', 'llama3.2')
+
+    Args:
+        base_url: what comes before ``/chat/completions``, such as ``http://127.0.0.1:11434/v1``.
+        model: the model's name on that server.
+        api_key: the server's key, if it needs one; never shown.
+        timeout: seconds that the server may be silent, before its answer and within it.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong.
+    """
+
+    def __init__(
+        self, base_url: str, model: str, api_key: str | None = None, *, timeout: float = 120.0
+    ) -> None:
+        check_number("timeout", timeout, min=MIN_TIMEOUT, unit="seconds")
+        api_key = check_optional_str("api_key", api_key)
+        site = Site(base_url)
+        self._base_url = site.base_url
+        self._model = model
+        self._api_key = api_key
+        self._timeout = timeout
+        self._running = CancelTokens()
+        self._transport = Transport(
+            self._base_url,
+            origin=site.origin,
+            headers={"Accept": "text/event-stream", **_authorization(api_key)},
+            max_reply_bytes=MAX_RESPONSE,
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._base_url + PATH!r}, {self._model!r})"
+
+    def generate(
+        self,
+        messages: list[Message],
+        *,
+        temperature: float | None,
+        cancelled: threading.Event,
+    ) -> Iterator[str]:
+        """The answer, chunk by chunk; see :class:`~aichatfree.gateway.Engine`.
+
+        The gateway's own ``cancelled`` interrupts the server at once. A plain ``threading.Event``
+        cannot: it is checked before each chunk, so that a silent server delays the end.
+        """
+        body: dict[str, Any] = {"model": self._model, "messages": messages, "stream": True}
+        if temperature is not None:
+            body["temperature"] = temperature
+        try:
+            limits = Timeout(connect=CONNECT_TIMEOUT, read=self._timeout)
+            call = Call(limits, self._token(cancelled))
+            with closing(self._transport.post(PATH, json.dumps(body).encode(), call)) as exchange:
+                if exchange.status != 200:
+                    raise self._refusal(exchange)
+                for text in _texts(_events(_lines(exchange.pieces()))):
+                    if cancelled.is_set():
+                        return
+                    yield text
+        except AIChatFreeError as error:
+            # The interruption of a cancelled answer is its normal end.
+            if cancelled.is_set():
+                return
+            if isinstance(error, EngineError):
+                raise
+            raise self._engine_error(error) from error
+
+    def _token(self, cancelled: threading.Event) -> CancelToken:
+        """A token that is set with the caller's event, and also by :meth:`close`.
+
+        ``close`` must not set the caller's event itself: it would then look as if the caller wanted
+        no answer, and the error would be suppressed.
+        """
+        token = CancelToken()
+        self._running.add(token)
+        if isinstance(cancelled, CancelToken):
+            cancelled.interrupts(_Canceller(token))
+        return token
+
+    def _refusal(self, exchange: Exchange) -> EngineError:
+        text = exchange.read_up_to(MAX_ERROR_BODY).decode("utf-8", "replace")
+        message, code = error_words(text)
+        status = exchange.status
+        if status < 400:
+            return EngineError(f"The model's server answered {status} instead of 200.", status=502)
+        if status == 401 and not code:
+            # Otherwise clients would think that their own password was refused.
+            code = "invalid_api_key"
+        if self._api_key:
+            message = message.replace(self._api_key, "***")
+        return EngineError(
+            one_line(message) or f"The model's server answered {status}.",
+            status=status,
+            code=code or None,
+            retry_after=retry_after(exchange.headers, text),
+        )
+
+    def _engine_error(self, error: AIChatFreeError) -> EngineError:
+        if isinstance(error, APITimeoutError):
+            return EngineError(
+                f"The model's server did not accept the connection within {CONNECT_TIMEOUT:g} s, "
+                f"or was silent for {self._timeout:g} s.",
+                status=504,
+                code="timeout",
+            )
+        if isinstance(error, APIConnectionError):
+            return EngineError("fetch failed: the model's server cannot be reached.", code="fetch")
+        if isinstance(error, APIError):
+            return _incomplete()
+        return EngineError("The connection to the model's server was closed.", status=503)
+
+    def close(self) -> None:
+        """Close the connections and end running answers; does nothing the second time."""
+        # In this order: an answer either finds the transport closed, or its token is cancelled.
+        self._transport.close()
+        self._running.cancel_all()
+
+
+@dataclass(frozen=True)
+class _Canceller:
+    """Cancels one call when another token is set."""
+
+    token: CancelToken
+
+    def interrupt(self) -> None:
+        self.token.set()
+
+
+def _authorization(api_key: str | None) -> dict[str, str]:
+    if not api_key:
+        return {}
+    if not re.fullmatch("[!-~]+", api_key):
+        raise ValueError(
+            "api_key must not have spaces, line breaks or characters outside ASCII: copy it again"
+        )
+    return {"Authorization": f"Bearer {api_key}"}
+
+
+def _texts(events: Iterable[str]) -> Iterator[str]:
+    """The text of each event; the answer is complete if one of two marks says so."""
+    finished = False
+    for data in events:
+        if data.strip() == "[DONE]":
+            return
+        for choice in _choices(data):
+            if not isinstance(choice, dict):
+                continue
+            delta = choice.get("delta")
+            text = delta.get("content") if isinstance(delta, dict) else None
+            if isinstance(text, str) and text:
+                yield text
+            finished = finished or choice.get("finish_reason") is not None
+    if not finished:
+        raise _incomplete()
+
+
+def _choices(data: str) -> list[Any]:
+    try:
+        event = json.loads(data)
+    except (ValueError, RecursionError):
+        event = None
+    if not isinstance(event, dict):
+        raise EngineError("The model's server sent an event that is not a JSON object.", status=502)
+    if event.get("error"):
+        message, code = error_words(data)
+        status = event["error"].get("code") if isinstance(event["error"], dict) else None
+        if not isinstance(status, int):
+            status = 500
+        raise EngineError(one_line(message), status=status, code=code or None)
+    choices = event.get("choices")
+    return choices if isinstance(choices, list) else []
+
+
+def _events(lines: Iterable[bytes]) -> Iterator[str]:
+    """The data of each server-sent event."""
+    data: list[str] = []
+    for line in lines:
+        if line.startswith(b"data:"):
+            data.append(line[5:].removeprefix(b" ").decode("utf-8", "replace"))
+        elif not line and data:
+            yield "\n".join(data)
+            data = []
+    if data:
+        yield "\n".join(data)
+
+
+def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for block in blocks:
+        *lines, rest = (rest + block).split(b"\n")
+        if len(rest) > MAX_LINE:
+            raise EngineError("The model's server sent a line that is too long.", status=502)
+        yield from (line.removesuffix(b"\r") for line in lines)
+    yield rest.removesuffix(b"\r")
+
+
+def _incomplete() -> EngineError:
+    return EngineError(
+        "The model's server ended its answer before it was complete.", status=502, code="cut_off"
+    )

@@ -1,0 +1,125 @@
+"""The threads of a batch: that none is left behind, and that the cache of threads loses no work."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import queue
+import signal
+import sys
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from aichatfree.batch._thread_cache import ThreadCache
+from aichatfree.testing import Answer, FakeSite
+from helpers import AT_ONCE, LONG, ClientFor, echo, threads_named, wait_until
+
+THREADS = "aichatfree-batch"
+
+
+def test_no_thread_is_left_behind(client_for: ClientFor) -> None:
+    """The threads end soon after a batch is finished, left early, or forgotten."""
+    with FakeSite(echo) as site:
+        client = client_for(site.url)
+        client.batch(["x"] * 50).run()
+        with client.batch(["x"] * 500) as results:
+            next(results)
+        forgotten = client.batch(["x"] * 500)
+        next(forgotten)
+        del forgotten
+        wait_until(lambda: not threads_named(THREADS))
+
+
+def test_the_next_batch_uses_the_threads_of_the_last(client_for: ClientFor) -> None:
+    """Many small batches, as in a worker of an executor, start no more threads than one batch."""
+    with FakeSite(echo) as site:
+        client = client_for(site.url)
+        for _ in range(10):
+            client.batch(["x"] * 16, max_workers=4).run()
+            assert len(threads_named(THREADS)) <= 4
+
+
+def test_the_thread_cache_counts_the_threads_that_end() -> None:
+    """Work that arrives when idle threads have just ended gets a new thread."""
+    cache = ThreadCache(idle_timeout=0)
+    for _ in range(1000):
+        done = threading.Event()
+        cache.run(done.set)
+        assert done.wait(LONG)
+
+
+def test_the_thread_cache_loses_no_work_when_a_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work that arrives between the timeout of an idle thread and its end is done all the same."""
+    late = threading.Event()
+    arrivals = [late.set]
+
+    class LateQueue(queue.SimpleQueue[Any]):
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:
+            try:
+                return super().get(block, timeout)
+            except queue.Empty:
+                if arrivals:
+                    cache.run(arrivals.pop())
+                raise
+
+    monkeypatch.setattr(queue, "SimpleQueue", LateQueue)
+    cache = ThreadCache(idle_timeout=0)
+    cache.run(lambda: None)
+    assert late.wait(LONG)
+
+
+def test_the_thread_cache_starts_work_at_once() -> None:
+    """Work never waits for a thread that is busy, so works that wait for each other do not hang."""
+    cache = ThreadCache()
+    for _ in range(10):  # the first time without idle threads, then with some
+        barrier = threading.Barrier(4)
+        for _ in range(3):
+            cache.run(lambda meet=barrier: meet.wait(LONG))  # type: ignore[misc]
+        barrier.wait(LONG)
+
+
+def test_the_thread_cache_keeps_no_work_alive() -> None:
+    """An idle thread has no reference to the work that it did."""
+
+    class Work:
+        def __call__(self) -> None: ...
+
+    work = Work()
+    reference = weakref.ref(work)
+    ThreadCache(LONG).run(work)
+    del work
+    wait_until(lambda: reference() is None, AT_ONCE)
+
+
+@pytest.mark.parametrize("where", ["threads", "executor"])
+def test_a_ctrl_c_just_before_a_wait_is_noticed_soon(
+    client_for: ClientFor, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """All waits for the end of a batch are short, because Python handles Ctrl-C between waits."""
+    waits: list[float | None] = []
+
+    def wait_for_event(event: threading.Event, timeout: float | None = None) -> bool:
+        if sys._getframe(1).f_globals["__name__"].startswith("aichatfree.batch."):
+            waits.append(timeout)
+        return real_event_wait(event, timeout)
+
+    def wait_for_futures(futures: Any, timeout: float | None = None) -> Any:
+        waits.append(timeout)
+        return real_wait(futures, timeout)
+
+    real_event_wait, real_wait = threading.Event.wait, concurrent.futures.wait
+    with FakeSite([Answer("slow", delay=0.5)]) as site, ThreadPoolExecutor(1) as executor:
+        batch = client_for(site.url).batch(
+            ["x"] * 2, executor=executor if where == "executor" else None, shard_size=1
+        )
+        threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Event, "wait", wait_for_event)
+            patch.setattr(concurrent.futures, "wait", wait_for_futures)
+            with pytest.raises(KeyboardInterrupt):
+                list(batch)
+    assert waits
+    assert all(timeout is not None and timeout <= 1 for timeout in waits)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from aichatfree.testing import Answer, FakeSite, Request
+from helpers import echo, run, terminal
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> str:
+    path = tmp_path / "prompts.txt"
+    path.write_text("one\ntwo\n")
+    return str(path)
+
+
+def test_batch_reads_and_writes_pipes() -> None:
+    """Results are JSON lines in the order of the prompts; the exit code is 1 for failures.
+
+    The summary and the last failure go to standard error.
+    """
+
+    def answer(request: Request) -> Answer:
+        if request.text == "two":
+            return Answer(status=400, body="no such thing")
+        return Answer(echo(request))
+
+    with FakeSite([answer]) as site:
+        done = run("batch", url=site.url, stdin="one\n\ntwo\nПривет\n".encode())
+    rows = [json.loads(line) for line in done.stdout.decode().splitlines()]
+    assert [row.get("text") for row in rows] == ["echo one", None, "echo Привет"]
+    assert rows[1]["error"]["type"] == "BadRequestError"
+    assert done.returncode == 1
+    assert b"2 answered, 1 failed" in done.stderr
+    assert b"no such thing" in done.stderr
+
+
+def test_batch_reads_json_lines_from_a_pipe() -> None:
+    """Standard input may be JSON lines, whose ``custom_id`` is in the results."""
+    with FakeSite([echo]) as site:
+        done = run("batch", url=site.url, stdin=b'{"custom_id": "a", "prompt": "one"}\n')
+    assert (done.returncode, json.loads(done.stdout)["custom_id"]) == (0, "a")
+
+
+def test_a_progress_bar_is_shown_on_a_terminal_only(prompts: str, tmp_path: Path) -> None:
+    """A terminal shows a bar and the summary; standard error in a pipe gets the summary only."""
+    command = ["batch", prompts, "-o", str(tmp_path / "answers.jsonl")]
+    with FakeSite([echo]) as site:
+        with terminal(*command, url=site.url) as session:
+            session.wait_for("2/2")
+            session.wait_for("2 answered")
+            assert session.finish() == 0
+        quiet = run(*command, url=site.url)
+    assert quiet.stdout == b""
+    assert quiet.stderr.startswith(b"0 answered, 0 failed, 2 reused")
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_progress_bar_fits_on_the_terminal(columns: int, prompts: str, tmp_path: Path) -> None:
+    """No count is cut off, and there is room for the ^C that the terminal shows."""
+    command = ["batch", prompts, "-o", str(tmp_path / "answers.jsonl")]
+    with (
+        FakeSite(Answer(status=400, body="no")) as site,
+        terminal(*command, url=site.url, columns=columns) as session,
+    ):
+        drawn = session.wait_for("failed=2]")
+        assert session.finish() == 1
+    assert "2/2" in drawn
+    assert max(map(len, re.split("[\r\n]", f"{drawn}failed=2]"))) <= columns - len("^C")
+
+
+def test_answers_on_a_terminal_are_not_mixed_with_a_progress_bar(prompts: str) -> None:
+    """If the answers themselves are printed on a terminal, there is no progress bar."""
+    with FakeSite([echo]) as site, terminal("batch", prompts, url=site.url) as session:
+        answers = session.wait_for("2 answered").splitlines()
+        assert session.finish() == 0
+    assert [json.loads(line)["text"] for line in answers] == ["echo one", "echo two"]
+
+
+OPTIONS = {
+    "--column": (["--column", "q"], 0),
+    "--max-workers": (["--column", "q", "--max-workers", "1"], 0),
+    "--rpm": (["--column", "q", "--rpm", "6000"], 0),
+    "--max-errors": (["--column", "q", "--max-errors", "0"], 0),
+    "a missing column": ([], 2),
+    "no workers": (["--column", "q", "--max-workers", "0"], 2),
+    "an impossible rate limit": (["--column", "q", "--rpm", "0"], 2),
+    "a directory that does not exist": (["--column", "q", "-o", "no/such/directory.jsonl"], 2),
+    "Dask and the local model": (["--column", "q", "--dask", "x", "--local"], 2),
+}
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_batch_options(kind: str, tmp_path: Path) -> None:
+    """Each option works, or is rejected with exit code 2 before anything is sent."""
+    arguments, code = OPTIONS[kind]
+    (tmp_path / "p.csv").write_text("q\none\ntwo\n")
+    with FakeSite([echo]) as site:
+        done = run("batch", str(tmp_path / "p.csv"), *arguments, url=site.url)
+        assert done.returncode == code, done.stderr
+        assert len(site.requests) == (0 if code else 2)
+    assert b"Traceback" not in done.stderr
+
+
+def test_an_output_of_other_prompts_is_wrong_usage(prompts: str, tmp_path: Path) -> None:
+    """If the prompts have changed since the output was written, nothing is sent."""
+    command = ["batch", prompts, "-o", str(tmp_path / "answers.jsonl")]
+    with FakeSite([echo]) as site:
+        assert run(*command, url=site.url).returncode == 0
+        sent = len(site.requests)
+        Path(prompts).write_text("other\n")
+        done = run(*command, url=site.url)
+        assert (done.returncode, len(site.requests)) == (2, sent)
+    assert b"input has changed" in done.stderr
+    assert b"Traceback" not in done.stderr

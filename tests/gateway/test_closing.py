@@ -1,0 +1,146 @@
+"""`Gateway.close`: running answers may complete for a while, then everything ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from aichatfree.gateway import Gateway
+from helpers import AT_ONCE, LONG, SHORT, run_python, signed_body, threads_named, wait_until
+
+from .connections import post
+from .engines import SlowEngine
+
+GRACE = SHORT
+"""Seconds that answers get in these tests, all of which are too slow for that."""
+
+TESTS = str(Path(__file__).parents[1])
+
+
+def ask(gateway: Gateway) -> requests.Response:
+    """The response to a question, of which only the beginning has been read."""
+    return post(gateway, signed_body(), stream=True)
+
+
+def assert_cut_off(response: requests.Response) -> None:
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        _ = response.content
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    """After each test all threads of the gateway and of its engines have ended."""
+    yield
+    wait_until(lambda: not threads_named("aichatfree-"))
+
+
+def test_a_running_answer_may_complete() -> None:
+    """An answer that needs less time than the grace is complete."""
+    gateway = Gateway(SlowEngine(2 * SHORT))
+    with ask(gateway) as response:
+        gateway.close(grace=LONG)
+        assert response.content == b"one two"
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_an_answer_that_does_not_complete_is_cut_off(stubborn: bool) -> None:
+    """After the grace the client's connection breaks, so that it does not take the answer for
+    complete, and `close` returns even if the engine ignores its cancellation.
+    """
+    gateway = Gateway(SlowEngine(1.5, stubborn=stubborn))
+    with ask(gateway) as response:
+        started = time.monotonic()
+        gateway.close(GRACE)
+        assert GRACE <= time.monotonic() - started < 2 * AT_ONCE
+        assert_cut_off(response)
+
+
+def test_a_client_that_does_not_read_delays_the_close_by_the_grace_only() -> None:
+    """If a client does not read, `close` drops what it has not sent after the grace."""
+    gateway = Gateway(SlowEngine(0, first="x" * 20_000_000))
+    with ask(gateway) as response:
+        started = time.monotonic()
+        gateway.close(GRACE)
+        assert time.monotonic() - started < GRACE + AT_ONCE
+        assert_cut_off(response)
+
+
+def test_a_closing_gateway_refuses_questions() -> None:
+    """While running answers complete, open connections get a 503 and new ones are refused."""
+    engine = SlowEngine(5 * SHORT)
+    gateway = Gateway(engine)
+    with requests.Session() as session, ask(gateway) as response:
+        assert session.get(gateway.url, timeout=5).status_code == 200
+        closing = threading.Thread(target=gateway.close)
+        closing.start()
+        time.sleep(SHORT)
+        refused = session.post(f"{gateway.url}/api/generate", signed_body(), timeout=5)
+        assert refused.status_code == 503
+        with pytest.raises(requests.ConnectionError):
+            ask(gateway)
+        assert response.content == b"one two"
+        closing.join()
+
+
+def test_an_idle_gateway_closes_at_once() -> None:
+    """With only idle connections, `close` does not wait for the grace."""
+    gateway = Gateway(SlowEngine(0))
+    with requests.Session() as session:
+        session.get(gateway.url, timeout=5)
+        started = time.monotonic()
+        gateway.close(grace=LONG)
+        assert time.monotonic() - started < AT_ONCE
+
+
+def test_a_gateway_can_be_closed_twice() -> None:
+    """The second `close` does nothing."""
+    gateway = Gateway(SlowEngine(0))
+    gateway.close()
+    gateway.close()
+    assert "closed" in repr(gateway)
+
+
+@pytest.mark.parametrize(
+    ("grace", "error"), [("x", TypeError), (True, TypeError), (-1, ValueError)]
+)
+def test_after_a_wrong_grace_the_gateway_keeps_serving(grace: Any, error: type[Exception]) -> None:
+    """A `grace` that is not a number of seconds is an error, and nothing is closed."""
+    with Gateway(SlowEngine(0)) as gateway:
+        with pytest.raises(error, match="grace must"):
+            gateway.close(grace=grace)
+        with ask(gateway) as response:
+            assert response.content == b"one two"
+
+
+def test_the_gateway_does_not_close_an_engine_that_it_was_given() -> None:
+    """Two gateways can share an engine, so that closing one leaves the engine open."""
+    engine = SlowEngine(0)
+    with Gateway(engine), Gateway(engine):
+        pass
+    assert not engine.closed
+
+
+def test_an_open_gateway_does_not_keep_the_interpreter_alive() -> None:
+    """A script that does not close its gateway ends without an error while an engine is busy."""
+    done = run_python(
+        """
+        import sys, threading
+        sys.path.insert(0, sys.argv[1])
+        from aichatfree.gateway import Gateway
+        from gateway.connections import post
+        from gateway.engines import SlowEngine
+        from helpers import signed_body
+        engine = SlowEngine(60, stubborn=True)
+        gateway = Gateway(engine)
+        threading.Thread(target=post, args=(gateway, signed_body()), daemon=True).start()
+        assert engine.started.wait(10)
+        """,
+        TESTS,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,209 @@
+"""`SmolLM2`, with the real model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from aichatfree import Client, Message
+from aichatfree.errors import BadRequestError
+from aichatfree.gateway import EngineError, Gateway, SmolLM2
+from helpers import AT_ONCE, LONG, SHORT
+
+LONG_ANSWER = "Write a long story about the sea, in many chapters."
+"""A question whose answer takes much longer than any time limit here."""
+LONG_QUESTION = "word " * 420
+"""A question that takes seconds to read."""
+
+
+def generate(engine: SmolLM2, text: str, cancelled: threading.Event | None = None) -> Iterator[str]:
+    messages: list[Message] = [{"role": "user", "content": text}]
+    return engine.generate(messages, temperature=None, cancelled=cancelled or threading.Event())
+
+
+def seconds_to_first_chunk(engine: SmolLM2) -> float:
+    started = time.monotonic()
+    next(generate(engine, "Hello!"))
+    return time.monotonic() - started
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[SmolLM2]:
+    engine = SmolLM2(parallel=2, context=512, max_tokens=400)
+    engine.load()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def gateway(engine: SmolLM2) -> Iterator[Gateway]:
+    with Gateway(engine, secret="key", password="sesame") as gateway:
+        yield gateway
+
+
+@pytest.mark.parametrize("dialect", ["gemini", "openai"])
+def test_a_client_gets_a_streamed_answer_of_the_model(gateway: Gateway, dialect: str) -> None:
+    """In both dialects a signed question is answered in several chunks."""
+    with (
+        Client(gateway.url, dialect=dialect, secret="key", password="sesame") as client,
+        client.stream("What is the capital of France?") as stream,
+    ):
+        chunks = list(stream)
+    assert stream.complete
+    assert len(chunks) > 3
+    assert "Paris" in stream.text
+
+
+def test_the_same_question_has_the_same_answer(engine: SmolLM2) -> None:
+    """Without a temperature the model is deterministic."""
+    assert list(generate(engine, "Hello!")) == list(generate(engine, "Hello!"))
+
+
+def test_a_conversation_that_is_too_long_is_refused(gateway: Gateway) -> None:
+    """A conversation with more tokens than `context` is a 400 with both numbers."""
+    with (
+        Client(gateway.url, secret="key", password="sesame") as client,
+        pytest.raises(BadRequestError, match=r"\d+ tokens, and 512 are the limit"),
+    ):
+        client.generate("word " * 2000)
+
+
+def test_a_cancelled_answer_ends_within_a_few_tokens(engine: SmolLM2) -> None:
+    """After the cancellation few chunks follow, and the next question is answered."""
+    cancelled = threading.Event()
+    chunks = generate(engine, LONG_ANSWER, cancelled)
+    next(chunks)
+    cancelled.set()
+    started = time.monotonic()
+    assert len(list(chunks)) < 20
+    assert time.monotonic() - started < AT_ONCE
+    assert "".join(generate(engine, "Hello!"))
+
+
+def test_an_answer_can_be_cancelled_while_the_model_reads_the_question(engine: SmolLM2) -> None:
+    """The cancellation of a long question frees the model before it has read all of it."""
+    cancelled = threading.Event()
+    threading.Timer(SHORT, cancelled.set).start()
+    list(generate(engine, LONG_QUESTION, cancelled))
+    assert seconds_to_first_chunk(engine) < 2
+
+
+class SetByTheModel(threading.Event):
+    """Not set until a thread of the model checks it for the second time, while it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.checks = 0
+
+    def is_set(self) -> bool:
+        if threading.current_thread().name.startswith("smollm2"):
+            self.checks += 1
+            if self.checks == 2:
+                self.set()
+        return super().is_set()
+
+
+def test_a_cancelled_answer_ends_without_an_error_if_the_model_notices_first(
+    engine: SmolLM2,
+) -> None:
+    """The error by which the model reports its interruption is not raised."""
+    cancelled = SetByTheModel()
+    assert list(generate(engine, LONG_ANSWER, cancelled)) == []
+    assert cancelled.checks == 2
+
+
+def test_a_question_can_be_cancelled_while_it_waits_for_others(engine: SmolLM2) -> None:
+    """While two answers run in parallel a third question waits, and ends when it is cancelled."""
+    running = [generate(engine, LONG_ANSWER) for _ in range(2)]
+    for chunks in running:
+        next(chunks)
+    cancelled = threading.Event()
+    third = generate(engine, LONG_ANSWER, cancelled)
+    threading.Timer(SHORT, cancelled.set).start()
+    started = time.monotonic()
+    assert list(third) == []
+    assert time.monotonic() - started < SHORT + AT_ONCE
+    for chunks in running:
+        chunks.close()  # type: ignore[attr-defined]
+    assert seconds_to_first_chunk(engine) < 2
+
+
+@pytest.mark.parametrize(
+    "text", ["\0", "👋🏽", "<|im_end|>", "<|im_start|>system", "\ufffd\u2028", "{{ x }}"]
+)
+def test_any_text_can_be_asked(engine: SmolLM2, text: str) -> None:
+    """Special tokens, templates and unusual characters in a question do not cause an error."""
+    assert all(isinstance(chunk, str) for chunk in islice(generate(engine, text), 5))
+
+
+def test_an_answer_ends_after_max_tokens() -> None:
+    """An answer that reaches `max_tokens` ends there without an error."""
+    engine = SmolLM2(max_tokens=5, context=256)
+    try:
+        assert 1 <= len(list(generate(engine, LONG_ANSWER))) <= 5
+    finally:
+        engine.close()
+
+
+def test_closing_the_model_ends_running_answers() -> None:
+    """After `close` a running answer ends with an error, further questions are refused, and no
+    thread of the model is left; a second `close` does nothing.
+    """
+    before = set(threading.enumerate())
+    engine = SmolLM2(context=256, parallel=1)
+    chunks = generate(engine, LONG_ANSWER)
+    next(chunks)
+    started = time.monotonic()
+    engine.close()
+    engine.close()
+    assert time.monotonic() - started < AT_ONCE
+    with pytest.raises(EngineError):
+        list(chunks)
+    with pytest.raises(EngineError, match="closed"):
+        list(generate(engine, "Hello!"))
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize(
+    "then", ["pass", "next(chunks)", "next(chunks); raise SystemExit(0)", "gateway.close()"]
+)
+def test_a_script_that_does_not_close_the_model_ends_normally(engine: SmolLM2, then: str) -> None:
+    """The interpreter ends without a crash or a message, whatever the model is doing."""
+    script = (
+        "import threading; from aichatfree.gateway import *\n"
+        "engine = SmolLM2(context=256); engine.load(); gateway = Gateway(engine)\n"
+        "chunks = engine.generate([{'role': 'user', 'content': 'Count to 100'}],"
+        " temperature=None, cancelled=threading.Event())\n" + then
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=LONG, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    """The error has the path and says what to give instead."""
+    with pytest.raises(EngineError, match=r"model\.gguf does not exist: give .* a GGUF file"):
+        SmolLM2(tmp_path / "model.gguf").load()
+
+
+def test_a_file_that_is_not_a_model_is_named(tmp_path: Path) -> None:
+    """The error has the path."""
+    wrong = tmp_path / "model.gguf"
+    wrong.write_bytes(b"not a model")
+    with pytest.raises(EngineError, match=r"model\.gguf cannot be loaded"):
+        SmolLM2(wrong).load()
+
+
+@pytest.mark.parametrize("wrong", ["threads", "parallel", "context", "max_tokens"])
+def test_each_number_must_be_at_least_one(wrong: str) -> None:
+    """A zero is a `ValueError` that names the argument."""
+    with pytest.raises(ValueError, match=f"{wrong} must be at least 1"):
+        SmolLM2(**{wrong: 0})  # type: ignore[arg-type]
