@@ -3,42 +3,46 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import OrderedDict
 
 MINUTE = 60.6  # seconds; 1 % more, because clocks differ and requests are delayed on their way
 MAX_SLOW_REQUESTS = 100  # in a minute; a site that accepts more does not have a slow limit
+MAX_RECENT_REQUESTS = 1000  # so that a burst of hundreds of threads can be counted
 MIN_SLOW_PAUSE = 2.0  # seconds; a token bucket of 1/s is refilled sooner
 MAX_YOUNG_PAUSE = 4.0  # seconds between the first probes where no end is predicted
-MAX_DOUBTED = 5  # rejections in a row in which an unconfirmed Retry-After is ignored
 RETRY_AFTER_ERROR = 1.5  # seconds; sites round to whole ones
 
 
 class RecentRequests:
-    """The requests of the last minute without those known to be rejected; 100 at most."""
+    """The requests of the last minute, without those known to be rejected."""
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        self._requests: deque[tuple[int, float]] = deque(maxlen=MAX_SLOW_REQUESTS)
+        """Forget all."""
+        self._requests: OrderedDict[int, float] = OrderedDict()  # number: clock time
         self._dropped = -math.inf  # clock time of the last request for which there was no room
 
     def add(self, number: int, now: float) -> None:
-        if len(self._requests) == MAX_SLOW_REQUESTS:
-            self._dropped = self._requests[0][1]
-        self._requests.append((number, now))
+        """Request `number` is sent now."""
+        self._requests[number] = now
+        if len(self._requests) > MAX_RECENT_REQUESTS:
+            _, self._dropped = self._requests.popitem(last=False)
 
     def discard(self, number: int) -> None:
-        kept = (request for request in self._requests if request[0] != number)
-        self._requests = deque(kept, MAX_SLOW_REQUESTS)
+        """Request `number` was rejected."""
+        self._requests.pop(number, None)
 
     def window(self, now: float) -> tuple[int, float]:
-        """Their number and the time of the first; (0, now) if there are more than 100 or none."""
-        while self._requests and self._requests[0][1] <= now - MINUTE:
-            self._requests.popleft()
-        if not self._requests or self._dropped > now - MINUTE:
+        """Their number and the time of the first; (0, now) if there are none or more than 100."""
+        requests = self._requests
+        while requests and next(iter(requests.values())) <= now - MINUTE:
+            requests.popitem(last=False)
+        is_too_many = len(requests) > MAX_SLOW_REQUESTS or self._dropped > now - MINUTE
+        if not requests or is_too_many:
             return 0, now
-        return len(self._requests), self._requests[0][1]
+        return len(requests), next(iter(requests.values()))
 
 
 class Outage:
@@ -51,8 +55,8 @@ class Outage:
     quarter of the outage so far, so that little time is lost when it ends.
 
     ``Retry-After`` is obeyed once a second rejection confirms the time that the first one named,
-    or from the sixth rejection in a row on: some sites always name the same number of seconds,
-    whatever the true wait is. Unless it is confirmed, a predicted end is still probed.
+    or after a minute without acceptance: some sites always name the same number of seconds,
+    whatever the true wait is.
 
     Attributes:
         rejections: how many there were.
@@ -77,13 +81,11 @@ class Outage:
         """Count a rejection; returns the seconds to wait before the next request."""
         self.rejections += 1
         self._doubled_pause = pause = 2.0 ** min(self.rejections, 30) * self._first_pause
-        if now >= self._predicted_end:
-            pause = min(pause, max(MAX_YOUNG_PAUSE, self.lasted(now) / 4, 2 * self._first_pause))
-        if retry_after is not None and self.rejections > MAX_DOUBTED:
-            pause = max(pause, retry_after)
         if now < self._predicted_end:
             pause = max(min(pause, self._predicted_end - now), self._first_pause)
-        if retry_after is not None and self._is_confirmed(now, retry_after):
+        else:
+            pause = min(pause, max(MAX_YOUNG_PAUSE, self.lasted(now) / 4, 2 * self._first_pause))
+        if retry_after is not None and self._is_credible(now, retry_after):
             pause = max(pause, retry_after)
         return pause
 
@@ -91,15 +93,16 @@ class Outage:
         """A request is sent to see whether the outage has ended; if so, ``limit`` is the limit.
 
         A window accepts as many requests as before, in the time from the first of them to the end
-        of the outage. A bucket accepts one for each time that it needs for a token, which is at
-        least about the time between the last two probes.
+        of the outage. A token bucket that rejected the probe before this one needs at least about
+        four fifths of the last pause for a token; if it needs more, a rejection soon tells.
         """
         if self._accepted_before and self._doubled_pause >= MIN_SLOW_PAUSE:
             of_window = self._accepted_before / (now - self._window_start)
             self.limit = max(of_window, 1.25 / self._doubled_pause)
 
-    def _is_confirmed(self, now: float, retry_after: float) -> bool:
+    def _is_credible(self, now: float, retry_after: float) -> bool:
         if self._retry_at is None:
             self._retry_at = now + retry_after
         difference = abs(now + retry_after - self._retry_at)
-        return difference <= RETRY_AFTER_ERROR < self.lasted(now)
+        is_confirmed = difference <= RETRY_AFTER_ERROR < self.lasted(now)
+        return is_confirmed or self.lasted(now) >= MINUTE

@@ -28,7 +28,7 @@ LAYERS: list[set[str]] = [
     {"_rate_limiter", "_settings", "_signing_clock", "stream"},
     {"_adaptive_rate", "_output", "_wire", "retry"},
     {"_protocol"},
-    {"_deadlines"},
+    {"_deadlines", "_outage"},
     {"_arguments", "_cancellation", "_forks"},
     {"_version", "errors"},
 ]

@@ -175,13 +175,12 @@ def test_a_retry_after_that_is_confirmed_is_obeyed() -> None:
 
 
 def test_a_retry_after_that_is_always_the_same_is_doubted() -> None:
-    """A wait that starts anew with each rejection is obeyed from the sixth in a row on."""
-    outage, now, pauses = Outage(0.0, 0.5, RecentRequests()), 0.0, []
-    for _ in range(6):
-        pauses.append(outage.pause(now, retry_after=30.0))
-        now += pauses[-1]
-    assert max(pauses[:5]) < 30.0
-    assert pauses[5] == pytest.approx(30.0)
+    """A site that asks for 30 s after each rejection is obeyed when it has rejected a minute."""
+    outage, now = Outage(0.0, 0.5, RecentRequests()), 0.0
+    while now < 120.0:
+        pause = outage.pause(now, retry_after=30.0)
+        assert pause == pytest.approx(30.0) if now >= MINUTE else pause < 20.0
+        now += pause
 
 
 def test_a_predicted_end_is_probed_before_a_doubted_retry_after() -> None:
@@ -190,6 +189,14 @@ def test_a_predicted_end_is_probed_before_a_doubted_retry_after() -> None:
     for _ in range(6):
         now += outage.pause(now, retry_after=40.0)
     assert now == pytest.approx(MINUTE)
+
+
+def test_a_burst_of_hundreds_of_threads_is_counted() -> None:
+    """When 256 requests are sent at once and 246 of them rejected, ten were accepted."""
+    recent = burst(256)
+    for number in range(10, 256):
+        recent.discard(number)
+    assert recent.window(1.0) == (10, 0.0)
 
 
 # What an outage says about the limit

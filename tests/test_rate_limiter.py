@@ -16,8 +16,12 @@ from aichatfree._rate_limiter import RateLimiter
 JOIN_TIMEOUT = 5.0
 """Seconds in which each thread of a test must end; far more than any of them needs."""
 
-REACTION_TIME = 0.1
-"""Seconds in which a waiting thread must react: two poll intervals of 25 ms, and a slow machine."""
+REACTION_TIME = 0.4
+"""Seconds in which a waiting thread must react: two poll intervals of 25 ms, and a slow machine.
+
+Less than the half second until the next slot in these tests, when the thread would end its wait
+in any case.
+"""
 
 REJECTED = RateLimitError("Too many requests.")
 
@@ -247,7 +251,7 @@ def test_threads_are_served_in_the_order_of_their_arrival() -> None:
 
 @pytest.mark.parametrize("position", [0, 1, 3])
 def test_a_cancelled_thread_stops_waiting_and_the_others_move_up(position: int) -> None:
-    """A cancelled call ends its wait within 0.1 s, and takes neither a number nor a slot."""
+    """A cancelled call ends its wait before the next slot, and takes neither a number nor a slot."""
     limiter = RateLimiter(60 * 2)
     limiter.acquire(call())
     callers = queue_of(limiter, 4)
