@@ -27,7 +27,7 @@ class Phase(Enum):
     """What the next request is sent for."""
 
     UNLIMITED = "Nothing has been rejected yet: requests are sent at once."
-    SLOW_START = "Nothing has been measured yet: the rate grows fast with each delayed request."
+    SLOW_START = "Nothing is measured yet: each delayed request adds half of the initial rate."
     CONGESTION_AVOIDANCE = "The rate follows a cubic around the limit that was measured last."
     OUTAGE = "Nothing is accepted: requests wait for the end of a pause, then one is sent alone."
     PROBING = "That one is in flight, and the others wait two round trips for its rejection."

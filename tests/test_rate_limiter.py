@@ -251,7 +251,7 @@ def test_threads_are_served_in_the_order_of_their_arrival() -> None:
 
 @pytest.mark.parametrize("position", [0, 1, 3])
 def test_a_cancelled_thread_stops_waiting_and_the_others_move_up(position: int) -> None:
-    """A cancelled call ends its wait before the next slot, and takes neither a number nor a slot."""
+    """A cancelled call ends its wait before the next slot, and takes neither number nor slot."""
     limiter = RateLimiter(60 * 2)
     limiter.acquire(call())
     callers = queue_of(limiter, 4)
