@@ -172,7 +172,8 @@ class ResponseParser:
 
     def on_headers_complete(self) -> None:
         parser = self._parser
-        assert parser is not None
+        if parser is None:
+            raise IncompleteResponseError("nobody reads it any longer")
         fields, self._fields = self._fields, []
         status = parser.get_status_code()
         if not parser.get_http_version().startswith("1.") or status < 100 or status == 101:
