@@ -1,9 +1,9 @@
 """This package beside its peers: ``python -m benchmarks [WORK ...] [--clients A,B] [--quick]``.
 
-Two sites run in processes of their own, one that answers at once and one that takes 200 ms. Each
-client has a fresh process for each work, and they take measurements, one at a time, many rounds of them; a
-ratio is of two figures of the same round. Figures are the client's CPU, not the time on the wall,
-wherever that is what is asked: other work on the machine then disturbs little, and ratios less.
+Two sites run in their own processes, one that answers at once and one that takes 200 ms. Each client
+has a fresh process for each workload; they run one at a time, in many rounds, and a ratio compares two
+figures of the same round. Figures are the client's CPU time wherever that is the question: other work
+on the machine then disturbs little, and ratios less.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def running(work: str, clients: Sequence[str], given: Circumstances) -> Iterator
 
 
 def measure(name: str, chosen: Sequence[str], given: Circumstances) -> Outcome:
-    """One kind of work, done by the clients one after the other; a client that fails at a part is not asked again."""
+    """Run one workload with all clients; one that fails at a part is not measured there again."""
     work = WORKS[name]
     unasked = {"ours", *(metric.beyond for metric in work.metrics.values())}
     unasked |= set(work.clients) - set(CLIENTS)

@@ -1,7 +1,7 @@
 """The workloads that clients are measured with, and the targets.
 
-A workload has parts. Each client runs a workload in its own process; ``python -m benchmarks`` starts
-the processes and asks them for one measurement at a time.
+A workload has parts. Each client runs a workload in its own process; ``python -m benchmarks``
+starts the processes and asks them for one measurement at a time.
 """
 
 from __future__ import annotations
