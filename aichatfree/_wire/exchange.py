@@ -13,8 +13,8 @@ from collections.abc import Generator, Mapping
 from enum import Enum, IntEnum
 from typing import Final, Protocol
 
+from .._call import Call
 from .._cancellation import cancelled_error
-from .._deadlines import Call
 from ..errors import APIError, ReplyTooLargeError
 from .connection_errors import (
     TRANSPORT_ERRORS,
