@@ -1,9 +1,10 @@
 """This package beside its peers: ``python -m benchmarks [WORK ...] [--clients A,B] [--quick]``.
 
-Two sites run in their own processes, one that answers at once and one that takes 200 ms. Each
-client has a fresh process for each workload; they run one at a time, in many rounds, and a ratio
-compares two figures of the same round. Figures are the client's CPU time wherever that is the
-question: other work on the machine then disturbs little, and ratios less.
+Three sites run in their own processes: one that answers at once, one that takes 200 ms, and one
+that answers as a model does. Each client has a fresh process for each workload; they run one at a
+time, in many rounds, and a ratio compares two figures of the same round. Figures are the client's
+CPU time wherever that is the question: other work on the machine then disturbs little, and ratios
+less.
 """
 
 from __future__ import annotations
