@@ -17,7 +17,6 @@ from ._version import __version__
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from ._deadlines import Timeout
     from ._protocol.dialects import GEMINI, OPENAI, Dialect
     from ._protocol.messages import Message
     from ._protocol.signing import generate_signature
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from .health import Finding, Health
     from .retry import RetryPolicy
     from .stream import Reply, Stream
+    from .timeout import Timeout
 
 __all__ = [
     "GEMINI",
@@ -87,7 +87,7 @@ _HOME = {
     "Client": "client",
     "Finding": "health",
     "Health": "health",
-    "Timeout": "_deadlines",
+    "Timeout": "timeout",
     "GEMINI": "_protocol.dialects",
     "OPENAI": "_protocol.dialects",
     "Dialect": "_protocol.dialects",

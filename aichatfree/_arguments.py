@@ -14,7 +14,7 @@ def check_number(
     integer: bool = False,
     unit: str = "",
 ) -> None:
-    """Accept a finite number from ``min`` to ``max``, both included.
+    """Accept a number from ``min`` to ``max``, both included; never NaN.
 
     Args:
         name: the argument as users write it.
@@ -33,7 +33,7 @@ def check_number(
         kind = "a whole number" if integer else "a number"
         of_unit = f" of {unit}" if unit else ""
         raise TypeError(f"{name} must be {kind}{of_unit}, not {type(value).__name__}")
-    if not min <= value <= max or math.isinf(value):
+    if not min <= value <= max:
         of_unit = f" {unit}" if unit else ""
         allowed = f"at least {min:g}" if math.isinf(max) else f"from {min:g} to {max:g}"
         raise ValueError(f"{name} must be {allowed}{of_unit}, not {value}")

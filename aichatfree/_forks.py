@@ -1,4 +1,4 @@
-"""What a forked child must not share with its parent is made anew in the child."""
+"""Objects that a forked child must not share with its parent are set up again in the child."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Renewable(Protocol):
     """Something with locks, threads or connections, which do not survive a fork."""
 
     def after_fork(self) -> None:
-        """Make them anew; called in the child, before anything else runs there."""
+        """Set them up again; called in the child before anything else runs there."""
 
 
 _renewables: weakref.WeakSet[Renewable] = weakref.WeakSet()

@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 
 from ._adaptive_rate import AdaptiveRate
 from ._arguments import check_number
+from ._call import Call
 from ._cancellation import cancelled_error
-from ._deadlines import Call
 from ._forks import renew_after_fork
 from .errors import APIError, RateLimitError
 

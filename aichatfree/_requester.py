@@ -11,7 +11,7 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
-from ._deadlines import Call, TimeLimit, Timeout, timeout_from
+from ._call import Call
 from ._protocol.decoding import ReplyDecoder
 from ._protocol.messages import Message, Prompt
 from ._protocol.prompts import check_temperature, messages_from
@@ -26,6 +26,7 @@ from ._wire.transport import Transport
 from .errors import APIError
 from .retry import UNSET, MakeRetrying, RetryOption, RetryPolicy, check_retry, run_attempts
 from .stream import Reply, Stream
+from .timeout import TimeLimit, Timeout, timeout_from
 
 
 class Requester:

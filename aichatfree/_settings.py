@@ -13,10 +13,10 @@ from typing import Any, Final, TypedDict
 import requests
 
 from ._arguments import check_number, check_optional_str
-from ._deadlines import TimeLimit, Timeout, timeout_from
 from ._protocol.dialects import DIALECTS, Dialect
 from ._protocol.sites import Site
 from .retry import Retry, RetryPolicy, check_retry
+from .timeout import TimeLimit, Timeout, timeout_from
 
 MAX_REPLY_BYTES: Final = 16 << 20
 """The default of ``max_reply_bytes``; the longest answers of real models have about 100 KB."""

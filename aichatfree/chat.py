@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
-from ._deadlines import TimeLimit
 from ._output.notebook import to_html
 from ._protocol.messages import Message, check_messages
 from .retry import UNSET, RetryOption
 from .stream import Reply, Stream
+from .timeout import TimeLimit
 
 OnPartial: TypeAlias = Literal["drop", "keep"]
 

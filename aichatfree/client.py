@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from ._deadlines import TimeLimit, Timeout
 from ._protocol.dialects import Dialect
 from ._protocol.messages import Message, Prompt
 from ._protocol.sites import Site
@@ -19,6 +18,7 @@ from .chat import Chat, OnPartial
 from .health import Health, check_site
 from .retry import UNSET, Retry, RetryOption, RetryPolicy
 from .stream import Reply, Stream
+from .timeout import TimeLimit, Timeout
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

@@ -16,7 +16,7 @@ from typing import Final, Literal, TypeAlias
 import tenacity
 
 from ._arguments import check_number
-from ._deadlines import Call
+from ._call import Call
 from .errors import APIError
 
 log: Final = logging.getLogger(__name__)

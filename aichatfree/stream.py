@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
 
-from ._deadlines import Call
+from ._call import Call
 from ._output.notebook import in_notebook, show_arriving, to_html
 from ._output.terminal import write_chunks
 from .errors import APIError, StreamInterruptedError

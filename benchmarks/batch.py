@@ -32,7 +32,7 @@ MILLION = 1_000_000
 def stub_client() -> Client:
     client = Client("http://127.0.0.1:1")
     reply = Reply("a short answer", 1, 0.1, 0.1)
-    client._generate_patiently = lambda *_: reply  # type: ignore[method-assign]
+    client._requester.answer = lambda *_: reply  # type: ignore[method-assign]
     return client
 
 

@@ -33,6 +33,7 @@ PUBLIC = {
     "aichatfree.notebook": None,
     "aichatfree.retry": None,
     "aichatfree.stream": None,
+    "aichatfree.timeout": None,
     "aichatfree.testing": {"Answer", "FakeSite", "Raw", "Request"},
 }
 NAMES = {module: names for module, names in PUBLIC.items() if names is not None}

@@ -22,19 +22,6 @@ FILES = {
 }
 
 
-#: Files that are being split.
-LONG_FILES = {
-    "aichatfree/_wire/transport.py",
-}
-LONG_FUNCTIONS = {"aichatfree/_wire/connection_errors.py"}
-
-
-def files(offenders: set[str]) -> list[object]:
-    """The names of all files, of which these are known to be too long for now."""
-    known = pytest.mark.xfail(strict=True, reason="still to be split")
-    return [pytest.param(name, marks=known) if name in offenders else name for name in FILES]
-
-
 def lines_of(name: str) -> list[str]:
     return FILES[name].read_text(encoding="utf-8").splitlines()
 
@@ -53,14 +40,14 @@ def long_functions(name: str) -> Iterator[str]:
                 yield f"{node.name}: {length} lines"
 
 
-@pytest.mark.parametrize("name", files(LONG_FILES))
+@pytest.mark.parametrize("name", FILES)
 def test_no_file_is_too_long(name: str) -> None:
     """Every file of the package and of the tests has at most 400 lines."""
     length = len(lines_of(name))
     assert length <= MAX_FILE_LINES
 
 
-@pytest.mark.parametrize("name", files(LONG_FUNCTIONS))
+@pytest.mark.parametrize("name", FILES)
 def test_no_function_is_too_long(name: str) -> None:
     """Every function of the package and of the tests has a body of at most 40 lines."""
     assert list(long_functions(name)) == []

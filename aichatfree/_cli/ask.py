@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._deadlines import Timeout
 from .._output.terminal import write_chunks
 from ..errors import AIChatFreeError
+from ..timeout import Timeout
 from .messages import print_json, report, show_retries
 from .options import open_client, site_options, usage_errors
 

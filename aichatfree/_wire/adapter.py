@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
 
+from .connecting import Opener, opener_class
 from .exchange import Exchange
 from .multiplexer import Multiplexer
 from .pool import Pool
@@ -43,15 +45,31 @@ class Adapter(HTTPAdapter):
     ) -> Any:
         pool = self._pool
         if pool is None:
-            opener = super().get_connection_with_tls_context(request, verify, proxies, cert)
-            super().cert_verify(opener, request.url, verify, cert)
-            proxy = opener.proxy
-            if proxy is not None and proxy.scheme == "https" and opener.scheme == "https":
-                pool = opener  # urllib3's socket for TLS within TLS must block
-            else:
-                pool = Pool(opener, self._multiplexer, self._max_idle)
+            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+            super().cert_verify(pool, request.url, verify, cert)
+            if isinstance(pool, Opener):
+                pool = Pool(pool, self._multiplexer, self._max_idle)
             self._pool = pool
-        return _Route(pool, request.exchange) if isinstance(pool, Pool) else pool
+        if not isinstance(pool, Pool):
+            return pool
+        # HTTPAdapter.send calls this one method of what it takes for a pool of urllib3.
+        return SimpleNamespace(urlopen=partial(pool.urlopen, request.exchange))
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self._use_openers(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if not proxy.lower().startswith("https:"):  # urllib3's socket for TLS within TLS blocks
+            self._use_openers(manager)
+        return manager
+
+    def _use_openers(self, manager: Any) -> None:
+        classes = manager.pool_classes_by_scheme
+        manager.pool_classes_by_scheme = {
+            scheme: opener_class(pool_class) for scheme, pool_class in classes.items()
+        }
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Nothing to do for each request."""
@@ -75,17 +93,3 @@ class Adapter(HTTPAdapter):
             self._pool.close()
         self._multiplexer.close()
         super().close()
-
-
-class _Route:
-    """The way of one request: what ``HTTPAdapter.send`` takes for a pool of urllib3."""
-
-    def __init__(self, pool: Pool, exchange: Exchange) -> None:
-        self._pool = pool
-        self._exchange = exchange
-
-    def urlopen(
-        self, *, method: str, url: str, body: bytes, headers: Mapping[str, str], **unused: Any
-    ) -> Exchange:
-        self._pool.send(self._exchange, method, url, body, headers)
-        return self._exchange

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 import urllib3.connection
+from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
     NameResolutionError,
@@ -82,39 +83,43 @@ class _Connecting(urllib3.connection.HTTPConnection):
             self.exchange.hold_connecting(sock.dup())
 
 
-class _ConnectingTLS(_Connecting, urllib3.connection.HTTPSConnection):
-    pass
+class Opener(HTTPConnectionPool):
+    """A pool of urllib3, of which only the way to open a connection is used."""
+
+    def open_socket(self, exchange: Exchange) -> Any:
+        """A socket that is connected to the site, through a proxy and with TLS where that is due.
+
+        Args:
+            exchange: for its limits.
+
+        Raises:
+            OSError, urllib3.exceptions.HTTPError: there is no connection.
+        """
+        raw: Any = self._new_conn()
+        raw.exchange = exchange
+        raw.timeout = exchange.seconds_to_connect()
+        try:
+            if self.proxy is not None and self.scheme == "https":
+                self._prepare_proxy(raw)  # asks the proxy for a tunnel
+            self._validate_conn(raw)  # connects over TLS; warns if certificates are not checked
+            if raw.sock is None:
+                raw.connect()
+        except BaseException as error:
+            raw.close()
+            if isinstance(error, TimeoutError):
+                raise ConnectTimeoutError(raw, f"no connection to {raw.host}") from error
+            refused = isinstance(error, (OSError, NewConnectionError))
+            if raw.proxy is not None and refused and not isinstance(error, ssl.SSLError):
+                raise ProxyError("no connection to the proxy", Exception(error)) from error
+            raise
+        finally:
+            exchange.hold_connecting(None)
+        return raw.sock
 
 
-def open_socket(opener: Any, exchange: Exchange) -> Any:
-    """A socket that is connected to the site, through a proxy and with TLS where that is due.
-
-    Args:
-        opener: urllib3's pool for the site, which is used for this only.
-        exchange: for its limits.
-
-    Raises:
-        OSError, urllib3.exceptions.HTTPError: there is no connection.
-    """
-    if "_socks_options" not in opener.conn_kw:  # urllib3 connects to those proxies through PySocks
-        opener.ConnectionCls = _ConnectingTLS if opener.scheme == "https" else _Connecting
-    raw = opener._new_conn()
-    raw.exchange = exchange
-    raw.timeout = exchange.seconds_to_connect()
-    try:
-        if opener.proxy is not None and opener.scheme == "https":
-            opener._prepare_proxy(raw)  # asks the proxy for a tunnel
-        opener._validate_conn(raw)  # connects over TLS, and warns if certificates are not checked
-        if raw.sock is None:
-            raw.connect()
-        exchange.hold_connecting(None)
-    except BaseException as error:
-        raw.close()
-        exchange.hold_connecting(None)
-        if isinstance(error, TimeoutError):
-            raise ConnectTimeoutError(raw, f"no connection to {raw.host}") from error
-        refused = isinstance(error, (OSError, NewConnectionError))
-        if raw.proxy is not None and refused and not isinstance(error, ssl.SSLError):
-            raise ProxyError("no connection to the proxy", Exception(error)) from error
-        raise
-    return raw.sock
+def opener_class(pool_class: Any) -> type[Opener]:
+    """The same pool of urllib3 as an :class:`Opener`."""
+    connection = pool_class.ConnectionCls
+    if not connection.__name__.startswith("SOCKS"):  # PySocks connects to those proxies
+        connection = type("Connection", (_Connecting, connection), {})
+    return type("Opener", (Opener, pool_class), {"ConnectionCls": connection})

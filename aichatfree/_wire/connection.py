@@ -14,13 +14,17 @@ from .multiplexer import READ, WRITE, Multiplexer
 _READ_SIZE: Final = 65536
 """Bytes: four of the largest TLS records."""
 
-_MAX_UNREAD: Final = 256 * 1024
-"""Bytes of a response that are read ahead of its reader."""
-
 _SURPLUS_IDLE_TIME: Final = 30.0
 """Seconds without use after which connections beyond ``max_idle`` are closed."""
 
 _WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+_CLOSED_BY_SITE: Final = (
+    BrokenPipeError,
+    ConnectionResetError,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+)
 
 
 class ConnectionState(Enum):
@@ -68,9 +72,10 @@ class Connection:
 
     def __init__(self, sock: Any, multiplexer: Multiplexer, connections: Connections) -> None:
         sock.settimeout(0)
-        if isinstance(sock, ssl.SSLSocket):
+        self._tls = isinstance(sock, ssl.SSLSocket)
+        if self._tls:
             # A body that ends with its connection is incomplete unless the site says that it ends.
-            sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]
+            sock.suppress_ragged_eofs = False
         self.fd: int = sock.fileno()
         self.events = 0
         self.state = ConnectionState.WRITING
@@ -104,9 +109,10 @@ class Connection:
                 with self._socket_lock:
                     sent = self._socket.send(unsent[:_READ_SIZE])
             except _WOULD_BLOCK:
+                exchange.writable = False  # first, because the leader may set it at once
                 self._multiplexer.watch(self, READ | WRITE)
                 exchange.wait_until_writable()
-            except (BrokenPipeError, ConnectionResetError):
+            except _CLOSED_BY_SITE:
                 self._reusable = False  # the site may have responded before it closed it
                 return
             else:
@@ -159,33 +165,35 @@ class Connection:
             self._multiplexer.watch(self, READ)
             exchange.writable = True
         self._read(exchange, now)
-        if exchange.ended or exchange.unread > _MAX_UNREAD:
+        if exchange.ended or exchange.overfull:
             with self._multiplexer.lock:
                 if exchange.ended and self.state is ConnectionState.READING:
                     self._release(exchange)
-                elif exchange.may_pause:
+                elif exchange.overfull and not exchange.ended:
                     self._multiplexer.watch(self, 0)
         return exchange
 
     def _read(self, exchange: Exchange, now: float) -> None:
         try:
-            while not exchange.ended:
+            while True:
                 with self._socket_lock:
                     data = self._socket.recv(_READ_SIZE)
                 exchange.feed(data, now)
-                if not (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
-                    break  # what OpenSSL has decrypted already would be invisible to the poller
+                # What OpenSSL has decrypted already is invisible to the poller.
+                if exchange.ended or not (self._tls and self._socket.pending()):
+                    return
         except ssl.SSLWantWriteError:
             self._multiplexer.watch(self, READ | WRITE)
         except (BlockingIOError, ssl.SSLWantReadError):
             pass
         except ssl.SSLEOFError:
             exchange.feed(b"", now, clean_eof=False)
-        except BaseException as error:
-            # A signal handler's exception too: what was read may be lost, and nobody may notice.
-            exchange.fail(error if isinstance(error, Exception) else InterruptedError())
-            if not isinstance(error, OSError):
-                raise
+        except Exception as error:
+            exchange.fail(error)  # and nobody else's: the leader goes on
+        except BaseException:
+            # A signal handler's: what was read may be lost, so the response cannot be complete.
+            exchange.fail(InterruptedError())
+            raise
 
     def _on_unexpected_event(self) -> None:
         with self._multiplexer.lock:
@@ -218,7 +226,7 @@ class Connection:
     def _release(self, exchange: Exchange) -> None:
         """Keep it for the next exchange, if it can be used again."""
         self.exchange = exchange.carrier = None
-        seconds = exchange.seconds_reusable
+        seconds = exchange.parser.seconds_reusable
         if self._connections.closed or not self._reusable or not seconds:
             self.discard()
             return

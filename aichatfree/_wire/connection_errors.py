@@ -12,8 +12,8 @@ from typing import Final
 import requests
 import urllib3.exceptions as u3
 
-from .._deadlines import Timeout
 from ..errors import APIConnectionError, APIError, APITimeoutError, StreamInterruptedError
+from ..timeout import Timeout
 
 TRANSPORT_ERRORS: Final = (
     requests.RequestException,

@@ -13,8 +13,8 @@ from collections.abc import Generator, Mapping
 from enum import Enum, IntEnum
 from typing import Final, Protocol
 
+from .._call import Call
 from .._cancellation import cancelled_error
-from .._deadlines import Call
 from ..errors import APIError, ReplyTooLargeError
 from .connection_errors import (
     TRANSPORT_ERRORS,
@@ -28,6 +28,9 @@ from .multiplexer import Multiplexer
 from .parsing import BodyTooLongError, ResponseParser
 
 log: Final = logging.getLogger("aichatfree.requests")
+
+_MAX_UNREAD: Final = 256 * 1024
+"""Bytes of a response that are read ahead of its reader."""
 
 _MAX_ERROR_BODY: Final = 65536
 """Bytes of an error response that can be read, however short an answer has to be."""
@@ -78,11 +81,13 @@ class Exchange:
     The multiplexer's leader feeds it with what arrives, while its own thread takes chunks from it.
 
     Attributes:
-        state: changed by :meth:`_become` only.
+        state: changed by :meth:`_become` only, and so is ``ended``.
+        ended: whether nothing more will arrive.
         status: the HTTP status.
         headers: the response's headers; names in any case.
         framed: whether each chunk is one HTTP chunk as the site sent it.
         received: bytes of the body that were read.
+        parser: what arrived of the response.
         wake: see :class:`Waiter`; so is ``deadline``.
         carrier: its connection, as long as it needs it. Guarded by the multiplexer's lock.
         writable: whether there may be room for more of the request.
@@ -92,6 +97,7 @@ class Exchange:
         self, call: Call, host: str, multiplexer: Multiplexer, max_bytes: float = math.inf
     ) -> None:
         self.state = ExchangeState.CONNECTING
+        self.ended = False
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.framed = False
@@ -107,14 +113,14 @@ class Exchange:
         self._multiplexer = multiplexer
         self._max_bytes = max_bytes
         self._max_silence = call.timeout.read or math.inf
-        self._parser = ResponseParser(max(max_bytes, _MAX_ERROR_BODY))
-        self._chunks: deque[bytes] = self._parser.chunks
+        self.parser = ResponseParser(max(max_bytes, _MAX_ERROR_BODY))
+        self._chunks: deque[bytes] = self.parser.chunks
         self._need = _Need.HEAD
         self._begun = False
         self._interrupted = False
         self._error: Exception | None = None
         self._foreign: UrllibResponse | None = None
-        # A second descriptor of the socket that is being connected. Guarded by the multiplexer's lock.
+        # A duplicate of the socket that is being connected. Guarded by the multiplexer's lock.
         self._connecting: socket.socket | None = None
         self._started_at = time.monotonic()
         self._chunks_read = 0
@@ -123,39 +129,26 @@ class Exchange:
     # The connection and the multiplexer's leader call these.
 
     @property
-    def ended(self) -> bool:
-        """Whether nothing more will arrive."""
-        return self.state >= ExchangeState.COMPLETE
-
-    @property
-    def unread(self) -> int:
-        """Bytes of the body that arrived and were not read."""
-        return self._parser.received - self.received
-
-    @property
-    def may_pause(self) -> bool:
-        """Whether its thread has something to read and does not wait for the end."""
-        return bool(self._chunks) and self._need is not _Need.END
-
-    @property
-    def seconds_reusable(self) -> float:
-        """For how long the connection may be kept for another exchange; 0 if it must not."""
-        return self._parser.seconds_reusable
+    def overfull(self) -> bool:
+        """Whether nothing more should be read until its thread has taken what is there."""
+        unread = self.parser.received - self.received
+        return unread > _MAX_UNREAD and bool(self._chunks) and self._need is not _Need.END
 
     def is_ready(self) -> bool:
         """Whether what its thread waits for is there."""
-        need, state = self._need, self.state
-        if need is _Need.END:
-            return state >= ExchangeState.COMPLETE or self._interrupted
+        need = self._need
+        if self.ended or self._interrupted:
+            return True
         if need is _Need.CHUNK:
-            ready = bool(self._chunks) or state >= ExchangeState.COMPLETE
-        else:
-            ready = state >= ExchangeState.READING or (self.writable and need is _Need.WRITABLE)
-        return ready or self._interrupted
+            return bool(self._chunks)
+        if need is _Need.END:
+            return False
+        head = self.state is ExchangeState.READING
+        return head or (self.writable and need is _Need.WRITABLE)
 
     def feed(self, data: bytes, now: float, *, clean_eof: bool = True) -> None:
         """Take what arrived at this time; no bytes are the end of the connection."""
-        parser = self._parser
+        parser = self.parser
         progress = parser.progress
         try:
             if data:
@@ -185,7 +178,8 @@ class Exchange:
         if state > self.state:
             self.state = state
         if state >= ExchangeState.COMPLETE:
-            self._parser.close()
+            self.ended = True
+            self.parser.close()
 
     # Any thread may call this.
 
@@ -232,7 +226,6 @@ class Exchange:
 
     def wait_until_writable(self) -> None:
         """Wait for room for more of the request, or for the head of the response."""
-        self.writable = False
         self._wait(_Need.WRITABLE)
 
     def wait_for_head(self) -> None:
@@ -242,7 +235,7 @@ class Exchange:
             Exception: none came.
         """
         self._wait(_Need.HEAD)
-        parser = self._parser
+        parser = self.parser
         if not parser.status:
             raise self._error or ConnectionAbortedError()
         self.begin(parser.status, parser.headers, framed=parser.framed)
@@ -271,8 +264,9 @@ class Exchange:
             ReplyTooLargeError: the body is longer than ``max_bytes``.
         """
         try:
-            failure = self._wait_for_end() if complete else None
-            while chunk := self._next_chunk(failure):
+            if complete and self._foreign is None:
+                self._wait(_Need.END)
+            while chunk := self._next_chunk():
                 self._chunks_read += 1
                 self.received += len(chunk)
                 if self.received > self._max_bytes:
@@ -288,40 +282,23 @@ class Exchange:
         finally:
             self.close()
 
-    def _wait_for_end(self) -> APIError | None:
-        """Wait for the end; a time limit that was reached applies after what arrived."""
-        if self._foreign is not None:
-            return None
-        try:
-            self._wait(_Need.END)
-        except APIError as error:
-            if self._interrupted:
-                raise
-            return error
-        return None
-
-    def _next_chunk(self, failure: APIError | None) -> bytes:
+    def _next_chunk(self) -> bytes:
         if self._foreign is not None:
             self._check()
             return self._foreign.read_chunk()
-        if failure is None:
-            if not self._chunks and self.state < ExchangeState.COMPLETE:
-                self._wait(_Need.CHUNK)
-            else:
-                self._check()
+        if self._chunks or self.ended:
+            self._check()
+        else:
+            self._wait(_Need.CHUNK)
         state = self.state  # before looking for chunks: the last one comes before the end
         if self._chunks:
             return self._chunks.popleft()
-        if failure is not None:
-            raise failure
         if state is ExchangeState.COMPLETE:
             return b""
-        if isinstance(self._error, BodyTooLongError):
-            raise self._too_large()
         raise self._error or ConnectionAbortedError()
 
     def _check(self) -> None:
-        if self._interrupted or time.monotonic() >= self._call.deadline:
+        if self._interrupted or (not self.ended and time.monotonic() >= self._call.deadline):
             raise self._reason_to_end()
 
     def _wait(self, need: _Need) -> None:
@@ -333,7 +310,10 @@ class Exchange:
                     self.carrier.resume()
             self._multiplexer.wait(self)
         if self._interrupted or not self.is_ready():
-            raise self._reason_to_end()
+            error = self._reason_to_end()
+            if need is not _Need.END or self._interrupted:
+                raise error
+            self.fail(error)  # which its reader gets after what arrived in time
 
     def read_up_to(self, limit: int) -> bytes:
         """The first bytes of the body, or what arrives of them before it is cut off or too slow."""
@@ -382,6 +362,8 @@ class Exchange:
         forget_request(error)
         if self._interrupted or time.monotonic() >= self._call.deadline:
             meaning = self._reason_to_end()
+        elif isinstance(error, BodyTooLongError):
+            meaning = self._too_large()
         else:
             explain = error_in_response if begun else error_before_response
             meaning = explain(error, host=self._host, timeout=self._call.timeout)

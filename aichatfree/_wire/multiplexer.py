@@ -63,37 +63,37 @@ class Channel(Protocol):
 
 
 class Multiplexer:
-    """Leader/followers: lets many threads wait for many connections without a thread of its own.
+    """Leader/followers: many threads wait for many connections, without a thread for it.
 
     A thread that has to wait while nobody polls becomes the *leader*. It polls the sockets of all
     threads, lets each connection read what arrived, and wakes a thread only if what that one waits
-    for is there. The other threads are *followers*; they sleep. A leader that has what it waited for
-    appoints one of the followers.
+    for is there. The other threads are *followers*; they sleep. A leader that has what it waited
+    for appoints one of the followers.
 
     Guarantees:
 
     - As long as a thread waits, one of them polls. A leader that is interrupted (Ctrl-C) appoints
       its successor before the exception leaves :meth:`wait`.
-    - Only the leader reads from a registered socket, and nobody closes a socket while it may be
-      reading from it: a file descriptor is never used for what came to have the same number.
+    - Only the leader reads from a registered socket, and nobody closes a socket that it may be
+      reading from: a descriptor is never used for what came to have the same number.
     - A thread is woken no later than its deadline.
     - Nothing is read while nobody waits: the socket's own buffer then slows the site down.
 
     The races that this avoids:
 
-    1. A follower finds nothing to read. Before it is registered the leader reads its chunk and finds
-       nobody to wake; it would sleep for ever. Therefore a thread registers first and looks again
-       afterwards, both under the lock, and the leader takes the lock before it looks whom to wake.
+    1. A follower finds nothing to read. Before it is registered the leader reads its chunk and
+       finds nobody to wake; it would sleep for ever. Therefore a thread registers first and looks
+       again afterwards, both under the lock, which the leader takes before it looks whom to wake.
     2. Two threads arrive at once and both find no leader. Looking and becoming the leader are one
        step under the lock.
     3. The leader leaves while a thread registers as its follower. Leaving and appointing a follower
-       are one step under the lock: either the thread is registered and may be appointed, or it finds
-       no leader and becomes the leader.
+       are one step under the lock: the thread is registered and may be appointed, or it finds no
+       leader and becomes the leader.
     4. Ctrl-C interrupts the leader after it read something for others and before it woke them. It
        wakes all of them: each looks whether it is ready and waits again if it is not.
-    5. Ctrl-C interrupts the appointment of a follower. Every order of its steps leaves the old leader
-       registered until the new one is woken, and :meth:`wait` repeats the appointment.
-    6. A thread with an earlier deadline than all others, or one that was cancelled, arrives while the
+    5. Ctrl-C interrupts the appointment of a follower. The old leader stays registered until the
+       new one has been woken, and :meth:`wait` repeats the appointment.
+    6. A thread with an earlier deadline than all others arrives, or one is cancelled, while the
        leader polls until a later time. It writes to a socket pair that the leader polls as well.
     7. A thread closes a connection whose events the leader has already fetched. The connection is
        put on a list, and the leader closes it between two polls.

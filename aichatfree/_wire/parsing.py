@@ -53,8 +53,8 @@ _NO_HEADERS: Final = Headers()
 class ResponseParser:
     """Reads one response with llhttp, which is strict about heads, lengths and chunk sizes.
 
-    Refused beyond what llhttp refuses: anything but HTTP/1.x, empty lines before the head, and heads
-    of more than 100 headers or 128 KiB. Interim responses (100, 102, 103) are skipped.
+    Refused beyond what llhttp refuses: anything but HTTP/1.x, empty lines before the head, and
+    heads of more than 100 headers or 128 KiB. Interim responses (100, 102, 103) are skipped.
 
     Attributes:
         status: the HTTP status; 0 until the head is complete.
@@ -95,7 +95,7 @@ class ResponseParser:
         if self._parser is None:
             self.surplus = True
             return
-        if not self._overhead and not self.status and data[:1] != b"H":
+        if not (self.status or self._overhead or data[:1] == b"H"):
             raise MalformedResponseError("it is not HTTP")
         self._overhead += len(data)
         try:
@@ -172,7 +172,8 @@ class ResponseParser:
 
     def on_headers_complete(self) -> None:
         parser = self._parser
-        assert parser is not None
+        if parser is None:
+            raise IncompleteResponseError("nobody reads it any longer")
         fields, self._fields = self._fields, []
         status = parser.get_status_code()
         if not parser.get_http_version().startswith("1.") or status < 100 or status == 101:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from .connecting import open_socket
+from .connecting import Opener
 from .connection import Connection, Connections, ConnectionState
 from .exchange import Exchange
 from .multiplexer import Multiplexer
@@ -18,20 +18,27 @@ class Pool:
     """Sends requests over connections that it keeps. Threads may share it.
 
     Args:
-        opener: urllib3's pool for the site, which knows how to open a connection.
+        opener: urllib3's pool for the site, which opens the connections.
         multiplexer: reads from the connections.
         max_idle: connections kept even if they have not been used for a while.
     """
 
-    def __init__(self, opener: Any, multiplexer: Multiplexer, max_idle: int) -> None:
+    def __init__(self, opener: Opener, multiplexer: Multiplexer, max_idle: int) -> None:
         self._opener = opener
         self._multiplexer = multiplexer
         self._connections = Connections(max_idle)
         self._heads: dict[str, bytes] = {}
 
-    def send(
-        self, exchange: Exchange, method: str, url: str, body: bytes, headers: Mapping[str, str]
-    ) -> None:
+    def urlopen(
+        self,
+        exchange: Exchange,
+        *,
+        method: str,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        **unused: Any,
+    ) -> Exchange:
         """Send a request and wait for the head of its response."""
         message = b"%b%d\r\n\r\n%b" % (self._head(method, url, headers), len(body), body)
         try:
@@ -43,6 +50,7 @@ class Pool:
             if exchange.carrier is not None:
                 exchange.carrier.end_sending(exchange)
         exchange.wait_for_head()
+        return exchange
 
     def close(self) -> None:
         """Cancel the exchanges and close the connections."""
@@ -69,7 +77,7 @@ class Pool:
             connection.abandon(written=True)
 
     def _open(self, exchange: Exchange) -> Connection:
-        sock = open_socket(self._opener, exchange)
+        sock = self._opener.open_socket(exchange)
         try:
             connection = Connection(sock, self._multiplexer, self._connections)
             with self._multiplexer.lock:

@@ -12,8 +12,8 @@ from typing import Any
 
 import requests
 
+from .._call import Call
 from .._cancellation import CancelTokens
-from .._deadlines import Call
 from .._forks import renew_after_fork
 from .._version import __version__
 from ..errors import AIChatFreeError

@@ -38,7 +38,7 @@ class Backend(Protocol):
         ...
 
     def stop(self) -> None:
-        """Send nothing more; requests in flight go on."""
+        """Send nothing more; requests in flight continue."""
         ...
 
     def cancel(self) -> None:

@@ -37,17 +37,17 @@ class State(IntEnum):
     DRAINING = 3
     """The input has ended; the last results are still to come."""
     STOPPING = 4
-    """Something went wrong, and nothing more is sent; requests in flight are waited for."""
+    """The run was stopped: nothing more is sent, and the requests in flight are waited for."""
     CLOSED = 5
-    """Nothing is in flight and the journal is closed; results may be left for ``drain``."""
+    """Requests in flight are cancelled, threads end; results may be left for ``drain``."""
 
 
 class Batch(Iterator[BatchResult]):
     """The results of a batch, one by one. Nothing is sent before the first one is requested.
 
-    Use it as a context manager or iterate to the end; otherwise its threads go on with the prompts
-    in flight. Ctrl-C stops sending and keeps the results that are finished or in flight; a second
-    Ctrl-C cancels the requests in flight.
+    Use it as a context manager or iterate to the end; otherwise its threads continue with the
+    prompts in flight. Ctrl-C stops sending, and waits for the requests in flight and keeps their
+    results; a second Ctrl-C cancels them.
 
     >>> with client.batch(["Name a river.", "Name a lake."]) as batch:
     ...     for result in batch:

@@ -90,10 +90,6 @@ class Journal:
             renew_after_fork(self)
             self._resources = on_error.pop_all()
 
-    def __len__(self) -> int:
-        """The number of answers of earlier runs."""
-        return len(self._positions)
-
     def check_prompts(self, items: Iterable[Item]) -> None:
         """Compare the answers of earlier runs with all the prompts of this one.
 

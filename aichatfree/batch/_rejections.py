@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import tenacity
 
-from .._deadlines import Call
+from .._call import Call
 from ..errors import APIError
 from ..retry import RetryPolicy, stop_with_call
 

@@ -9,8 +9,8 @@ import threading
 import time
 from functools import partial
 
+from .._call import Call
 from .._cancellation import CancelToken
-from .._deadlines import Call
 from .._requester import Requester
 from ..errors import APIError
 from ..retry import RetryPolicy

@@ -76,7 +76,7 @@ def test_a_run_with_a_killed_pool_worker_can_be_continued(
 
 
 def test_cancelled_shards_fail_the_run(client_for: ClientFor) -> None:
-    """Shards that are cancelled by somebody else are an error, not the end of the results."""
+    """Shards that are cancelled outside of the batch are an error, not the end of the results."""
 
     def slow(request: Request) -> Answer:
         return Answer(echo(request), delay=0.3)

@@ -93,7 +93,6 @@ def test_any_prefix_of_a_journal_can_be_continued(
     kept = content[:cut].count(b"\n")
     journal = Journal(path, SETTINGS)
     try:
-        assert len(journal) == kept
         for n, (name, text) in enumerate(answers):
             earlier = journal.earlier(Item(n, name, f"q{name}"))
             assert (earlier is not None) == (n < kept)

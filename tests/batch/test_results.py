@@ -80,7 +80,7 @@ def test_nothing_is_sent_before_the_first_result_is_requested(client_for: Client
 
 
 def test_an_error_belongs_to_its_prompt(client_for: ClientFor) -> None:
-    """A failed prompt has a result with the error and the partial text; the others go on."""
+    """A failed prompt has a result with the error and the partial text; the others continue."""
 
     def answer(request: Request) -> Answer:
         if request.text == "question 3":

@@ -31,9 +31,9 @@ def generate(engine: SmolLM2, text: str, cancelled: threading.Event | None = Non
     return engine.generate(messages, temperature=None, cancelled=cancelled or threading.Event())
 
 
-def seconds_to_first_chunk(engine: SmolLM2) -> float:
+def seconds_to_first_chunk(engine: SmolLM2, text: str = "Hello!") -> float:
     started = time.monotonic()
-    next(generate(engine, "Hello!"))
+    next(generate(engine, text), "")
     return time.monotonic() - started
 
 
@@ -91,11 +91,15 @@ def test_a_cancelled_answer_ends_within_a_few_tokens(engine: SmolLM2) -> None:
 
 
 def test_an_answer_can_be_cancelled_while_the_model_reads_the_question(engine: SmolLM2) -> None:
-    """The cancellation of a long question frees the model before it has read all of it."""
+    """The cancellation of a long question frees the model sooner than it could have read it."""
+    seconds_to_read = seconds_to_first_chunk(engine, LONG_QUESTION)
     cancelled = threading.Event()
     threading.Timer(SHORT, cancelled.set).start()
-    list(generate(engine, LONG_QUESTION, cancelled))
-    assert seconds_to_first_chunk(engine) < 2
+    started = time.monotonic()
+    # Another word, because the model remembers what it has read.
+    list(generate(engine, LONG_QUESTION.replace("word", "term"), cancelled))
+    next(generate(engine, "Hello!"))
+    assert time.monotonic() - started < seconds_to_read
 
 
 class SetByTheModel(threading.Event):
@@ -135,7 +139,7 @@ def test_a_question_can_be_cancelled_while_it_waits_for_others(engine: SmolLM2) 
     assert time.monotonic() - started < SHORT + AT_ONCE
     for chunks in running:
         chunks.close()  # type: ignore[attr-defined]
-    assert seconds_to_first_chunk(engine) < 2
+    assert seconds_to_first_chunk(engine) < AT_ONCE
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
 from aichatfree import APIConnectionError, APITimeoutError, Timeout
-from aichatfree._deadlines import Call
+from aichatfree._call import Call
 from aichatfree.testing import Answer, FakeSite, Raw
 from helpers import ClientFor
 

@@ -16,16 +16,6 @@ import trustme
 import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connectionpool import HTTPConnectionPool
-
-from aichatfree import (
-    APIConnectionError,
-    APIError,
-    APITimeoutError,
-    StreamInterruptedError,
-    Timeout,
-)
-from aichatfree.testing import Answer, FakeSite
-from helpers import ClientFor
 from wire.sites import (
     HEAD,
     HELLO,
@@ -36,6 +26,16 @@ from wire.sites import (
     server,
     socks_proxy,
 )
+
+from aichatfree import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    StreamInterruptedError,
+    Timeout,
+)
+from aichatfree.testing import Answer, FakeSite
+from helpers import ClientFor
 
 PROMPTLY = 2.0
 """Seconds; on a busy machine a thread may have to wait for its turn."""
@@ -182,7 +182,7 @@ def test_tls_to_a_plain_port_says_so_at_once(client_for: ClientFor) -> None:
 
     with server(handle) as port:
         began = time.monotonic()
-        with pytest.raises(APIConnectionError, match="no TLS at this port.*http://"):
+        with pytest.raises(APIConnectionError, match=r"no TLS at this port.*http://"):
             client_for(f"https://127.0.0.1:{port}", retry=None).generate("Hi")
         assert time.monotonic() - began < PROMPTLY
 
@@ -208,7 +208,7 @@ def test_the_total_covers_the_handshake(client_for: ClientFor) -> None:
     with server(silent) as port:
         client = client_for(f"https://127.0.0.1:{port}", retry=None, timeout=Timeout(total=0.3))
         began = time.monotonic()
-        with pytest.raises(APITimeoutError, match="total of 0.3 s"):
+        with pytest.raises(APITimeoutError, match=r"total of 0\.3 s"):
             client.generate("Hi")
         assert time.monotonic() - began < PROMPTLY
 

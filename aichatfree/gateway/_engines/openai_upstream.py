@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..._arguments import check_number, check_optional_str
+from ..._call import Call
 from ..._cancellation import CancelToken, CancelTokens
-from ..._deadlines import Call, Timeout
 from ..._protocol.messages import Message
 from ..._protocol.responses import MAX_ERROR_BODY, error_words, one_line, retry_after
 from ..._protocol.sites import Site
 from ..._wire.exchange import Exchange
 from ..._wire.transport import Transport
 from ...errors import AIChatFreeError, APIConnectionError, APIError, APITimeoutError
+from ...timeout import Timeout
 from .engine import EngineError
 
 PATH: Final = "/chat/completions"

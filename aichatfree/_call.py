@@ -1,68 +1,13 @@
-"""Time limits: ``Timeout`` as users set it, and what one call has left of it."""
+"""``Call``: what one call of the user has left over all its attempts."""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
-from typing import Final, TypeAlias
 
 from ._cancellation import CancelToken
 from .errors import APITimeoutError
-
-_UNLIMITED: Final = 100_000_000
-"""Seconds, three years, from which on a limit counts as none: sockets and locks take no more."""
-
-
-@dataclass(frozen=True)
-class Timeout:
-    """Time limits in seconds; ``None`` is no limit.
-
-    >>> aichatfree.Timeout(read=120, total=600)
-    Timeout(connect=10, read=120, total=600)
-    >>> print(client.generate("Name a river.", timeout=aichatfree.Timeout(total=30)))
-    The Nile.
-
-    Attributes:
-        connect: to reach the site: each address it has, and the TLS handshake.
-        read: the longest silence, before the answer begins and within it.
-        total: the whole call, with all its retries and the waits between them; in a batch, from
-            the moment on when the prompt's first request may leave.
-    """
-
-    connect: float | None = 10
-    read: float | None = 60
-    total: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("connect", "read", "total"):
-            seconds = getattr(self, name)
-            if seconds is None:
-                continue
-            if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-                raise TypeError(f"Timeout({name}=...) takes seconds, not {type(seconds).__name__}")
-            if not seconds > 0:
-                raise ValueError(f"Timeout({name}={seconds}) must be more than 0 seconds")
-            if seconds > _UNLIMITED:
-                object.__setattr__(self, name, None)
-
-
-TimeLimit: TypeAlias = Timeout | float
-
-
-def timeout_from(timeout: object) -> Timeout:
-    """A ``Timeout`` as it is; a number of seconds as its ``connect`` and ``read``.
-
-    Raises:
-        TypeError, ValueError: it is neither, or not positive.
-    """
-    if isinstance(timeout, Timeout):
-        return timeout
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(
-            f"timeout= takes a Timeout or a number of seconds, not {type(timeout).__name__}"
-        )
-    return Timeout(connect=timeout, read=timeout)
+from .timeout import Timeout
 
 
 class Call:
