@@ -8,15 +8,16 @@ from __future__ import annotations
 import math
 from enum import Enum
 
+from ._outage import MAX_SLOW_REQUESTS, MINUTE, Outage, RecentRequests
+
 INITIAL_RATE = 2.0  # requests/s after the first rejection, where the slow start begins
-MIN_RATE = 1 / 60  # requests/s; rejections of sparse requests say too little to go lower
+MIN_RATE = 1 / MINUTE  # requests/s; rejections of sparse requests say too little to go lower
 CONFIGURED_SHARE = 0.99  # of a configured limit; the site's clock may be a little slower
 MAX_CATCH_UP = 0.05  # seconds that a thread which woke up late may make up for
 CUBIC_C = 0.04  # less finds a raised limit later, more is rejected more often
+SLOW_CUBIC_C = 0.01  # for slow limits, where requests are few and rejections are dear
 CUBIC_K = 1.5  # where the curve is flat: the first cut of 13 % lets two clients share fairly
-MIN_EPOCH_UNIT = 50  # requests, for the upper bound of the unit in which an epoch is counted
-MAX_EPOCH_UNIT = 5  # seconds' worth of requests, for the same
-MAX_YOUNG_OUTAGE_PAUSE = 4.0  # seconds between the first probes of an outage
+MAX_SLOW_RATE = MAX_SLOW_REQUESTS / MINUTE  # requests/s; limits up to it are called slow
 EXHAUSTED_AFTER = 120.0  # seconds without an accepted request
 EXHAUSTED_PROBES = 5  # rejected probes within that time
 MAX_RETRY_AFTER = 600.0  # seconds; more than that means that waiting is pointless
@@ -26,7 +27,7 @@ class Phase(Enum):
     """What the next request is sent for."""
 
     UNLIMITED = "Nothing has been rejected yet: requests are sent at once."
-    SLOW_START = "Nothing has been measured yet: the rate grows by 1/s with each delayed request."
+    SLOW_START = "Nothing is measured yet: each delayed request adds half of the initial rate."
     CONGESTION_AVOIDANCE = "The rate follows a cubic around the limit that was measured last."
     OUTAGE = "Nothing is accepted: requests wait for the end of a pause, then one is sent alone."
     PROBING = "That one is in flight, and the others wait two round trips for its rejection."
@@ -56,10 +57,16 @@ class AdaptiveRate:
        the next step, and at most five seconds' worth, so that a raised limit is found soon. At
        twice `w_max` a new epoch begins.
     5. A rejection with nothing accepted since the last one means an **outage**: a used-up window
-       or quota. The rate stays. Everybody pauses, with exponential backoff, then **probes** with
-       one request. A pause is at most a quarter of the outage so far, so that little is lost when
-       it ends. `Retry-After` counts from the third time on: many sites ask for far too much.
-    6. Slots lie on an absolute grid, so that late wake-ups do not add up. None is reserved in
+       or quota. Everybody pauses, then **probes** with one request; see `Outage`. A fast rate
+       stays as it is, because it is still right when the next window begins.
+    6. **Slow limits**, up to 100 requests a minute, are mostly windows of a minute that the first
+       burst uses up, and the end of the outage tells how many requests they allow. That becomes
+       `w_max`, and requests are sent at even intervals: this is right for fixed and for sliding
+       windows and for token buckets. From there on the curve is flatter, and its unit is a hundred
+       seconds' worth, because a fixed window rejects nothing until it is used up. A limit that
+       seems to have doubled never existed (the site was overloaded, or somebody else used it up):
+       a slow start follows.
+    7. Slots lie on an absolute grid, so that late wake-ups do not add up. None is reserved in
        advance, so a caller that is cancelled leaves no gap.
 
     A configured limit is both the initial and the highest rate; rejections reduce it all the same.
@@ -87,13 +94,14 @@ class AdaptiveRate:
         self._w_max = self._max_rate
         self._epoch_start = -math.inf  # clock time
         self._epoch_progress = CUBIC_K  # along the cubic, where it is flat for CUBIC_K
-        self._epoch_unit: float = MIN_EPOCH_UNIT  # delayed requests for each unit of progress
+        self._epoch_unit = self._unit(0)  # delayed requests for each unit of progress
         self._recovery_point = sent
         self._last_rejection = sent  # the number of the rejection last reacted to
         self._rejected_in_flight = 0  # rejections between the two, not yet subtracted
         self._first_sent_at = 0.0  # clock time of the first request after the recovery point
-        self._outage_start = 0.0  # clock time
-        self._outage_rejections = 0  # reacted to since then; 0 if an epoch has begun since
+        self._recent = RecentRequests()
+        self._outage: Outage | None = None  # the last one, if it began in this epoch
+        self._slow_start_step = 0.0  # requests/s for each delayed request
         self._round_trip = 0.0  # seconds
         self._enter(Phase.UNLIMITED if math.isinf(limit) else Phase.CONGESTION_AVOIDANCE)
 
@@ -113,24 +121,23 @@ class AdaptiveRate:
             self._first_sent_at = now
         if delayed:
             self._grow()
+        if self.phase is Phase.PROBING:
+            self._end_outage(now)
         start = max(self.slot, now - MAX_CATCH_UP) if delayed else now
         self.slot = start + 1 / self.rate
         if self.phase is Phase.OUTAGE:
-            self.slot = max(self.slot, start + 2 * self._round_trip)
-            self._enter(Phase.PROBING)
-        elif self.phase is Phase.PROBING:  # by now a rejection of the probe would be known
-            self.exhausted = None
-            slow = math.isinf(self._w_max)
-            self._enter(Phase.SLOW_START if slow else Phase.CONGESTION_AVOIDANCE)
+            self._probe(start, now)
+        self._recent.add(self.sent, now)
         return self.sent
 
     def record_rejection(self, number: int, now: float, retry_after: float | None = None) -> None:
         """React to the rejection of request `number`; `retry_after` is in seconds."""
+        self._recent.discard(number)
         accepted = number - self._last_rejection - 1 - self._rejected_in_flight
         if self.phase is Phase.UNLIMITED:
             number = self.sent  # all requests in flight belong to the first burst
-            self._enter(Phase.SLOW_START)
-            self._begin_epoch(INITIAL_RATE, now)
+            self._start_slowly(INITIAL_RATE)
+            self._begin_epoch(now)
         elif number <= self._recovery_point:
             self._rejected_in_flight += number > self._last_rejection
             return
@@ -146,50 +153,82 @@ class AdaptiveRate:
     def _enter(self, phase: Phase) -> None:
         self.phase: Phase = phase
 
+    def _start_slowly(self, rate: float) -> None:
+        self.rate, self._slow_start_step, self._w_max = rate, rate / 2, math.inf
+        self._enter(Phase.SLOW_START)
+
     def _grow(self) -> None:
         if self.phase is Phase.SLOW_START:
-            self.rate += 1
+            self.rate = min(self.rate + self._slow_start_step, self._max_rate)
         elif self.phase is Phase.CONGESTION_AVOIDANCE and self.rate < self._max_rate:
             self._epoch_progress += 1 / self._epoch_unit
-            rate = self._w_max * (1 + CUBIC_C * (self._epoch_progress - CUBIC_K) ** 3)
-            if rate >= 2 * self._w_max:
-                self._w_max, self._epoch_progress = rate, CUBIC_K
-                self._epoch_unit = max(MIN_EPOCH_UNIT, MAX_EPOCH_UNIT * rate)
+            rate = self._cubic()
             self.rate = min(rate, self._max_rate)
+            if rate >= 2 * self._w_max and rate <= MAX_SLOW_RATE:
+                self._start_slowly(self.rate)
+            elif rate >= 2 * self._w_max:
+                self._w_max, self._epoch_progress = rate, CUBIC_K
+                self._epoch_unit = self._unit(math.inf)
+
+    def _cubic(self) -> float:
+        c = SLOW_CUBIC_C if self._w_max <= MAX_SLOW_RATE else CUBIC_C
+        return self._w_max * (1 + c * (self._epoch_progress - CUBIC_K) ** 3)
+
+    def _unit(self, accepted: float) -> float:
+        """Delayed requests for each unit of progress, if so many were accepted before."""
+        w_max = self._w_max
+        if w_max <= MAX_SLOW_RATE:
+            return max(10, 100 * w_max)
+        return max(10, w_max, min(accepted, max(50, 5 * w_max)))
 
     def _decrease(self, accepted: int, now: float) -> None:
         measured = accepted / max(now - self._epoch_start, 1e-6)
-        if self._outage_rejections and accepted >= 10:
+        if self._outage and accepted >= 10 and self.rate > MAX_SLOW_RATE:
             w_max = 0.8 * measured + 0.2 * self.rate
         else:
             w_max = max(0.4 * measured + 0.6 * self.rate, self.rate / 2)
-        self._w_max = w_max = min(max(min(w_max, self.rate), MIN_RATE), self._max_rate)
-        self._epoch_unit = min(
-            max(accepted, 10, w_max), max(MIN_EPOCH_UNIT, MAX_EPOCH_UNIT * w_max)
-        )
+        self._w_max = min(max(min(w_max, self.rate), MIN_RATE), self._max_rate)
+        self._epoch_unit = self._unit(accepted)
         self._epoch_progress = 0.0
-        self._outage_rejections = 0
+        self._outage = None
         self.exhausted = None
+        self.rate = self._cubic()
         self._enter(Phase.CONGESTION_AVOIDANCE)
-        self._begin_epoch((1 - CUBIC_C * CUBIC_K**3) * w_max, now)
+        self._begin_epoch(now)
 
-    def _begin_epoch(self, rate: float, now: float) -> None:
-        self.rate = rate
+    def _begin_epoch(self, now: float) -> None:
         self._epoch_start = now
         # Half a gap, so that a small bucket that lacks a fraction of a token does not overflow.
-        self.slot = now + 0.5 / rate
+        self.slot = now + 0.5 / self.rate
 
     def _back_off(self, now: float, retry_after: float | None) -> None:
-        if not self._outage_rejections:
-            self._outage_start = now
-        self._outage_rejections += 1
         self._round_trip = now - self._first_sent_at
-        lasted = now - self._outage_start
-        pause = 2.0 ** min(self._outage_rejections, 30) * max(1 / self.rate, self._round_trip)
-        pause = min(pause, max(MAX_YOUNG_OUTAGE_PAUSE, lasted / 4))
-        if self._outage_rejections > 2:
-            pause = max(pause, retry_after or 0.0)
-        self.slot = now + pause
+        if self._outage is None:
+            first_pause = max(1 / self.rate, self._round_trip)
+            self._outage = Outage(now, first_pause, self._recent)
+        self.slot = now + self._outage.pause(now, retry_after)
         self._enter(Phase.OUTAGE)
-        if lasted >= EXHAUSTED_AFTER and self._outage_rejections >= EXHAUSTED_PROBES:
+        lasted = self._outage.lasted(now)
+        if lasted >= EXHAUSTED_AFTER and self._outage.rejections >= EXHAUSTED_PROBES:
             self.exhausted = f"nothing was accepted for {lasted:.0f} s"
+
+    def _probe(self, start: float, now: float) -> None:
+        assert self._outage is not None
+        self._outage.probe(now)
+        self._recent.clear()
+        rate = min(self.rate, self._outage.limit)
+        self.slot = start + max(1 / rate, 2 * self._round_trip)
+        self._enter(Phase.PROBING)
+
+    def _end_outage(self, now: float) -> None:
+        """The probe was accepted, because by now its rejection would be known."""
+        assert self._outage is not None
+        self.exhausted = None
+        is_first = math.isinf(self._w_max)
+        if self._outage.limit < math.inf:
+            self.rate = self._w_max = min(self.rate, max(self._outage.limit, MIN_RATE))
+            self._epoch_start, self._epoch_progress = now, CUBIC_K
+            # Half of it the first time, so that a limit that does not exist is soon disproved.
+            self._epoch_unit = self._unit(math.inf) / (2 if is_first else 1)
+        is_measured = self._w_max < math.inf
+        self._enter(Phase.CONGESTION_AVOIDANCE if is_measured else Phase.SLOW_START)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
-from ._output.notebook import to_html
+from ._output.notebook_display import to_html
 from ._protocol.messages import Message, check_messages
 from .retry import UNSET, RetryOption
 from .stream import Reply, Stream

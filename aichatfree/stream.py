@@ -10,7 +10,7 @@ from enum import Enum
 from types import TracebackType
 
 from ._call import Call
-from ._output.notebook import in_notebook, show_arriving, to_html
+from ._output.notebook_display import in_notebook, show_arriving, to_html
 from ._output.terminal import write_chunks
 from .errors import APIError, StreamInterruptedError
 

@@ -1,9 +1,10 @@
 """This package beside its peers: ``python -m benchmarks [WORK ...] [--clients A,B] [--quick]``.
 
-Two sites run in processes of their own, one that answers at once and one that takes 200 ms. Each
-client has a fresh process for each work, and they take turns, one at a time, many rounds of them; a
-ratio is of two figures of the same round. Figures are the client's CPU, not the time on the wall,
-wherever that is what is asked: other work on the machine then disturbs little, and ratios less.
+Three sites run in their own processes: one that answers at once, one that takes 200 ms, and one
+that answers as a model does. Each client has a fresh process for each workload; they run one at a
+time, in many rounds, and a ratio compares two figures of the same round. Figures are the client's
+CPU time wherever that is the question: other work on the machine then disturbs little, and ratios
+less.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from benchmarks.live_site import live_site
 from benchmarks.raw_site import raw_site
 from benchmarks.report import Outcome
 from benchmarks.wire import answers
-from benchmarks.work import SLOW, WORKS, Circumstances, take_turns
+from benchmarks.work import SLOW, WORKS, Circumstances, run_workload
 
 TIME_LIMIT = 45  # seconds for one turn
 
 
 class Runner:
-    """A client's process for one work; begun anew after a turn that takes too long."""
+    """A client's process for one work; started again after a round that took too long."""
 
     def __init__(self, work: str, client: str, given: Circumstances) -> None:
         self._arguments = (work, client, given)
@@ -38,7 +39,7 @@ class Runner:
     def _start(self) -> None:
         self._channel, there = multiprocessing.Pipe()
         self._process = multiprocessing.get_context("spawn").Process(
-            target=take_turns, args=(*self._arguments, there)
+            target=run_workload, args=(*self._arguments, there)
         )
         self._process.start()
         there.close()
@@ -80,7 +81,7 @@ def running(work: str, clients: Sequence[str], given: Circumstances) -> Iterator
 
 
 def measure(name: str, chosen: Sequence[str], given: Circumstances) -> Outcome:
-    """One kind of work, done by the clients in turns; who fails at a part is not asked again."""
+    """Run one workload with all clients; one that fails at a part is not measured there again."""
     work = WORKS[name]
     unasked = {"ours", *(metric.beyond for metric in work.metrics.values())}
     unasked |= set(work.clients) - set(CLIENTS)

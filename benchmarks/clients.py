@@ -43,7 +43,7 @@ class Peer:
     Args:
         url: the site.
         chunks: how many its answers have.
-        connections: how many requests will be under way at once.
+        connections: how many requests will be in flight at once.
     """
 
     def __init__(self, url: str, chunks: int, connections: int = 1) -> None:
@@ -56,7 +56,7 @@ class Peer:
         """Import and make whatever is kept between the calls."""
 
     def close(self) -> None:
-        """Close what is not closed by itself."""
+        """Close what does not close automatically."""
 
     def check(self, text: str) -> None:
         if text != self._expected:
@@ -186,8 +186,8 @@ class RequestsLoop(Blocking):
         url = self.url + "/api/generate"
         with self.post(url, json=signed(), stream=True, timeout=60) as response:
             response.raise_for_status()
-            for piece in response.iter_content(None):
-                yield piece.decode()
+            for chunk in response.iter_content(None):
+                yield chunk.decode()
 
 
 class RequestsPost(RequestsLoop):
@@ -220,8 +220,8 @@ class Seed(Asynchronous):
             session.post(self.url + "/api/generate", json=signed()) as response,
         ):
             response.raise_for_status()
-            async for piece in response.content.iter_any():
-                yield piece.decode()
+            async for chunk in response.content.iter_any():
+                yield chunk.decode()
 
 
 class Aiohttp(Asynchronous):
@@ -242,8 +242,8 @@ class Aiohttp(Asynchronous):
     async def stream(self) -> AsyncIterator[str]:
         async with self.session.post(self.url + "/api/generate", json=signed()) as response:
             response.raise_for_status()
-            async for piece in response.content.iter_any():
-                yield piece.decode()
+            async for chunk in response.content.iter_any():
+                yield chunk.decode()
 
 
 class Httpx(Blocking):
@@ -285,8 +285,8 @@ class HttpClient(Blocking):
         response = connection.getresponse()
         if response.status != 200:
             raise ValueError(f"status {response.status}")
-        while piece := response.read1(65536):
-            yield piece.decode()
+        while chunk := response.read1(65536):
+            yield chunk.decode()
         self.idle.put(connection)
 
 

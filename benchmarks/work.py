@@ -1,7 +1,7 @@
-"""The kinds of work that clients are measured at, and the targets.
+"""The workloads that clients are measured with, and the targets.
 
-A work has parts. Each client has a process of its own for a work, in which it takes its turns at
-each part; ``python -m benchmarks`` starts the processes and calls the turns.
+A workload has parts. Each client runs a workload in its own process; ``python -m benchmarks``
+starts the processes and asks them for one measurement at a time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SLOW = 0.2  # seconds that the slow site takes
 
 @dataclass(frozen=True)
 class Circumstances:
-    """Where the sites are, and how much is to be done."""
+    """Where the sites are, and how much to measure."""
 
     site: str
     slow_site: str
@@ -71,23 +71,23 @@ class Metric:
     beyond: str | None = None
 
 
-Turns: TypeAlias = Generator[dict[str, float], None, None]
-"""Nothing once all is imported and set up, then at each turn the figures by their metric's key."""
+Rounds: TypeAlias = Generator[dict[str, float], None, None]
+"""First an empty value, once everything is set up; then the figures of each round, by metric."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """One kind of work, and the figures that come out of it.
+    """One workload and its metrics.
 
     Attributes:
-        starts: how often the processes are started anew.
-        rounds: turns that each client takes after each start.
+        starts: how often the processes are started.
+        rounds: measurements of each client after each start.
         takes_long: parts that a quick run leaves out.
     """
 
     title: str
     metrics: Mapping[str, Metric]
-    turns: Callable[[str, Circumstances, str], Turns]
+    measurements: Callable[[str, Circumstances, str], Rounds]
     starts: int
     rounds: int
     parts: tuple[str, ...] = ()
@@ -99,27 +99,27 @@ class Work:
         return [part for part in parts if not (quick and part in self.takes_long)]
 
 
-def take_turns(work: str, client: str, given: Circumstances, channel: Connection) -> None:
-    """In the client's process: take a turn at each part that is named, until there is no name."""
-    os.setpgrp()  # whatever it starts can be ended with it
+def run_workload(work: str, client: str, given: Circumstances, channel: Connection) -> None:
+    """In the client's process: measure each part that is named, until there is no name."""
+    os.setpgrp()  # so that everything it starts can be ended with it
     names = WORKS[work].parts_of(quick=given.quick)
-    parts = {name: WORKS[work].turns(client, given, name) for name in names}
-    failed = {name: figures_or_failure(turns) for name, turns in parts.items()}
+    parts = {name: WORKS[work].measurements(client, given, name) for name in names}
+    failed = {name: figures_or_failure(measurements) for name, measurements in parts.items()}
     with suppress(EOFError, OSError):
         while name := channel.recv():
             channel.send(failed[name] or figures_or_failure(parts[name]))
-    for turns in parts.values():
-        turns.close()
+    for measurements in parts.values():
+        measurements.close()
 
 
-def figures_or_failure(turns: Turns) -> dict[str, float] | str:
+def figures_or_failure(measurements: Rounds) -> dict[str, float] | str:
     try:
-        return next(turns)
+        return next(measurements)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 
 
-# --- turns ------------------------------------------------------------------------------------
+# --- rounds ------------------------------------------------------------------------------------
 
 
 def cpu_of(peer: Blocking | Asynchronous, width: int, each: int) -> float:
@@ -129,7 +129,7 @@ def cpu_of(peer: Blocking | Asynchronous, width: int, each: int) -> float:
     return (time.process_time() - began) / (width * each) * 1e6
 
 
-def short_answers(client: str, given: Circumstances, chunks: str) -> Turns:
+def short_answers(client: str, given: Circumstances, chunks: str) -> Rounds:
     with closing(CLIENTS[client](f"{given.site}/{chunks}", int(chunks))) as peer:
         yield {}
         cpu_of(peer, 1, 50)  # caches fill
@@ -137,7 +137,7 @@ def short_answers(client: str, given: Circumstances, chunks: str) -> Turns:
             yield {chunks: cpu_of(peer, 1, 15 if chunks == "100" else 40)}
 
 
-def long_answer(client: str, given: Circumstances, part: str) -> Turns:
+def long_answer(client: str, given: Circumstances, part: str) -> Rounds:
     chunks = given.times(100_000)
     with closing(CLIENTS[client](f"{given.site}/{chunks}", chunks)) as peer:
         yield {}
@@ -151,7 +151,7 @@ def long_answer(client: str, given: Circumstances, part: str) -> Turns:
             yield {part: statistics.median(figures)}
 
 
-def time_to_first_chunk(client: str, given: Circumstances, part: str) -> Turns:
+def time_to_first_chunk(client: str, given: Circumstances, part: str) -> Rounds:
     threads = int(part)
     site, takes, each = (given.site, 0.0, 100) if threads == 1 else (given.slow_site, SLOW, 2)
     with closing(CLIENTS[client](f"{site}/10", 10, threads)) as peer:
@@ -163,7 +163,7 @@ def time_to_first_chunk(client: str, given: Circumstances, part: str) -> Turns:
             yield {part: (statistics.median(seconds) - takes) * 1e6}  # type: ignore[type-var, operator]
 
 
-def threads_at_once(client: str, given: Circumstances, part: str) -> Turns:
+def threads_at_once(client: str, given: Circumstances, part: str) -> Rounds:
     threads, each = int(part), 2 if given.quick else 4
     with closing(CLIENTS[client](f"{given.slow_site}/10", 10, threads)) as peer:
         yield {}
@@ -175,7 +175,7 @@ def threads_at_once(client: str, given: Circumstances, part: str) -> Turns:
             yield {f"cpu {part}": cpu, f"share {part}": share}
 
 
-def live_streams(client: str, given: Circumstances, part: str) -> Turns:
+def live_streams(client: str, given: Circumstances, part: str) -> Rounds:
     streams, each = int(part), 1 if given.quick else 2
     threading.stack_size(256 * 1024)
     with closing(CLIENTS[client](given.live_site, CHUNKS, streams)) as peer:
@@ -192,7 +192,7 @@ def live_streams(client: str, given: Circumstances, part: str) -> Turns:
             }
 
 
-def open_streams(client: str, given: Circumstances, part: str) -> Turns:
+def open_streams(client: str, given: Circumstances, part: str) -> Rounds:
     count = given.times(1000)
     with closing(CLIENTS[client](f"{given.site}/{OPEN}", 1, count)) as peer:
         yield {}
@@ -206,7 +206,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def batch(client: str, given: Circumstances, part: str) -> Turns:
+def batch(client: str, given: Circumstances, part: str) -> Rounds:
     yield {}
     count = given.times(20_000)
     while True:
@@ -244,7 +244,7 @@ IMPORTS = {
 }
 
 
-def imports(client: str, given: Circumstances, part: str) -> Turns:
+def imports(client: str, given: Circumstances, part: str) -> Rounds:
     yield {}
     clock = "time.process_time()"
     code = f"import time; began = {clock}; {IMPORTS[client]}; print({clock} - began)"

@@ -187,27 +187,20 @@ def test_an_outage_is_probed_by_one_request_at_a_time() -> None:
     assert slots[2] - slots[1] < 0.1
 
 
-def test_the_rate_is_the_same_after_an_outage() -> None:
-    """A used-up window says nothing about the rate, however many probes are rejected."""
+def test_a_fast_rate_is_the_same_after_an_outage() -> None:
+    """A used-up window of many requests says nothing about the rate."""
     adaptive = measured(100.0)
-    adaptive.record_rejection(adaptive.record_sent(101.0, delayed=False), 101.05)
+    for step in range(200):
+        number = adaptive.record_sent(100.1 + step / 100, delayed=True)
+    adaptive.record_rejection(number, 102.1)
     before = adaptive.rate
     for _ in range(10):
         now = adaptive.slot
-        adaptive.record_rejection(adaptive.record_sent(now, delayed=True), now + 0.05)
+        adaptive.record_rejection(adaptive.record_sent(now, delayed=False), now + 0.05)
+    for _ in range(2):  # the probe, which is accepted, and the next request
+        adaptive.record_sent(adaptive.slot, delayed=False)
+    assert adaptive.phase is Phase.CONGESTION_AVOIDANCE
     assert adaptive.rate == before
-
-
-def test_retry_after_counts_from_the_third_rejection_on() -> None:
-    """A Retry-After that is far too long does not stop all threads at the first rejection."""
-    adaptive, pauses = measured(100.0), []
-    for _ in range(3):
-        now = adaptive.slot
-        number = adaptive.record_sent(now, delayed=True)
-        adaptive.record_rejection(number, now, retry_after=30.0)
-        pauses.append(adaptive.slot - now)
-    assert max(pauses[:2]) < 5
-    assert pauses[2] == pytest.approx(30.0)
 
 
 def test_a_quota_that_is_used_up_for_good_is_noticed() -> None:

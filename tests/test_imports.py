@@ -30,6 +30,7 @@ LAYERS: list[set[str]] = [
     {"_protocol"},
     {"_call"},
     {"timeout"},
+    {"_outage"},
     {"_arguments", "_cancellation", "_forks"},
     {"_version", "errors"},
 ]

@@ -12,6 +12,9 @@ import aichatfree
 from aichatfree.gateway import Gateway
 from helpers import paste
 
+# One process at a time: the model computes on all cores.
+pytestmark = pytest.mark.xdist_group("embedded model")
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

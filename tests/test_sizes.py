@@ -21,16 +21,6 @@ FILES = {
     for path in sorted(directory.rglob("*.py"))
 }
 
-#: Files that are being split.
-LONG_FILES: set[str] = set()
-LONG_FUNCTIONS: set[str] = set()
-
-
-def checked_files() -> list[object]:
-    """The names of all files, of which some are known to be too long for now."""
-    known = pytest.mark.xfail(strict=True, reason="still to be split")
-    return [pytest.param(name, marks=known) if name in LONG_FILES else name for name in FILES]
-
 
 def lines_of(name: str) -> list[str]:
     return FILES[name].read_text(encoding="utf-8").splitlines()
@@ -50,7 +40,7 @@ def long_functions(name: str) -> Iterator[str]:
                 yield f"{node.name}: {length} lines"
 
 
-@pytest.mark.parametrize("name", checked_files())
+@pytest.mark.parametrize("name", FILES)
 def test_no_file_is_too_long(name: str) -> None:
     """Every file of the package and of the tests has at most 400 lines."""
     length = len(lines_of(name))

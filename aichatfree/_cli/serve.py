@@ -56,7 +56,9 @@ def serve(host: str, port: int, upstream: str | None, model: str | None) -> NoRe
             except OSError as error:
                 raise click.ClickException(str(error.strerror)) from error
             stack.enter_context(gateway)
-            if not upstream:
+            if upstream:
+                stack.callback(engine.close)
+            else:
                 load_model(engine, stack)
         click.echo(_client_settings(gateway.url, bool(secret), password is not None), err=True)
         while True:

@@ -19,6 +19,13 @@ _SURPLUS_IDLE_TIME: Final = 30.0
 
 _WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
+_CLOSED_BY_SITE: Final = (
+    BrokenPipeError,
+    ConnectionResetError,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+)
+
 
 class ConnectionState(Enum):
     """What a :class:`Connection` is doing."""
@@ -102,9 +109,10 @@ class Connection:
                 with self._socket_lock:
                     sent = self._socket.send(unsent[:_READ_SIZE])
             except _WOULD_BLOCK:
+                exchange.writable = False  # first, because the leader may set it at once
                 self._multiplexer.watch(self, READ | WRITE)
                 exchange.wait_until_writable()
-            except (BrokenPipeError, ConnectionResetError):
+            except _CLOSED_BY_SITE:
                 self._reusable = False  # the site may have responded before it closed it
                 return
             else:
@@ -180,11 +188,12 @@ class Connection:
             pass
         except ssl.SSLEOFError:
             exchange.feed(b"", now, clean_eof=False)
-        except BaseException as error:
-            # A signal handler's exception too: what was read may be lost, and nobody may notice.
-            exchange.fail(error if isinstance(error, Exception) else InterruptedError())
-            if not isinstance(error, OSError):
-                raise
+        except Exception as error:
+            exchange.fail(error)  # and nobody else's: the leader goes on
+        except BaseException:
+            # A signal handler's: what was read may be lost, so the response cannot be complete.
+            exchange.fail(InterruptedError())
+            raise
 
     def _on_unexpected_event(self) -> None:
         with self._multiplexer.lock:

@@ -14,6 +14,7 @@ import urllib3.exceptions as u3
 
 from ..errors import APIConnectionError, APIError, APITimeoutError, StreamInterruptedError
 from ..timeout import Timeout
+from .parsing import ResponseError
 
 TRANSPORT_ERRORS: Final = (
     requests.RequestException,
@@ -135,6 +136,8 @@ def reason(causes: list[BaseException]) -> str:
     for cause in reversed(causes):
         if isinstance(cause, socket.gaierror):
             continue
+        if isinstance(cause, ResponseError):
+            return str(cause)
         if isinstance(cause, OSError) and cause.errno is not None:
             return errno.errorcode.get(cause.errno, f"error {cause.errno}")
         if isinstance(cause, (http.client.HTTPException, u3.HTTPError)):

@@ -226,7 +226,6 @@ class Exchange:
 
     def wait_until_writable(self) -> None:
         """Wait for room for more of the request, or for the head of the response."""
-        self.writable = False
         self._wait(_Need.WRITABLE)
 
     def wait_for_head(self) -> None:

@@ -20,15 +20,19 @@ _MAX_HEADERS: Final = 100
 _KEEP_ALIVE_TIMEOUT: Final = re.compile(r"\btimeout\s*=\s*(\d{1,9})")
 
 
-class MalformedResponseError(ProtocolError):
+class ResponseError(ProtocolError):
+    """The rest of a response cannot be read. The message never contains any of its bytes."""
+
+
+class MalformedResponseError(ResponseError):
     """The response breaks the rules of HTTP/1.1."""
 
 
-class IncompleteResponseError(ProtocolError):
+class IncompleteResponseError(ResponseError):
     """The connection ended before the response did."""
 
 
-class BodyTooLongError(ProtocolError):
+class BodyTooLongError(ResponseError):
     """The body is longer than the caller allows."""
 
 
@@ -96,7 +100,7 @@ class ResponseParser:
             self.surplus = True
             return
         if not (self.status or self._overhead or data[:1] == b"H"):
-            raise MalformedResponseError("it is not HTTP")
+            raise MalformedResponseError("the response is not HTTP")
         self._overhead += len(data)
         try:
             self._parser.feed_data(data)
@@ -112,7 +116,7 @@ class ResponseParser:
         if self.complete:
             self._parser = None  # it refers back to this object
         elif self._overhead > _MAX_OVERHEAD:
-            raise MalformedResponseError("its head is too long")
+            raise MalformedResponseError("the head is too long")
 
     def feed_eof(self, *, clean: bool = True) -> None:
         """The connection has ended.
@@ -127,11 +131,11 @@ class ResponseParser:
         if self.complete:
             return
         if not self.status:
-            raise IncompleteResponseError("its head is incomplete")
+            raise IncompleteResponseError("the head is incomplete")
         if self._chunked:
             self._end_chunked_body()
         elif "content-length" in self.headers or not clean:
-            raise IncompleteResponseError("its body is incomplete")
+            raise IncompleteResponseError("the body is incomplete")
         self.complete = True
         self._parser = None
 
@@ -157,7 +161,7 @@ class ResponseParser:
             with contextlib.suppress(httptools.HttpParserError):
                 parser.feed_data(b"\r\n")
         if not self.complete:
-            raise IncompleteResponseError("its body is incomplete")
+            raise IncompleteResponseError("the body is incomplete")
 
     # What follows is called by llhttp.
 
@@ -168,11 +172,12 @@ class ResponseParser:
     def on_header(self, name: bytes, value: bytes) -> None:
         self._fields.append((name, value))
         if len(self._fields) > _MAX_HEADERS:
-            raise MalformedResponseError("it has too many headers")
+            raise MalformedResponseError("too many headers")
 
     def on_headers_complete(self) -> None:
         parser = self._parser
-        assert parser is not None
+        if parser is None:
+            raise IncompleteResponseError("the exchange was closed")
         fields, self._fields = self._fields, []
         status = parser.get_status_code()
         if not parser.get_http_version().startswith("1.") or status < 100 or status == 101:

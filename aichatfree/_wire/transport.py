@@ -15,12 +15,12 @@ import requests
 from .._call import Call
 from .._cancellation import CancelTokens
 from .._forks import renew_after_fork
-from .._version import __version__
 from ..errors import AIChatFreeError
 from .adapter import Adapter, Request
 from .connection_errors import TRANSPORT_ERRORS
 from .exchange import Exchange, least_seconds, log
 from .foreign_responses import UrllibResponse
+from .headers import request_headers
 from .multiplexer import Multiplexer
 
 
@@ -55,15 +55,7 @@ class Transport:
         self.max_reply_bytes = max_reply_bytes
         self._base_url = base_url
         self._host = origin.partition("://")[2]
-        self._headers = {
-            "User-Agent": f"aichatfree/{__version__}",
-            "Accept": "*/*",
-            "Accept-Encoding": "identity",
-            "Content-Type": "application/json",
-            # Newer releases of the servers' web framework refuse posts from other origins.
-            "Origin": origin,
-            **(headers or {}),
-        }
+        self._headers = request_headers(origin, headers)
         self._proxies = dict(proxies or {})
         self._verify = verify
         self._own_session = session is None

@@ -2,8 +2,8 @@
 
 from ._batch import Batch
 from ._results import BatchResult
-from ._shards import make_shards, read_results
 from ._summary import Summary
 from ._worker import run_shard
+from ._worker_messages import make_shards, read_results
 
 __all__ = ["Batch", "BatchResult", "Summary", "make_shards", "read_results", "run_shard"]

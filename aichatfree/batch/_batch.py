@@ -15,6 +15,7 @@ from typing import Final
 from .._rate_limiter import RateLimiter
 from ..errors import AIChatFreeError
 from ._backend import POLL_INTERVAL, Backend, Outcome
+from ._interrupt import finish_or_cancel
 from ._journal import SYNC_INTERVAL
 from ._ordering import Deduplicator, ReorderBuffer
 from ._progress import Progress
@@ -274,14 +275,8 @@ class Batch(Iterator[BatchResult]):
         if self._state in (State.NEW, State.CLOSED):
             return
         try:
-            # Waits for threads and does not count results: the signal may have lost one of those.
             self._advance(State.STOPPING)
-            self._backend.stop()
-            if self._progress.shown:
-                print("\nStopping; Ctrl-C again cancels the requests in flight.", file=sys.stderr)
-            self._backend.close()
-        except KeyboardInterrupt:
-            self._backend.cancel()
+            finish_or_cancel(self._backend, announce=self._progress.shown)
         finally:
             self.close()
             if self._progress.shown and self._journal is not None:

@@ -11,8 +11,8 @@ from ..errors import AIChatFreeError
 from ._backend import Outcome, wait_interruptibly
 from ._prompts import Item
 from ._recorder import Recorder
-from ._shards import INTERRUPTED, ShardResults
 from ._worker import ClientFactory, run_shard
+from ._worker_messages import INTERRUPTED, ShardResults
 
 
 def parallelism(executor: Executor) -> int:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, Final
 
-from .._output.notebook import in_notebook
+from .._output.notebook_display import in_notebook
 from ._summary import Summary
 
 REDRAW_INTERVAL: Final = 0.2  # seconds

@@ -22,9 +22,9 @@ from ._executor import ExecutorBackend, parallelism
 from ._journal import Journal, files_of
 from ._prompts import Items, PromptSource, can_be_read_again, digest_of
 from ._recorder import Recorder
-from ._shards import MAX_SHARD_SIZE, MAX_WORKERS, write_shard
 from ._threads import ThreadBackend
 from ._worker import ClientFactory
+from ._worker_messages import MAX_SHARD_SIZE, MAX_WORKERS, write_shard
 
 log: Final = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from ._circuit_breaker import CircuitBreaker
 from ._prompts import PromptSource
 from ._recorder import Recorder
 from ._results import BatchResult
-from ._shards import INTERRUPTED, Shard, ShardResults, read_shard
 from ._threads import ThreadBackend
+from ._worker_messages import INTERRUPTED, Shard, ShardResults, read_shard
 
 
 class BatchClient(Protocol):

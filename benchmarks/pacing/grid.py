@@ -50,10 +50,11 @@ SMALL = Kind("the same, burst 1 s", "used >= 90 % of a configured limit", 0.9, c
 SECOND = Kind("one-second windows", "used >= .93, rejected <= 3 %", 0.93, 0.03)
 MINUTE = Kind("one-minute windows from 5/s", "used >= .92, rejected <= 5.5 %", 0.92, 0.055)
 SLIDING = Kind("sliding minutes from 5/s", "used >= .92, rejected <= 5.5 %", 0.92, 0.055)
-SLOW = Kind("up to 1/s", "used >= .92, <= 40 rejections", 0.92, max_rejections=40)
+SLOW = Kind("up to 1/s", "used >= .92, <= 20 rejections", 0.92, max_rejections=20)
 SLOW_SLIDING = Kind(
-    "sliding minutes up to 1/s", "used >= .92, <= 40 rejections", 0.92, math.inf, 40
+    "sliding minutes up to 1/s", "used >= .92, <= 20 rejections", 0.92, max_rejections=20
 )
+FREE_TIER = Kind("minutes of 3 to 15", "used >= .92, <= 20 rejections", 0.92, max_rejections=20)
 HALVED = Kind("limit halved", "found again within 60 s")
 DOUBLED = Kind("limit doubled", "found again within 60 s")
 QUOTA = Kind("quota gone for good", "<= 30 more requests, user told", max_rejections=30)
@@ -90,7 +91,9 @@ class Cell:
         return makers[self.server](self.rate, self.burst)
 
     def __str__(self) -> str:
-        rate = f"{self.rate:g}/s" if self.rate else "no rate"
+        rate = "no rate"
+        if self.rate:
+            rate = f"{self.rate * 60:g}/min" if self.rate < 1 else f"{self.rate:g}/s"
         extra = f" x{self.change:g}" if self.change != 1 else ""
         extra += f" quota {self.total}" if self.total else ""
         extra += f" {self.clients} clients" if self.clients > 1 else ""
@@ -186,6 +189,10 @@ def cells(quick: bool) -> Iterator[Cell]:
         return [n for n in threads if n / (sum(REPLY) / 2) >= 1.25 * rate]
 
     yield Cell(FREE, "none", 0, 0, 32)
+    for per_minute in (3, 15) if quick else (3, 5, 10, 15):
+        for count in threads:
+            for server in ("window", "sliding"):
+                yield Cell(FREE_TIER, server, per_minute / 60, 60, count)
     for rate in rates:
         for count in limited(rate):
             for burst in (1, 10) if rate <= 1 else bursts:

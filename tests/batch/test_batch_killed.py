@@ -12,6 +12,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from aichatfree.gateway import Gateway, SmolLM2
 from aichatfree.testing import Answer, FakeSite, Request
 from helpers import AT_ONCE, COMMAND, HANG, LONG, ClientFor, Terminal, echo, terminal, wait_until
@@ -161,6 +163,7 @@ def test_a_left_batch_can_be_continued(client_for: ClientFor, tmp_path: Path) ->
     assert sorted(ids_in(path), key=int) == [str(n) for n in range(400)]
 
 
+@pytest.mark.xdist_group("embedded model")
 def test_200_prompts_to_the_local_model_survive_two_interruptions(tmp_path: Path) -> None:
     """A run on a real model that is stopped twice with Ctrl-C is finished by the third call."""
     prompts, output = tmp_path / "p.txt", tmp_path / "a.jsonl"

@@ -11,6 +11,9 @@ from aichatfree._cli.main import cli
 from aichatfree.gateway import Gateway
 from helpers import paste, run
 
+# One process at a time: the model computes on all cores.
+pytestmark = pytest.mark.xdist_group("embedded model")
+
 COMMANDS: dict[str, click.Command] = {"aichatfree": cli, **cli.commands}
 
 

@@ -17,6 +17,9 @@ from aichatfree.errors import BadRequestError
 from aichatfree.gateway import EngineError, Gateway, SmolLM2
 from helpers import AT_ONCE, LONG, SHORT
 
+# One process at a time: the model computes on all cores.
+pytestmark = pytest.mark.xdist_group("embedded model")
+
 LONG_ANSWER = "Write a long story about the sea, in many chapters."
 """A question whose answer takes much longer than any time limit here."""
 LONG_QUESTION = "word " * 420

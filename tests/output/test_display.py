@@ -9,7 +9,7 @@ import IPython.display
 import pytest
 
 from aichatfree import Reply
-from aichatfree._output.notebook import (
+from aichatfree._output.notebook_display import (
     DRAW_INTERVAL,
     MAX_DRAWING_SHARE,
     MAX_HTML_LENGTH,
@@ -113,7 +113,7 @@ def test_a_very_long_answer_is_plain_text() -> None:
 def test_without_markdown_it_answers_are_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a Jupyter without the extra ``notebook`` there is no HTML, and no unsafe Markdown."""
     monkeypatch.setitem(sys.modules, "markdown_it", None)
-    monkeypatch.delitem(sys.modules, "aichatfree._output.markdown", raising=False)
+    monkeypatch.delitem(sys.modules, "aichatfree._output.safe_html", raising=False)
     assert Reply("*hi*", 1, 1.0, 1.0)._repr_html_() is None
     display = Display(seconds=0)
     monkeypatch.setattr(IPython.display, "display", display)

@@ -12,7 +12,7 @@ from typing import Final
 CHUNKED: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
-FAULTS: Final = ("cut", "reset", "stall", "surplus", "close")
+FAULTS: Final = ("cut", "reset", "stall", "surplus", "close", "garbage")
 
 chance = random.Random(1)
 
@@ -42,6 +42,9 @@ async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
         text = (" " * bool(number) + word).encode()
         writer.write(b"%x\r\n%b\r\n" % (len(text), text))
         await writer.drain()
+    if fault == "garbage":
+        writer.write(b"0x5\r\nworse\r\n")
+        return False
     if fault == "stall":
         await asyncio.sleep(3)
     if fault == "reset":

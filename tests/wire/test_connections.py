@@ -15,11 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 
 import pytest
-from wire.sites import HEAD, HELLO, read_request, responding, server
 
 from aichatfree import APIError, BadRequestError, Timeout
 from aichatfree.testing import Answer, FakeSite, Request
 from helpers import ClientFor
+from wire.sites import HEAD, HELLO, read_request, responding, server
 
 PROMPTLY = 2.0
 """Seconds; on a busy machine a thread may have to wait for its turn."""

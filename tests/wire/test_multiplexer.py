@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from wire.scene import LIMIT, FakeChannel, FakeWaiter, Scene, ended, until
 
 from aichatfree._wire.multiplexer import Multiplexer, SelectorPoller
+from wire.scene import LIMIT, FakeChannel, FakeWaiter, Scene, ended, until
 
 
 @pytest.fixture

@@ -16,16 +16,6 @@ import trustme
 import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connectionpool import HTTPConnectionPool
-from wire.sites import (
-    HEAD,
-    HELLO,
-    certificates,
-    connect_proxy,
-    read_request,
-    responding,
-    server,
-    socks_proxy,
-)
 
 from aichatfree import (
     APIConnectionError,
@@ -36,6 +26,16 @@ from aichatfree import (
 )
 from aichatfree.testing import Answer, FakeSite
 from helpers import ClientFor
+from wire.sites import (
+    HEAD,
+    HELLO,
+    certificates,
+    connect_proxy,
+    read_request,
+    responding,
+    server,
+    socks_proxy,
+)
 
 PROMPTLY = 2.0
 """Seconds; on a busy machine a thread may have to wait for its turn."""

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aichatfree._output.markdown import markdown_to_html
-from aichatfree._output.notebook import MAX_HTML_LENGTH
+from aichatfree._output.notebook_display import MAX_HTML_LENGTH
+from aichatfree._output.safe_html import markdown_to_html
 
 PLAIN_TAGS = (
     *("p", "span", "br", "hr", "em", "strong", "s", "blockquote", "pre", "ul", "li"),

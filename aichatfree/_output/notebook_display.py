@@ -46,7 +46,7 @@ def to_html(*texts: str) -> str | None:
     if not 0 < sum(map(len, texts)) <= MAX_HTML_LENGTH:
         return None
     try:
-        from .markdown import markdown_to_html
+        from .safe_html import markdown_to_html
     except ImportError:
         return None
     return "".join(map(markdown_to_html, texts))
