@@ -1,4 +1,4 @@
-"""Properties of what is read as a refusal, a notice or a failure, beyond the cases of the corpus."""
+"""Properties of refusals, notices and failures, beyond the cases of the corpus."""
 
 from __future__ import annotations
 
