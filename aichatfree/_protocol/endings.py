@@ -12,6 +12,9 @@ from . import phrases
 MAX_DETAILS: Final = 16 * 1024
 """Bytes after a notice that are taken for its details, such as the web page of a proxy."""
 
+_MAX_BEGINNING: Final = 2048
+"""Bytes of a notice and its details that are looked at."""
+
 _CLOSING: Final = {"[": "]", "【": "】", "(": ")", "（": "）", "*": "*", "_": "_"}
 _MARK: Final = re.compile(
     rb"\[|(?:^|\n)[ \t\r]*(?:\*|_|\(|\xe3\x80\x90|\xef\xbc\x88)"  # the last two: fullwidth brackets
@@ -107,7 +110,7 @@ class Ending:
             start = mark.start() + len(mark[0]) - len(mark[0].lstrip())
             if not self._may_begin(data, start, begin):
                 continue
-            if _notice_in(data[start:]) is not False:
+            if _notice_in(data[start : start + MAX_DETAILS + 1]) is not False:
                 self._notice_held = True
                 # The space before a notice is not part of the answer.
                 return len(data[:start].rstrip())
@@ -143,7 +146,7 @@ def _notice_in(data: bytes) -> bool | None:
     """Whether the bytes are a notice and its details; ``None`` if that cannot be told yet."""
     if len(data) > MAX_DETAILS:
         return False
-    text = data.decode("utf-8", "ignore").lstrip()
+    text = data[:_MAX_BEGINNING].decode("utf-8", "ignore").lstrip()
     if not text:
         return None
     closing = _CLOSING.get(text[0])

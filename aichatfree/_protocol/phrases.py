@@ -19,10 +19,14 @@ MAX_SEARCHED: Final = 20_000
 """Characters of an error response that are searched for phrases."""
 
 MAX_FIRST_SENTENCE: Final = 120
+"""Characters of a first sentence that are held back because it may be a refusal."""
+
 MAX_NOTICE: Final = 200
-_MAX_CONTINUATION: Final = 160
-_SHORT_SENTENCE: Final = 8
-_FEW_WORDS: Final = 40
+"""Characters between the brackets of a notice."""
+
+_SHORT_SENTENCE: Final = 8  # characters of a site's own sentence; a word after it is an answer
+_FEW_WORDS: Final = 40  # characters of a refusal that need not say anything to the reader
+_FIRST_WORDS: Final = 40  # characters after a notice that may explain it
 _ENOUGH: Final = 4  # bytes of an opening that hold a body back; fewer begin too many answers
 
 _SENTENCE: Final = re.compile(r".+?(?:[!?。！？\n]+|\.(?=\s|$)|$)", re.DOTALL)
@@ -185,7 +189,9 @@ def is_notice(content: str, rest: str) -> bool:
     if len(content) > MAX_NOTICE or not table.failures.search(content):
         return False
     about = table.sources.search(content) or _STATUS.search(content) or _SECONDS.search(content)
-    return bool(about) and not table.explains.search(content + " " + rest[:MAX_NOTICE])
+    details = rest.lstrip()
+    first_words = "" if details.startswith(("{", "<")) else details[:_FIRST_WORDS]
+    return bool(about) and not table.explains.search(f"{content} {first_words}")
 
 
 def status_in(text: str) -> int | None:

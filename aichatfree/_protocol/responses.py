@@ -98,7 +98,8 @@ def notice_error(notice: str, has_text: bool, site: Site) -> APIError:
         return StreamInterruptedError(
             f"{what}: the answer is incomplete. Send it again.", body=notice
         )
-    found = read_error_body(notice.partition("]")[2].strip() or notice)
+    details = notice.partition("]")[2].strip() if notice.startswith("[") else notice
+    found = read_error_body(details or notice)
     status = found.status or status_in(notice[:200]) or 500
     meaning = _meaning(status, found, notice, site, page=False, upstream=True)
     return _error(meaning, what, 200, notice, stated_limits({}, notice))

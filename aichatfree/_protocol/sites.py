@@ -28,6 +28,11 @@ class Site:
     >>> aichatfree.Client(site)
     Client('https://chat.example', dialect='openai')
 
+    What is looked for in responses can be wrong about an answer with the same words, so each kind
+    can be left out with ``ignore``. Undetectable are: an answer that the site itself cut without a
+    word, such as at the model's token limit, and a failure after a space that a proxy merged into
+    the text.
+
     Attributes:
         base_url: scheme, host and, if need be, a path; the dialect's path is added to it.
         dialect: ``GEMINI``, ``OPENAI`` or a :class:`Dialect` of your own.
