@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -16,8 +17,11 @@ _MAX_BEGINNING: Final = 2048
 """Bytes of a notice and its details that are looked at."""
 
 _CLOSING: Final = {"[": "]", "【": "】", "(": ")", "（": "）", "*": "*", "_": "_"}
+_SIGNS: Final = "⚠❌⛔🚫"
+_ERROR: Final = b'{"error"'
 _MARK: Final = re.compile(
-    rb"\[|(?:^|\n)[ \t\r]*(?:\*|_|\(|\xe3\x80\x90|\xef\xbc\x88)"  # the last two: fullwidth brackets
+    rb"\[|\{\s*\"|(?:^|\n)[ \t\r]*(?:\*|_|\(|%b)"
+    % b"|".join(mark.encode() for mark in ("【", "（", *_SIGNS))
 )
 _ANY_CASE: Final = 4
 """Letters of a tail from which on upper and lower case are the same."""
@@ -119,11 +123,14 @@ class Ending:
     def _may_begin(self, data: bytes, start: int, begin: int) -> bool:
         """Whether a notice may begin there: as a paragraph, or in brackets as a chunk or glued."""
         before = (self.before + data[:start])[-_CONTEXT:]
-        if _BLANK_LINE.search(before):
+        is_object = data[start : start + 1] == b"{"
+        if _BLANK_LINE.search(before) and not is_object:
             return True
         own_chunk = self._framed and start >= begin and not data[begin:start].strip()
         if data[start : start + 1] == b"[":
             return own_chunk or not before[-1:].isspace()
+        if is_object:  # as an example it follows a space
+            return bool(before) and not before[-1:].isspace()
         return own_chunk and before.rstrip(b" \t\r")[-1:] in (b"\n", b"")
 
 
@@ -131,7 +138,7 @@ class Ending:
 def _suspicious(tails: tuple[str, ...], notices: bool) -> re.Pattern[bytes]:
     """Finds in a chunk what a failure has to contain."""
     letters = {re.escape(tail.encode()[:1]) for tail in tails if tail}
-    letters |= {rb"\[", rb"\n"} if notices else set()
+    letters |= {rb"\[", rb"\{", rb"\n"} if notices else set()
     return re.compile(b"[%b]" % b"".join(sorted(letters)) if letters else b"(?!)")
 
 
@@ -149,12 +156,31 @@ def _notice_in(data: bytes) -> bool | None:
     text = data[:_MAX_BEGINNING].decode("utf-8", "ignore").lstrip()
     if not text:
         return None
-    closing = _CLOSING.get(text[0])
-    if closing is None:
+    if text[0] == "{":
+        return _is_error_object(data)
+    if text[0] in _SIGNS:
+        content, closed, rest = text, "", ""
+    else:
+        content, closed, rest = text[1:].partition(_CLOSING[text[0]])
+    if not closed and (len(content) > phrases.MAX_NOTICE or "\n\n" in content):
         return False
-    content, closed, rest = text[1:].partition(closing)
-    if not closed:
-        return None if len(content) <= phrases.MAX_NOTICE and "\n\n" not in content else False
     if text[0] in "*_(（" and (rest.strip() or not content.strip()):
         return False
-    return phrases.is_notice(content, rest)
+    if closed or text[0] in _SIGNS:
+        if phrases.is_notice(content, rest):
+            return True
+        if closed and not (phrases.is_label(content) and "\n" not in rest.strip()):
+            return False
+    return None
+
+
+def _is_error_object(data: bytes) -> bool | None:
+    """Whether it is a JSON object with an error; ``None`` if it may be the beginning of one."""
+    start = b"".join(data[:40].split())[: len(_ERROR)]
+    if not _ERROR.startswith(start):
+        return False
+    try:
+        json.loads(data)
+    except ValueError:
+        return None
+    return True

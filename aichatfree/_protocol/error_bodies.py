@@ -13,7 +13,8 @@ MAX_DEPTH: Final = 5
 
 _STATUS_IN_WORDS: Final = re.compile(
     r"\[(\d{3}) [^\]\n]{0,80}\]|\bHTTP[_/ ](?:status |error )?(\d{3})\b"
-    r"|\b(?:status|error) code:? (\d{3})\b|\bfailed with status:? (\d{3})\b",
+    r"|\b(?:status|error) code:? (\d{3})\b|\b(\d{3}) status code\b"
+    r"|\bfailed with status:? (\d{3})\b",
     re.IGNORECASE,
 )
 _NAMED: Final = re.compile(

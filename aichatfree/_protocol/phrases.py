@@ -76,6 +76,7 @@ class _Table:
     explains: _Pattern
     quotes: _Pattern
     openings: Mapping[str, list[str]]  # by their first letter
+    labels: _Pattern
     sources: _Pattern
     failures: _Pattern
 
@@ -104,6 +105,7 @@ def _table() -> _Table:
             letter: list(group)
             for letter, group in groupby(sorted(body["openings"]), key=itemgetter(0))
         },
+        labels=_Pattern([rf"^\W*(?:{'|'.join(ending['labels'])})\W*$"]),
         sources=_Pattern(ending["sources"]),
         failures=_Pattern(ending["failures"]),
     )
@@ -183,13 +185,20 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
     return any(signal.is_in(said) for signal in _table().signals for said in sentences_so_far)
 
 
+def is_label(content: str) -> bool:
+    """Whether a bracket's content is a label, such as "error", of the notice that follows it."""
+    return _table().labels.search(content) is not None
+
+
 def is_notice(content: str, rest: str) -> bool:
     """Whether a bracket's content, and what follows it, tell of a failure behind the site."""
     table = _table()
+    details = rest.strip()
+    if is_label(content) and "\n" not in details:
+        content, details = details, ""
     if len(content) > MAX_NOTICE or not table.failures.search(content):
         return False
     about = table.sources.search(content) or _STATUS.search(content) or _SECONDS.search(content)
-    details = rest.lstrip()
     first_words = "" if details.startswith(("{", "<")) else details[:_FIRST_WORDS]
     return bool(about) and not table.explains.search(f"{content} {first_words}")
 
