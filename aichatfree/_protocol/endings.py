@@ -121,14 +121,14 @@ class Ending:
         return len(data)
 
     def _may_begin(self, data: bytes, start: int, begin: int) -> bool:
-        """Whether a notice may begin there: as a paragraph, or in brackets as a chunk or glued."""
+        """Whether a notice may begin there: a paragraph, or a bracket not after a space."""
         before = (self.before + data[:start])[-_CONTEXT:]
         is_object = data[start : start + 1] == b"{"
         if _BLANK_LINE.search(before) and not is_object:
             return True
         own_chunk = self._framed and start >= begin and not data[begin:start].strip()
         if data[start : start + 1] == b"[":
-            return own_chunk or not before[-1:].isspace()
+            return own_chunk or before[-1:] not in (b" ", b"\t")
         if is_object:  # as an example it follows a space
             return bool(before) and not before[-1:].isspace()
         return own_chunk and before.rstrip(b" \t\r")[-1:] in (b"\n", b"")

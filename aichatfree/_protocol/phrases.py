@@ -111,12 +111,15 @@ def _table() -> _Table:
     )
 
 
-def meaning_in_error(status: int, text: str, sentences: Mapping[str, str]) -> str | None:
+def meaning_in_error(
+    status: int, text: str, message: str, sentences: Mapping[str, str]
+) -> str | None:
     """The meaning of a phrase in the text of an error response.
 
     Args:
         status: what the response's status means.
         text: all that it says.
+        message: the innermost message in it.
         sentences: the site's own sentences and their meanings.
     """
     text = text[:MAX_SEARCHED]
@@ -128,8 +131,9 @@ def meaning_in_error(status: int, text: str, sentences: Mapping[str, str]) -> st
     for phrase in table.phrases:
         if (status in phrase.statuses or not phrase.statuses) and phrase.is_in(text):
             return phrase.meaning
+    first = _first_sentences(message[:MAX_SEARCHED])
     for signal in table.signals:
-        if status in signal.statuses and any(map(signal.is_in, _first_sentences(text))):
+        if status in signal.statuses and any(map(signal.is_in, first)):
             return signal.meaning
     return None
 

@@ -189,7 +189,7 @@ def _meaning(
     meant = found.status or status
     if site.looks_for("error_words"):
         words = " ".join([*found.names, found.text])
-        name = meaning_in_error(meant, words, site.refusals)
+        name = meaning_in_error(meant, words, found.message, site.refusals)
         if name is not None:
             return MEANINGS.get(name, MEANINGS["failed"])
     if status == 500 and not text.strip():

@@ -95,3 +95,29 @@ def test_every_beginning_of_an_answer_is_returned(case: dict[str, Any]) -> None:
         text = decoder.feed(body[:length].encode())
         rest, error = decoder.finish()
         assert error is not None or text + rest == body[:length]
+
+
+@steady
+@given(
+    st.lists(
+        st.binary(max_size=8)
+        | st.sampled_from(
+            [b"data: ", b"\n\n", b"[DONE]", b'{"error":', b"}", b"<think>", b"<html>"]
+        )
+        | st.sampled_from([b'{"choices":[{"delta":{"content":"a"}}]}', b"[", b"]", b"*", b"\n"]),
+        max_size=12,
+    ),
+    st.booleans(),
+    st.sampled_from(["text/event-stream", "text/plain", ""]),
+)
+def test_any_body_is_text_and_perhaps_an_error(
+    chunks: list[bytes], framed: bool, content_type: str
+) -> None:
+    """Any chunks give text, and no other exception than an error of this package."""
+    decoder = ReplyDecoder(framed=framed, headers={"Content-Type": content_type})
+    try:
+        for chunk in chunks:
+            decoder.feed(chunk)
+        decoder.finish()
+    except APIError:
+        pass
