@@ -70,7 +70,6 @@ NOT_RETRYABLE = {
         Answer(status=307, body="", headers={"Location": "http://127.0.0.1:1/x"}),
         ProtocolError,
     ),
-    "nothing at all": (Answer(), EmptyReplyError),
 }
 
 

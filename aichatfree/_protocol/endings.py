@@ -95,7 +95,7 @@ class Ending:
             return begin
         for tail in self._tails:
             end = data[-len(tail) :]
-            if tail[:1].lower() not in end.lower():
+            if tail[:1] not in end and tail[:_ANY_CASE].lower() not in end.lower():
                 continue
             for length in range(len(end), 0, -1):
                 if _is_beginning(tail, end[-length:]):

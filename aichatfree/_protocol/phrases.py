@@ -174,10 +174,10 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
         known = sentence.casefold()
         if known.startswith(body) or _begins_with(body.rstrip(), sentence):
             return True
-    if meaning_of_body(text, {}) is not None:
+    enough = len(body.encode()) >= _ENOUGH
+    if enough and meaning_of_body(text, {}) is not None:
         return True
     openings = _table().openings.get(body[:1], ())
-    enough = len(body.encode()) >= _ENOUGH
     begins = (
         body.startswith(opening) or (enough and opening.startswith(body)) for opening in openings
     )
