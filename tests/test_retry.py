@@ -18,7 +18,6 @@ from aichatfree import (
     APIStatusError,
     AuthenticationError,
     BadRequestError,
-    EmptyReplyError,
     NotFoundError,
     PermissionDeniedError,
     ProtocolError,
