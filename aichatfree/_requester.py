@@ -139,10 +139,6 @@ class Requester:
         """Cancel all calls and close the connections."""
         self._transport.close()
 
-    def check_portable(self) -> None:
-        """Raise ValueError if a requester like this one cannot be made in another process."""
-        self.to_dict()
-
     def to_dict(self, share: float = 1.0) -> dict[str, Any]:
         """What another process needs to make a requester like this one; without secrets.
 

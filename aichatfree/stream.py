@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from types import TracebackType
 
 from ._call import Call
 from ._output.notebook_display import in_notebook, show_arriving, to_html
@@ -188,12 +187,7 @@ class Stream(Iterator[str]):
     def __enter__(self) -> Stream:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from enum import IntEnum
-from types import TracebackType
 from typing import Final
 
 from .._rate_limiter import RateLimiter
@@ -293,12 +292,7 @@ class Batch(Iterator[BatchResult]):
     def __enter__(self) -> Batch:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if isinstance(error, KeyboardInterrupt):
             self._interrupt()
         self.close()

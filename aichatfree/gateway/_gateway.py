@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import Sequence
 from enum import Enum
-from types import TracebackType
 from typing import Final
 
 from .._arguments import check_number
@@ -152,12 +151,7 @@ class Gateway:
     def __enter__(self) -> Gateway:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
