@@ -80,7 +80,7 @@ class Requester:
             temperature: for this call.
             timeout: for this call.
             retry: for this call.
-            buffered: hand out nothing before the answer is complete, so that an answer that was cut
+            buffered: return no chunk before the answer is complete, so that an answer that was cut
                 off can be retried.
             on_end: called once the answer is complete or has failed.
 
@@ -114,7 +114,7 @@ class Requester:
             make_retrying: the batch's own policy for retries.
 
         Raises:
-            APIError: no complete answer came.
+            APIError: there is no complete answer.
         """
         if not self.settings.site.dialect.temperature:
             temperature = None
@@ -161,7 +161,7 @@ class Requester:
     def _attempt(
         self, messages: list[Message], temperature: float | None, call: Call, *, buffered: bool
     ) -> Callable[[], Iterator[str]]:
-        """The function that makes one attempt; it is signed once it may be sent."""
+        """A function that makes one attempt, whose request is signed when it may be sent."""
         settings = self.settings
         self._transport.cancel_tokens.add(call.cancel_token)
 

@@ -51,7 +51,7 @@ class Client:
         retry: a :class:`RetryPolicy`, a ``tenacity.Retrying``, or ``None`` for one attempt.
         max_requests_per_minute: the site's rate limit if you know it; otherwise the client learns
             it from rejected requests.
-        max_connections: idle connections kept open to be used again.
+        max_connections: idle connections kept open for reuse.
         max_reply_bytes: the largest answer accepted, in bytes; ``None`` for any size.
         headers: sent with every request; they override the default ones.
         proxies: as in requests; taken from the environment unless given.
@@ -198,9 +198,9 @@ class Client:
     ) -> Batch:
         """Send many prompts and get their results one by one.
 
-        An error belongs to its prompt. The run stops if every prompt would fail (a wrong password
-        or secret, an unknown host) or if the site's quota is exhausted. Requests that the site
-        rejects as too many are retried until it accepts them.
+        A prompt that fails has a result with its error, and the others continue. The run stops if
+        every prompt would fail (a wrong password or secret, an unknown host) or if the site's quota
+        is exhausted. Requests that the site rejects as too many are retried until it accepts them.
 
         >>> prompts = ["Name a river.", "Name a lake."]
         >>> for result in client.batch(prompts, output="answers.jsonl"):
@@ -211,9 +211,9 @@ class Client:
         Args:
             prompts: an iterable, lazy and endless ones included, of strings, message lists and
                 dicts (``prompt`` or ``messages``, ``custom_id``, ``temperature``; lines of an
-                OpenAI batch file as they are), or the path of a ``.jsonl`` file of such, a
-                ``.txt`` file with a prompt a line, or a ``.csv`` file.
-            max_workers: threads that send prompts; with an executor, in each of its workers.
+                OpenAI batch file as they are), or the path of a ``.jsonl`` file with one of these
+                on each line, a ``.txt`` file with a prompt on each line, or a ``.csv`` file.
+            max_workers: threads that send prompts; with an executor, for each shard.
             ordered: results in the order of the prompts, or as they are completed.
             output: a ``.jsonl`` file that each answer is written to as soon as it is complete.
                 Failures go to ``<output>.errors.jsonl`` beside it.
@@ -257,8 +257,8 @@ class Client:
     def check(self) -> Health:
         """Try each setting on the site and report what is right and what is wrong.
 
-        It sends one short prompt and takes a minute at most. Failures are part of the result, not
-        raised.
+        It asks whether the password is right and sends one short prompt; each may take a minute.
+        Failures are part of the result, not raised.
 
         >>> print(client.check())
         ok    url       http://127.0.0.1:... has a chat API

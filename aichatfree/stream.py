@@ -89,8 +89,8 @@ class Stream(Iterator[str]):
         self._run_attempts = run_attempts
         self._buffered = buffered
         self._on_end = on_end
-        # Held by the thread that reads from the site, for as long as it waits: whoever must not
-        # wait, such as close(), only tries to acquire it. Guards all attributes below.
+        # Guards all attributes below. The thread that reads from the site holds it while it waits,
+        # so a method that must not wait, such as close(), only tries to acquire it.
         self._lock = threading.Lock()
         self._state = StreamState.NEW
         self._source: Iterator[str] | None = None

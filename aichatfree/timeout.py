@@ -10,7 +10,7 @@ from ._arguments import check_number
 _MIN_SECONDS: Final = 0.001
 
 _UNLIMITED: Final = 100_000_000
-"""Seconds, three years, from which on a limit counts as none: sockets and locks take no more."""
+"""Seconds, three years, from which on a limit counts as none: sockets and locks accept no more."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("prompt", required=False)
 @click.option("--system", help="A system prompt.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="The time that it may take in all.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="The time limit of the whole call.")
 @site_options
 def ask(
     prompt: str | None, system: str | None, as_json: bool, timeout: float | None, **site: Any

@@ -46,8 +46,8 @@ class Batch(Iterator[BatchResult]):
     """The results of a batch, one by one. Nothing is sent before the first one is requested.
 
     Use it as a context manager or iterate to the end; otherwise its threads continue with the
-    prompts in flight. Ctrl-C stops sending, and waits for the requests in flight and keeps their
-    results; a second Ctrl-C cancels them.
+    prompts in flight. After Ctrl-C nothing more is sent, and the requests in flight are waited for
+    and their results kept; a second Ctrl-C cancels them.
 
     >>> with client.batch(["Name a river.", "Name a lake."]) as batch:
     ...     for result in batch:

@@ -21,8 +21,8 @@ logger: Final = logging.getLogger(__name__)
 
 MAX_STREAMS: Final = 1000
 """Each stream needs two threads."""
-MAX_BODY: Final = 1 << 30
-MIN_TIME_WINDOW: Final = 0.001
+MAX_BODY: Final = 1 << 30  # bytes
+MIN_TIME_WINDOW: Final = 0.001  # seconds
 ENGINE_TIMEOUT: Final = 2.0
 """Seconds that engines may take to stop after their clients were cut off."""
 
