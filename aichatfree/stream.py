@@ -212,15 +212,14 @@ class Stream(Iterator[str]):
 
     def _advance(self) -> None:
         if self._state is StreamState.NEW:
-            self._state = StreamState.OPEN
-            self._call.start()
+            self._enter(StreamState.OPEN)
             self._run_attempts(self._make_attempt)
             return
         assert self._source is not None
         for chunk in self._source:
             self._chunks.append(chunk)
             return
-        self._end(StreamState.COMPLETE)
+        self._enter(StreamState.COMPLETE)
 
     def _make_attempt(self) -> None:
         """Send the request and read as much of the answer as may still be retried."""
@@ -238,7 +237,7 @@ class Stream(Iterator[str]):
             self._longest_partial = max(self._longest_partial, self.text, key=len)
             error.attempts = self.attempts
             raise
-        self._end(StreamState.COMPLETE)
+        self._enter(StreamState.COMPLETE)
 
     def _fail(self, error: APIError) -> None:
         # First of all: if the rest is interrupted, the answer must not look complete.
@@ -247,10 +246,14 @@ class Stream(Iterator[str]):
         error.partial_text = max(self._longest_partial, self.text, key=len)
         if self._buffered:
             self._chunks[:] = [error.partial_text]
-        self._end(StreamState.FAILED)
+        self._enter(StreamState.FAILED)
 
-    def _end(self, state: StreamState) -> None:
+    def _enter(self, state: StreamState) -> None:
+        """Enter a state; the only place that does."""
         self._state = state
+        if state is StreamState.OPEN:
+            self._call.start()
+            return
         self._elapsed = time.monotonic() - self._call.started
         if isinstance(self._source, Generator):
             self._source.close()
