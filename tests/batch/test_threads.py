@@ -72,7 +72,9 @@ def test_the_thread_cache_loses_no_work_when_a_thread_ends(monkeypatch: pytest.M
 
 
 def test_the_thread_cache_starts_work_at_once() -> None:
-    """Work never waits for a thread that is busy, so works that wait for each other do not hang."""
+    """Work never waits for a busy thread, so pieces of work that wait for each other do not
+    deadlock.
+    """
     cache = ThreadCache()
     for _ in range(10):  # the first time without idle threads, then with some
         barrier = threading.Barrier(4)
