@@ -36,7 +36,7 @@ def assert_all_answered(site: FakeSite, output: Path, count: int) -> None:
 
 
 def test_a_process_pool_answers_a_batch(client_for: ClientFor, tmp_path: Path) -> None:
-    """Each prompt is sent once by a worker of the pool; results come in order and to one journal."""
+    """The workers of a pool send each prompt once; results come in order and to one journal."""
     output = tmp_path / "a.jsonl"
     with FakeSite(echo) as site, ProcessPoolExecutor(2) as executor:
         batch = client_for(site.url).batch(
