@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -128,9 +127,8 @@ class Client:
             TypeError, ValueError: the arguments cannot be sent; nothing was sent.
             APIError: there is no complete answer; ``partial_text`` has what arrived of it.
         """
-        return self._requester.stream(
-            prompt, system, temperature, timeout, retry, buffered=True
-        ).reply()
+        stream = self._requester.stream(prompt, system, temperature, timeout, retry, buffered=True)
+        return stream.reply()
 
     def stream(
         self,
@@ -267,14 +265,7 @@ class Client:
         ok    signature the site accepts the signature
         ok    answer    the first text came after 0... s
         """
-        settings = self._requester.settings
-        timeout = dataclasses.replace(settings.timeout, total=60)
-        return check_site(
-            lambda path, body: self._requester.post(path, body, timeout),
-            settings.site,
-            settings.password,
-            lambda: self.generate("Hello", timeout=timeout, retry=None),
-        )
+        return check_site(self._requester)
 
     def with_options(self, **changes: Unpack[ClientOptions]) -> Self:
         """A client with other settings that shares this one's connections and rate limit.

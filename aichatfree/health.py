@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Final
 
 from ._protocol.messages import replace_surrogates
-from ._protocol.sites import Site
-from ._wire.exchange import Exchange
+from ._requester import Requester
 from .errors import (
     AIChatFreeError,
     APIConnectionError,
@@ -20,7 +20,10 @@ from .errors import (
     NotFoundError,
     ProtocolError,
 )
-from .stream import Reply
+from .timeout import Timeout
+
+CHECK_TIMEOUT: Final = 60.0
+"""Seconds that each of the two requests may take in total."""
 
 CLOCK_TOLERANCE: Final = 60.0
 """Seconds that this machine's clock may differ from the site's."""
@@ -68,25 +71,14 @@ class Health:
         return "\n".join(map(str, self.findings))
 
 
-def check_site(
-    post: Callable[[str, bytes], Exchange],
-    site: Site,
-    password: str | None,
-    ask: Callable[[], Reply],
-) -> Health:
-    """Try the site's password check, its clock and one short prompt.
-
-    Args:
-        post: sends a body to a path of the site.
-        site: its settings.
-        password: the password to try.
-        ask: sends the prompt, once.
-    """
+def check_site(requester: Requester) -> Health:
+    """Try the site's password check, its clock and one short prompt."""
+    timeout = dataclasses.replace(requester.settings.timeout, total=CHECK_TIMEOUT)
     try:
-        found = _ask_for_password(post, password)
+        found = _ask_for_password(requester, timeout)
     except APIConnectionError as error:
         return Health((Finding("url", False, error.message),))
-    for name, finding in _ask_question(ask, site).items():
+    for name, finding in _ask_question(requester, timeout).items():
         # The check that found a fault first describes it best.
         if name not in found or found[name].ok is not False:
             found[name] = finding
@@ -94,11 +86,10 @@ def check_site(
     return Health(tuple(found[name] for name in order if name in found))
 
 
-def _ask_for_password(
-    post: Callable[[str, bytes], Exchange], password: str | None
-) -> dict[str, Finding]:
+def _ask_for_password(requester: Requester, timeout: Timeout) -> dict[str, Finding]:
+    password = requester.settings.password
     text = None if password is None else replace_surrogates(password)
-    exchange = post("/api/auth", json.dumps({"pass": text}).encode())
+    exchange = requester.post("/api/auth", json.dumps({"pass": text}).encode(), timeout)
     now = time.time()
     body = exchange.read_up_to(1000)
     found = [_clock(exchange.headers, now)]
@@ -144,10 +135,11 @@ def _clock(headers: Mapping[str, str], now: float) -> Finding:
     )
 
 
-def _ask_question(ask: Callable[[], Reply], site: Site) -> dict[str, Finding]:
-    reached = Finding("url", True, f"{site.base_url} has a chat API")
+def _ask_question(requester: Requester, timeout: Timeout) -> dict[str, Finding]:
+    reached = Finding("url", True, f"{requester.settings.site.base_url} has a chat API")
     try:
-        reply = ask()
+        stream = requester.stream("Hello", timeout=timeout, retry=None, buffered=True)
+        reply = stream.reply()
     except AIChatFreeError as error:
         found = _what_failed(error, reached)
     else:

@@ -41,6 +41,10 @@ class RetryPolicy:
         initial_wait: seconds before the second attempt, doubled for each further one.
         max_wait: the longest wait in seconds.
         jitter: up to so many seconds are added to each wait at random.
+
+    Raises:
+        TypeError: an attribute is not a number.
+        ValueError: ``max_attempts`` is below 1, or a time is negative.
     """
 
     max_attempts: int = 5

@@ -27,6 +27,10 @@ class Timeout:
         read: the longest silence, before the answer begins and within it.
         total: the whole call, including retries and waits; in a batch it begins when the prompt's
             first request may be sent.
+
+    Raises:
+        TypeError: a limit is not a number.
+        ValueError: a limit is below a millisecond.
     """
 
     connect: float | None = 10
