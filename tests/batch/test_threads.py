@@ -35,6 +35,7 @@ def test_no_thread_is_left_behind(client_for: ClientFor) -> None:
 
 def test_the_next_batch_uses_the_threads_of_the_last(client_for: ClientFor) -> None:
     """Many small batches, as in a worker of an executor, start no more threads than one batch."""
+    wait_until(lambda: not threads_named(THREADS))  # those of earlier tests in this process
     with FakeSite(echo) as site:
         client = client_for(site.url)
         for _ in range(10):
