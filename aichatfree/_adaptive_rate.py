@@ -15,7 +15,7 @@ MIN_RATE = 1 / MINUTE  # requests/s; rejections of sparse requests say too littl
 CONFIGURED_SHARE = 0.99  # of a configured limit; the site's clock may be a little slower
 MAX_CATCH_UP = 0.05  # seconds that a thread which woke up late may make up for
 CUBIC_C = 0.04  # less finds a raised limit later, more is rejected more often
-SLOW_CUBIC_C = 0.01  # for slow limits, where requests are few and rejections are dear
+SLOW_CUBIC_C = 0.01  # for slow limits, where requests are few and each rejection is costly
 CUBIC_K = 1.5  # where the curve is flat: the first cut of 13 % lets two clients share fairly
 MAX_SLOW_RATE = MAX_SLOW_REQUESTS / MINUTE  # requests/s; limits up to it are called slow
 EXHAUSTED_AFTER = 120.0  # seconds without an accepted request
@@ -29,8 +29,8 @@ class Phase(Enum):
     UNLIMITED = "Nothing has been rejected yet: requests are sent at once."
     SLOW_START = "Nothing is measured yet: each delayed request adds half of the initial rate."
     CONGESTION_AVOIDANCE = "The rate follows a cubic around the limit that was measured last."
-    OUTAGE = "Nothing is accepted: requests wait for the end of a pause, then one is sent alone."
-    PROBING = "That one is in flight, and the others wait two round trips for its rejection."
+    OUTAGE = "Nothing is accepted: requests wait for the end of a pause, when one is sent."
+    PROBING = "One request is in flight; the others wait two round trips for its rejection."
 
 
 class AdaptiveRate:

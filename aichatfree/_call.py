@@ -1,4 +1,4 @@
-"""``Call``: what one call of the user has left over all its attempts."""
+"""``Call``: what all attempts of one call of the user share."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .timeout import Timeout
 
 
 class Call:
-    """What one call of the user has left, over all its attempts: its deadline and its cancel token.
+    """One call of the user: what all its attempts share, such as its deadline and cancel token.
 
     Attributes:
         timeout: its time limits.
         cancel_token: set when the answer is no longer wanted.
         attempts: requests sent so far.
-        first_byte_at: when the answer of the last attempt began to arrive (monotonic clock).
+        first_byte_at: when the answer to the last attempt began to arrive (monotonic clock).
         started: when its total time limit began (monotonic clock).
         deadline: when the call has to be finished (monotonic clock), or infinity.
         last_attempt_before: when its retry policy allows no further attempt (monotonic clock), or

@@ -73,6 +73,7 @@ class CancelTokens:
 
     def __init__(self) -> None:
         # Guards the two attributes below. Reentrant, because a signal handler may close the client.
+        # Never cancel a call while holding it.
         self._lock = threading.RLock()
         self._tokens: list[weakref.ref[CancelToken]] = []
         self._prune_at = 64

@@ -10,7 +10,7 @@ MAX_SLOW_REQUESTS = 100  # in a minute; a site that accepts more does not have a
 MAX_RECENT_REQUESTS = 1000  # so that a burst of hundreds of threads can be counted
 MIN_SLOW_PAUSE = 2.0  # seconds; a token bucket of 1/s is refilled sooner
 MAX_YOUNG_PAUSE = 4.0  # seconds between the first probes where no end is predicted
-RETRY_AFTER_ERROR = 1.5  # seconds; sites round to whole ones
+RETRY_AFTER_ERROR = 1.5  # seconds; sites round it to whole seconds
 
 
 class RecentRequests:
@@ -94,7 +94,7 @@ class Outage:
 
         A window accepts as many requests as before, in the time from the first of them to the end
         of the outage. A token bucket that rejected the probe before this one needs at least about
-        four fifths of the last pause for a token; if it needs more, a rejection soon tells.
+        four fifths of the last pause for a token; if it needs more, a rejection soon shows it.
         """
         if self._accepted_before and self._doubled_pause >= MIN_SLOW_PAUSE:
             of_window = self._accepted_before / (now - self._window_start)

@@ -14,6 +14,7 @@ from typing import Any
 from ._call import Call
 from ._protocol.decoding import ReplyDecoder
 from ._protocol.messages import Message, Prompt
+from ._protocol.models import read_models
 from ._protocol.prompts import check_temperature, messages_from
 from ._protocol.responses import (
     MAX_ERROR_BODY,
@@ -86,7 +87,7 @@ class Requester:
             temperature: for this call.
             timeout: for this call.
             retry: for this call.
-            buffered: hand out nothing before the answer is complete, so that an answer that was cut
+            buffered: return no chunk before the answer is complete, so that an answer that was cut
                 off can be retried.
             on_end: called once the answer is complete or has failed.
 
@@ -122,7 +123,7 @@ class Requester:
             make_retrying: the batch's own policy for retries.
 
         Raises:
-            APIError: no complete answer came.
+            APIError: there is no complete answer.
         """
         if not self.settings.site.dialect.temperature:
             temperature = None
@@ -145,21 +146,16 @@ class Requester:
         """
         return self._transport.post(path, body, Call(timeout))
 
-    def get(self, path: str, timeout: Timeout) -> Exchange:
-        """Ask for a document of the site.
-
-        Raises:
-            APIConnectionError: there was no response.
-        """
-        return self._transport.get(path, Call(timeout))
+    def models(self) -> list[str]:
+        """The models that the site lists; see :meth:`Client.models`."""
+        site = self.settings.site
+        exchange = self._transport.get(site.dialect.models_path, Call(self.settings.timeout))
+        body = exchange.read_up_to(MAX_ERROR_BODY)
+        return read_models(exchange.status, exchange.headers, body, site)
 
     def close(self) -> None:
         """Cancel all calls and close the connections."""
         self._transport.close()
-
-    def check_portable(self) -> None:
-        """Raise ValueError if a requester like this one cannot be made in another process."""
-        self.to_dict()
 
     def to_dict(self, share: float = 1.0) -> dict[str, Any]:
         """What another process needs to make a requester like this one; without secrets.
@@ -189,7 +185,7 @@ class Requester:
         *,
         buffered: bool,
     ) -> Callable[[], Iterator[str]]:
-        """The function that makes one attempt; it is signed once it may be sent.
+        """A function that makes one attempt, whose request is signed when it may be sent.
 
         What the model says before its answer is put into ``reasoning``.
         """

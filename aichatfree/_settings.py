@@ -217,7 +217,7 @@ def _check_headers(headers: object) -> None:
         if not re.fullmatch(r"[!#$%&'*+.^_`|~\w-]+", name, re.ASCII):
             raise ValueError(f"{name!r} is not a valid header name")
         if name.lower() in ("content-length", "transfer-encoding"):
-            raise ValueError(f"the header {name!r} follows from each request: leave it out")
+            raise ValueError(f"the header {name!r} is set for each request: leave it out")
         if value != value.strip() or not value.isprintable() or not value.isascii():
             # Only the name: the value may be a token.
             raise ValueError(

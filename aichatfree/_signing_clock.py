@@ -27,7 +27,7 @@ class SigningClock:
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        self._lock = threading.Lock()  # guards _last
+        self._lock = threading.Lock()  # guards _last; nothing that may block is done under it
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -14,19 +14,6 @@ from .timeout import TimeLimit
 OnPartial: TypeAlias = Literal["drop", "keep"]
 
 
-class _OpenStream(Protocol):
-    def __call__(
-        self,
-        prompt: list[Message],
-        *,
-        temperature: float | None,
-        timeout: TimeLimit | None,
-        retry: RetryOption,
-        buffered: bool,
-        on_end: Callable[[Stream], None],
-    ) -> Stream: ...
-
-
 class _HasChat(Protocol):
     def chat(
         self, system: str | None = None, *, messages: Sequence[Message], on_partial: OnPartial
@@ -49,7 +36,7 @@ class Chat:
 
     def __init__(
         self,
-        open_stream: _OpenStream,
+        open_stream: Callable[..., Stream],
         *,
         system: str | None = None,
         messages: Sequence[Message] = (),
@@ -114,9 +101,8 @@ class Chat:
             if stream.complete or (answer and self._on_partial == "keep"):
                 self.messages += [question, {"role": "assistant", "content": answer}]
 
-        asked = [*self.messages, question]
         return self._open_stream(
-            asked,
+            [*self.messages, question],
             temperature=temperature,
             timeout=timeout,
             retry=retry,

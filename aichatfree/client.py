@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,6 @@ import requests
 
 from ._protocol.dialects import Dialect
 from ._protocol.messages import Message, Prompt
-from ._protocol.models import read_models
-from ._protocol.responses import MAX_ERROR_BODY
 from ._protocol.sites import Site
 from ._requester import Requester
 from ._settings import MAX_REPLY_BYTES, ClientOptions, ConnectionOptions, Settings
@@ -56,7 +53,7 @@ class Client:
         retry: a :class:`RetryPolicy`, a ``tenacity.Retrying``, or ``None`` for one attempt.
         max_requests_per_minute: the site's rate limit if you know it; otherwise the client learns
             it from rejected requests.
-        max_connections: idle connections kept open to be used again.
+        max_connections: idle connections kept open for reuse.
         max_reply_bytes: the largest answer accepted, in bytes; ``None`` for any size.
         headers: sent with every request; they override the default ones.
         proxies: as in requests; taken from the environment unless given.
@@ -133,9 +130,8 @@ class Client:
             TypeError, ValueError: the arguments cannot be sent; nothing was sent.
             APIError: there is no complete answer; ``partial_text`` has what arrived of it.
         """
-        return self._requester.stream(
-            prompt, system, temperature, timeout, retry, buffered=True
-        ).reply()
+        stream = self._requester.stream(prompt, system, temperature, timeout, retry, buffered=True)
+        return stream.reply()
 
     def stream(
         self,
@@ -203,9 +199,9 @@ class Client:
     ) -> Batch:
         """Send many prompts and get their results one by one.
 
-        An error belongs to its prompt. The run stops if every prompt would fail (a wrong password
-        or secret, an unknown host) or if the site's quota is exhausted. Requests that the site
-        rejects as too many are retried until it accepts them.
+        A prompt that fails has a result with its error, and the others continue. The run stops if
+        every prompt would fail (a wrong password or secret, an unknown host) or if the site's quota
+        is exhausted. Requests that the site rejects as too many are retried until it accepts them.
 
         >>> prompts = ["Name a river.", "Name a lake."]
         >>> for result in client.batch(prompts, output="answers.jsonl"):
@@ -216,9 +212,9 @@ class Client:
         Args:
             prompts: an iterable, lazy and endless ones included, of strings, message lists and
                 dicts (``prompt`` or ``messages``, ``custom_id``, ``temperature``; lines of an
-                OpenAI batch file as they are), or the path of a ``.jsonl`` file of such, a
-                ``.txt`` file with a prompt a line, or a ``.csv`` file.
-            max_workers: threads that send prompts; with an executor, in each of its workers.
+                OpenAI batch file as they are), or the path of a ``.jsonl`` file with one of these
+                on each line, a ``.txt`` file with a prompt on each line, or a ``.csv`` file.
+            max_workers: threads that send prompts; with an executor, for each shard.
             ordered: results in the order of the prompts, or as they are completed.
             output: a ``.jsonl`` file that each answer is written to as soon as it is complete.
                 Failures go to ``<output>.errors.jsonl`` beside it.
@@ -262,8 +258,9 @@ class Client:
     def check(self) -> Health:
         """Try each setting on the site and report what is right and what is wrong.
 
-        It sends one short prompt, and the same in other dialects if the site may speak another one.
-        Each takes a minute at most. Failures are part of the result, not raised.
+        It asks whether the password is right and sends one short prompt, also in other dialects if
+        the site may speak another one; each may take a minute. Failures are part of the result,
+        not raised.
 
         >>> print(client.check())
         ok    url       http://127.0.0.1:... has a chat API
@@ -272,16 +269,7 @@ class Client:
         ok    signature the site accepts the signature
         ok    answer    the first text came after 0... s
         """
-        settings = self._requester.settings
-        timeout = dataclasses.replace(settings.timeout, total=60)
-        return check_site(
-            lambda path, body: self._requester.post(path, body, timeout),
-            settings.site,
-            settings.password,
-            lambda dialect: self.with_options(dialect=dialect).generate(
-                "Hello", timeout=timeout, retry=None
-            ),
-        )
+        return check_site(self._requester)
 
     def models(self) -> list[str]:
         """The models that the site lists, for ``model=``; only some sites have a list.
@@ -294,11 +282,7 @@ class Client:
             NotFoundError, ProtocolError: the site has no list.
             APIError: it could not be read.
         """
-        settings = self._requester.settings
-        path = settings.site.dialect.models_path or "/api/models"
-        exchange = self._requester.get(path, settings.timeout)
-        body = exchange.read_up_to(MAX_ERROR_BODY)
-        return read_models(exchange.status, exchange.headers, body, settings.site)
+        return self._requester.models()
 
     def with_options(self, **changes: Unpack[ClientOptions]) -> Self:
         """A client with other settings that shares this one's connections and rate limit.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -14,8 +14,7 @@ from ._protocol.dialects import DIALECTS, Dialect
 from ._protocol.meanings import is_operators_fault, may_be_another_dialect
 from ._protocol.messages import check_messages, replace_surrogates
 from ._protocol.signing import request_body
-from ._protocol.sites import Site
-from ._wire.exchange import Exchange
+from ._requester import Requester
 from .errors import (
     AIChatFreeError,
     APIConnectionError,
@@ -27,6 +26,10 @@ from .errors import (
     ServerError,
 )
 from .stream import Reply
+from .timeout import Timeout
+
+CHECK_TIMEOUT: Final = 60.0
+"""Seconds that each of the two requests may take in total."""
 
 CLOCK_TOLERANCE: Final = 60.0
 """Seconds that this machine's clock may differ from the site's."""
@@ -74,25 +77,14 @@ class Health:
         return "\n".join(map(str, self.findings))
 
 
-def check_site(
-    post: Callable[[str, bytes], Exchange],
-    site: Site,
-    password: str | None,
-    ask: Callable[[Dialect], Reply],
-) -> Health:
-    """Try the site's password check, its clock and one short prompt, in other dialects if need be.
-
-    Args:
-        post: sends a body to a path of the site.
-        site: its settings.
-        password: the password to try.
-        ask: sends the prompt in a dialect, once.
-    """
+def check_site(requester: Requester) -> Health:
+    """Try the site's password check, its clock, and a short prompt, if need be in other dialects."""
+    timeout = dataclasses.replace(requester.settings.timeout, total=CHECK_TIMEOUT)
     try:
-        found = _ask_for_password(post, password)
+        found = _ask_for_password(requester, timeout)
     except APIConnectionError as error:
         return Health((Finding("url", False, error.message),))
-    for name, finding in _ask_question(ask, site).items():
+    for name, finding in _ask_question(requester, timeout).items():
         # The check that found a fault first describes it best.
         if name not in found or found[name].ok is not False:
             found[name] = finding
@@ -100,11 +92,10 @@ def check_site(
     return Health(tuple(found[name] for name in order if name in found))
 
 
-def _ask_for_password(
-    post: Callable[[str, bytes], Exchange], password: str | None
-) -> dict[str, Finding]:
+def _ask_for_password(requester: Requester, timeout: Timeout) -> dict[str, Finding]:
+    password = requester.settings.password
     text = None if password is None else replace_surrogates(password)
-    exchange = post("/api/auth", json.dumps({"pass": text}).encode())
+    exchange = requester.post("/api/auth", json.dumps({"pass": text}).encode(), timeout)
     now = time.time()
     body = exchange.read_up_to(1000)
     found = [_clock(exchange.headers, now)]
@@ -150,12 +141,13 @@ def _clock(headers: Mapping[str, str], now: float) -> Finding:
     )
 
 
-def _ask_question(ask: Callable[[Dialect], Reply], site: Site) -> dict[str, Finding]:
+def _ask_question(requester: Requester, timeout: Timeout) -> dict[str, Finding]:
+    site = requester.settings.site
     reached = Finding("url", True, f"{site.base_url} has a chat API")
     try:
-        reply = ask(site.dialect)
+        reply = _ask(requester, timeout, site.dialect)
     except AIChatFreeError as error:
-        dialect = _other_dialect(ask, site, error)
+        dialect = _other_dialect(requester, timeout, error)
         found = [reached, dialect] if dialect else _what_failed(error, reached)
     else:
         found = [
@@ -166,10 +158,17 @@ def _ask_question(ask: Callable[[Dialect], Reply], site: Site) -> dict[str, Find
     return {finding.name: finding for finding in found}
 
 
+def _ask(requester: Requester, timeout: Timeout, dialect: Dialect) -> Reply:
+    settings = requester.settings.changed({"dialect": dialect})
+    other = requester.with_settings(settings)
+    return other.stream("Hello", timeout=timeout, retry=None, buffered=True).reply()
+
+
 def _other_dialect(
-    ask: Callable[[Dialect], Reply], site: Site, error: AIChatFreeError
+    requester: Requester, timeout: Timeout, error: AIChatFreeError
 ) -> Finding | None:
     """Try the other dialects if the error may come from the choice of one."""
+    site = requester.settings.site
     if not isinstance(error, APIError) or not may_be_another_dialect(error):
         return None
     messages = check_messages([{"role": "user", "content": "Hello"}])
@@ -180,7 +179,7 @@ def _other_dialect(
             continue
         tried.add(body)
         try:
-            ask(dialect)
+            _ask(requester, timeout, dialect)
         except (BadRequestError, AuthenticationError, NotFoundError, ServerError, ProtocolError):
             continue
         except AIChatFreeError:

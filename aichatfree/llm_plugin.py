@@ -47,13 +47,13 @@ class AIChatFree(llm.KeyModel):
             None, description="The format of the site's messages (AICHATFREE_DIALECT)"
         )
         model: str | None = Field(
-            None, description="The model to name; most sites ignore it (AICHATFREE_MODEL)"
+            None, description="The model named in requests; most sites ignore it (AICHATFREE_MODEL)"
         )
         temperature: float | None = Field(
             None, ge=0, le=100, description="The randomness of answers, in the dialect openai"
         )
         timeout: float | None = Field(
-            None, gt=0, description="The time that an answer may take in all, in seconds"
+            None, gt=0, description="The total time that an answer may take, in seconds"
         )
 
         @field_validator("base_url")

@@ -26,9 +26,9 @@ log: Final = logging.getLogger(__name__)
 class RetryPolicy:
     """How often a failed request is retried, and how long to wait before that.
 
-    A wait that the site states (``Retry-After``, or Gemini's ``retryDelay``) is waited for in full,
-    plus jitter. If ``max_elapsed`` or ``Timeout.total`` leaves no time for it, the error is raised
-    at once, with ``retry_after``.
+    If the site states a wait (``Retry-After``, or Gemini's ``retryDelay``), the next attempt begins
+    after it, plus jitter. If ``max_elapsed`` or ``Timeout.total`` leaves no time for it, the error
+    is raised at once, with ``retry_after``.
 
     >>> policy = aichatfree.RetryPolicy(max_attempts=8, max_elapsed=600)
     >>> print(client.generate("Name a river.", retry=policy))
@@ -41,6 +41,10 @@ class RetryPolicy:
         initial_wait: seconds before the second attempt, doubled for each further one.
         max_wait: the longest wait in seconds.
         jitter: up to so many seconds are added to each wait at random.
+
+    Raises:
+        TypeError: an attribute is not a number.
+        ValueError: ``max_attempts`` is below 1, or a time is negative.
     """
 
     max_attempts: int = 5

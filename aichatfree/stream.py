@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from types import TracebackType
 
 from ._call import Call
 from ._output.notebook_display import in_notebook, show_arriving, to_html
@@ -94,8 +93,8 @@ class Stream(Iterator[str]):
         self._run_attempts = run_attempts
         self._buffered = buffered
         self._on_end = on_end
-        # Held by the thread that reads from the site, for as long as it waits: whoever must not
-        # wait, such as close(), only tries to acquire it. Guards all attributes below.
+        # Guards all attributes below. The thread that reads from the site holds it while it waits,
+        # so a method that must not wait, such as close(), only tries to acquire it.
         self._lock = threading.Lock()
         self._state = StreamState.NEW
         self._source: Iterator[str] | None = None
@@ -197,12 +196,7 @@ class Stream(Iterator[str]):
     def __enter__(self) -> Stream:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -227,15 +221,14 @@ class Stream(Iterator[str]):
 
     def _advance(self) -> None:
         if self._state is StreamState.NEW:
-            self._state = StreamState.OPEN
-            self._call.start()
+            self._enter(StreamState.OPEN)
             self._run_attempts(self._make_attempt)
             return
         assert self._source is not None
         for chunk in self._source:
             self._chunks.append(chunk)
             return
-        self._end(StreamState.COMPLETE)
+        self._enter(StreamState.COMPLETE)
 
     def _make_attempt(self) -> None:
         """Send the request and read as much of the answer as may still be retried."""
@@ -253,7 +246,7 @@ class Stream(Iterator[str]):
             self._longest_partial = max(self._longest_partial, self.text, key=len)
             error.attempts = self.attempts
             raise
-        self._end(StreamState.COMPLETE)
+        self._enter(StreamState.COMPLETE)
 
     def _fail(self, error: APIError) -> None:
         # First of all: if the rest is interrupted, the answer must not look complete.
@@ -262,10 +255,14 @@ class Stream(Iterator[str]):
         error.partial_text = max(self._longest_partial, self.text, key=len)
         if self._buffered:
             self._chunks[:] = [error.partial_text]
-        self._end(StreamState.FAILED)
+        self._enter(StreamState.FAILED)
 
-    def _end(self, state: StreamState) -> None:
+    def _enter(self, state: StreamState) -> None:
+        """Enter a state; the only place that does."""
         self._state = state
+        if state is StreamState.OPEN:
+            self._call.start()
+            return
         self._elapsed = time.monotonic() - self._call.started
         if isinstance(self._source, Generator):
             self._source.close()

@@ -10,7 +10,7 @@ from ._arguments import check_number
 _MIN_SECONDS: Final = 0.001
 
 _UNLIMITED: Final = 100_000_000
-"""Seconds, three years, from which on a limit counts as none: sockets and locks take no more."""
+"""Seconds, three years, from which on a limit counts as none: sockets and locks accept no more."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,10 @@ class Timeout:
         read: the longest silence, before the answer begins and within it.
         total: the whole call, including retries and waits; in a batch it begins when the prompt's
             first request may be sent.
+
+    Raises:
+        TypeError: a limit is not a number.
+        ValueError: a limit is below a millisecond.
     """
 
     connect: float | None = 10

@@ -204,7 +204,7 @@ def test_a_fast_rate_is_the_same_after_an_outage() -> None:
 
 
 def test_a_quota_that_is_used_up_for_good_is_noticed() -> None:
-    """In the 500 seconds after a quota is used up at most 30 requests are sent, and it is told."""
+    """After a quota is used up at most 30 requests are sent in 500 s, and `exhausted` is set."""
     sender = Sender(AdaptiveRate())
     sender.send(60.0, Bucket(20.0, 20.0).accepts)
     assert sender.adaptive.exhausted is None

@@ -1,3 +1,5 @@
+"""The model ``aichatfree`` of the ``llm`` command and of its Python API."""
+
 from __future__ import annotations
 
 import os
@@ -54,7 +56,7 @@ def messages_of(request: Request) -> list[tuple[str, str]]:
 
 
 def test_llm_lists_the_model() -> None:
-    """``llm models list`` shows the model with its options, its key and its only feature."""
+    """``llm models list`` shows the model with its options, its key, and that it streams."""
     listed = run("models", "list", "-m", "aichatfree", "--options").stdout
     assert "AIChatFree: aichatfree" in listed
     for option in ("base_url", "dialect", "model", "temperature", "timeout"):

@@ -175,7 +175,7 @@ def test_a_retry_after_that_is_confirmed_is_obeyed() -> None:
 
 
 def test_a_retry_after_that_is_always_the_same_is_doubted() -> None:
-    """A site that asks for 30 s after each rejection is obeyed when it has rejected a minute."""
+    """A Retry-After of 30 s in every rejection is obeyed only after a minute without acceptance."""
     outage, now = Outage(0.0, 0.5, RecentRequests()), 0.0
     while now < 120.0:
         pause = outage.pause(now, retry_after=30.0)

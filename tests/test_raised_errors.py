@@ -85,7 +85,7 @@ def test_the_error_for_an_unreachable_site(client_for: ClientFor, url: str, word
 
 
 def test_the_error_for_https_to_a_site_without_tls(client_for: ClientFor) -> None:
-    """https:// to a site without TLS is a connection error that mentions the secure connection."""
+    """The error for https:// to a site without TLS says that no secure connection was possible."""
     with FakeSite("Hello", idle_timeout=SHORT) as site:
         client = client_for(site.url.replace("http:", "https:"), retry=None)
         with pytest.raises(aichatfree.APIConnectionError, match="secure connection"):

@@ -11,7 +11,7 @@ import pytest
 from aichatfree import APIError, APITimeoutError, RateLimitError, StreamInterruptedError, Timeout
 from aichatfree._call import Call
 from aichatfree._rate_limiter import RateLimiter
-from helpers import LONG, wait_until
+from helpers import AT_ONCE, HANG, LONG, SHORT, wait_until
 
 REACTION_TIME = 0.4
 """Seconds in which a waiting thread must react: two poll intervals of 25 ms, and a slow machine.
@@ -302,20 +302,20 @@ def test_waiting_threads_use_no_processor_time() -> None:
     limiter.acquire(call())
     callers = queue_of(limiter, 32)
     before = readings
-    time.sleep(0.2)
-    assert readings - before < 20
+    time.sleep(SHORT)
+    assert readings - before < 100 * SHORT  # one thread alone reads it twice in each 25 ms
     cancel(callers)
 
 
 def test_the_position_in_the_queue_counts_for_the_deadline() -> None:
     """With a configured limit, a call behind three others knows at once that it is too late."""
-    limiter = RateLimiter(60)
+    limiter = RateLimiter(1)  # a minute between two requests, so that the slot is after HANG
     limiter.acquire(call())
     callers = queue_of(limiter, 3)
     started = time.monotonic()
     with pytest.raises(RateLimitError, match="not sent"):
-        limiter.acquire(call(deadline=started + 2.5))
-    assert time.monotonic() - started < 0.5
+        limiter.acquire(call(deadline=started + HANG))
+    assert time.monotonic() - started < AT_ONCE
     cancel(callers)
 
 

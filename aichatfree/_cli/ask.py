@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("prompt", required=False)
 @click.option("--system", help="A system prompt.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="The time that it may take in all.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="The time limit of the whole call.")
 @site_options
 def ask(
     prompt: str | None, system: str | None, as_json: bool, timeout: float | None, **site: Any
@@ -67,18 +67,15 @@ def _read_prompt() -> str:
 
 
 def _print_as_json(stream: Stream) -> int:
-    error: AIChatFreeError | None = None
+    failure: AIChatFreeError | None = None
+    rest: dict[str, Any]
     try:
-        stream.read()
-    except AIChatFreeError as failure:
-        error = failure
-    result: dict[str, Any] = {"text": stream.text, "complete": stream.complete}
-    result["attempts"] = stream.attempts
-    if error is None:
         reply = stream.reply()
-        result["elapsed"] = round(reply.elapsed, 3)
-        result["time_to_first_chunk"] = round(reply.time_to_first_chunk, 3)
-    else:
-        result["error"] = {"type": type(error).__name__, "message": str(error)}
-    print_json(result)
-    return 0 if error is None else report(error)
+        times = {"elapsed": reply.elapsed, "time_to_first_chunk": reply.time_to_first_chunk}
+        rest = {name: round(seconds, 3) for name, seconds in times.items()}
+    except AIChatFreeError as error:
+        failure = error
+        rest = {"error": {"type": type(error).__name__, "message": str(error)}}
+    head = {"text": stream.text, "complete": stream.complete, "attempts": stream.attempts}
+    print_json({**head, **rest})
+    return 0 if failure is None else report(failure)

@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     "--output",
     type=click.Path(),
     metavar="FILE.jsonl",
-    help="Where answers go as they come, failures to FILE.errors.jsonl; else stdout, in order.",
+    help="Write answers here as they arrive (default: to stdout), failures to FILE.errors.jsonl.",
 )
-@click.option("--max-workers", default=16, show_default=True, help="Threads that ask at once.")
+@click.option("--max-workers", default=16, show_default=True, help="Threads that send prompts.")
 @click.option("--rpm", type=float, metavar="N", help="The site's rate limit, in requests a minute.")
-@click.option("--system", help="A system prompt for all of them.")
+@click.option("--system", help="A system prompt for all prompts.")
 @click.option("--column", help="The column of a .csv file that has the prompts.")
-@click.option("--unordered", is_flag=True, help="Answers as they come, on stdout too.")
+@click.option("--unordered", is_flag=True, help="Answers as they arrive, on stdout too.")
 @click.option("--dedupe", is_flag=True, help="Send identical prompts once.")
 @click.option("--max-errors", type=int, metavar="N", help="Stop after more failures than this.")
-@click.option("--dask", metavar="ADDRESS", help="Ask from the workers of this Dask scheduler.")
+@click.option("--dask", metavar="ADDRESS", help="Send from the workers of this Dask scheduler.")
 @site_options
 def batch(
     prompts: str,
@@ -51,7 +51,7 @@ def batch(
     dask: str | None,
     **site: Any,
 ) -> int:
-    """Ask many prompts.
+    """Send many prompts.
 
     PROMPTS is a .jsonl, .txt or .csv file; without one they are the lines of standard input. Run
     the same command again to continue where it stopped, and to retry failures.

@@ -21,13 +21,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 def site_options(command: F) -> F:
     """Add the options that choose the site."""
     for option in (
-        click.option("--model", help="The model to name; most sites ignore it."),
+        click.option("--model", help="The model named in requests; most sites ignore it."),
         click.option(
             "--dialect",
             type=click.Choice(list(DIALECTS)),
-            help="The site's; AICHATFREE_DIALECT, or gemini.",
+            help="The site's dialect (AICHATFREE_DIALECT, or gemini).",
         ),
-        click.option("--base-url", metavar="URL", help="The site; AICHATFREE_BASE_URL."),
+        click.option("--base-url", metavar="URL", help="The site's address (AICHATFREE_BASE_URL)."),
         click.option("--local", is_flag=True, help="Answer from the small model on this machine."),
     ):
         command = option(command)

@@ -20,7 +20,7 @@ _POLL_INTERVAL: Final = 0.2  # seconds
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 @click.option(
-    "--upstream", metavar="URL", help="An OpenAI-compatible API to answer from, up to /v1."
+    "--upstream", metavar="URL", help="Answer from this OpenAI-compatible API; its URL up to /v1."
 )
 @click.option("--model", help="The upstream's model.")
 def serve(host: str, port: int, upstream: str | None, model: str | None) -> NoReturn:
@@ -62,7 +62,7 @@ def serve(host: str, port: int, upstream: str | None, model: str | None) -> NoRe
                 load_model(engine, stack)
         click.echo(_client_settings(gateway.url, bool(secret), password is not None), err=True)
         while True:
-            # Not without an end: Ctrl-C just before such a wait would be noticed only after it.
+            # Short waits, because a Ctrl-C just before a wait is noticed only after it.
             time.sleep(_POLL_INTERVAL)
 
 

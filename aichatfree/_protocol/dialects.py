@@ -38,7 +38,7 @@ class Dialect:
         images: where images go: ``"content"`` (OpenAI's content parts), ``"parts"`` or
             ``"attachments"``; ``None`` if the server takes none.
         path: what is added to the site's base URL.
-        models_path: where the server lists its models, or ``None``.
+        models_path: where the server lists its models, if it does.
         time_key: the key of the time.
         model_key: the key of the model.
         time_unit: the unit of the time, ``"ms"`` or ``"s"``.
@@ -58,7 +58,7 @@ class Dialect:
     user_last: bool = False
     images: Images | None = None
     path: str = "/api/generate"
-    models_path: str | None = None
+    models_path: str = "/api/models"
     time_key: str = "time"
     model_key: str = "model"
     time_unit: TimeUnit = "ms"
@@ -167,7 +167,6 @@ _GEMINI_MODELS: Final = dataclasses.replace(
     name="gemini-models",
     images="parts",
     model_key="modelId",
-    models_path="/api/models",
 )
 _FREEGPT: Final = Dialect("freegpt", temperature=False, time_unit="s", secret="undefined")
 

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from enum import IntEnum
-from types import TracebackType
 from typing import Final
 
 from .._rate_limiter import RateLimiter
@@ -28,7 +27,7 @@ _SLOW_INPUT: Final = 0.001  # seconds
 _CLOSE_TIMEOUT: Final = 1.0  # seconds for threads to notice that their requests were cancelled
 
 
-class State(IntEnum):
+class BatchState(IntEnum):
     """The states of a batch, in their order; it may skip some but never goes back."""
 
     NEW = 1
@@ -47,8 +46,8 @@ class Batch(Iterator[BatchResult]):
     """The results of a batch, one by one. Nothing is sent before the first one is requested.
 
     Use it as a context manager or iterate to the end; otherwise its threads continue with the
-    prompts in flight. Ctrl-C stops sending, and waits for the requests in flight and keeps their
-    results; a second Ctrl-C cancels them.
+    prompts in flight. After Ctrl-C nothing more is sent, and the requests in flight are waited for
+    and their results kept; a second Ctrl-C cancels them.
 
     >>> with client.batch(["Name a river.", "Name a lake."]) as batch:
     ...     for result in batch:
@@ -86,12 +85,12 @@ class Batch(Iterator[BatchResult]):
         # Guards changes of _state, because close() may be called by any thread. Reentrant, because
         # a garbage collection may call close() too. Nothing else may be done while holding it.
         self._state_lock = threading.RLock()
-        self._state = State.NEW
+        self._state = BatchState.NEW
 
     @property
     def summary(self) -> Summary:
         """What has been done so far."""
-        if self._state is not State.CLOSED:
+        if self._state is not BatchState.CLOSED:
             self._meter.measure()
         return self._meter.summary
 
@@ -115,7 +114,7 @@ class Batch(Iterator[BatchResult]):
 
     def close(self) -> None:
         """Cancel the requests in flight and end the threads; finished results are kept."""
-        if not self._advance(State.CLOSED):
+        if not self._advance(BatchState.CLOSED):
             return
         self._meter.measure()
         try:
@@ -129,7 +128,7 @@ class Batch(Iterator[BatchResult]):
             if self._journal is not None:
                 self._journal.close()
 
-    def _advance(self, state: State) -> bool:
+    def _advance(self, state: BatchState) -> bool:
         """Enter a state, the only place that does; ``False`` if it is not ahead of this one."""
         with self._state_lock:
             ahead = state > self._state
@@ -140,7 +139,7 @@ class Batch(Iterator[BatchResult]):
     # --- iterating ----------------------------------------------------------------------------
 
     def __next__(self) -> BatchResult:
-        if self._state is State.CLOSED:
+        if self._state is BatchState.CLOSED:
             raise StopIteration
         try:
             return self._next()
@@ -152,15 +151,15 @@ class Batch(Iterator[BatchResult]):
             raise
 
     def _next(self) -> BatchResult:
-        if self._advance(State.FEEDING):
+        if self._advance(BatchState.FEEDING):
             self._meter.start()
             self._progress.start()
         while not self._finished:
-            if self._state is State.CLOSED:
+            if self._state is BatchState.CLOSED:
                 raise AIChatFreeError("The batch was closed by another thread.")
-            if self._state is State.FEEDING:
+            if self._state is BatchState.FEEDING:
                 self._feed()
-            ending = self._state in (State.DRAINING, State.STOPPING)
+            ending = self._state in (BatchState.DRAINING, BatchState.STOPPING)
             if ending and self._in_flight == 0 and not self._finished:
                 self._finish()
             if not self._finished:
@@ -186,7 +185,7 @@ class Batch(Iterator[BatchResult]):
             self._journal.sync(every=SYNC_INTERVAL)
         self._draw()
         reason = self._recorder.breaker.reason()
-        if reason is not None and self._state is not State.STOPPING:
+        if reason is not None and self._state is not BatchState.STOPPING:
             self._stop(AIChatFreeError(f"{reason} {self._how_to_continue()}".rstrip()))
 
     # --- the input ----------------------------------------------------------------------------
@@ -194,7 +193,7 @@ class Batch(Iterator[BatchResult]):
     def _feed(self) -> None:
         """Read items until the backend has as many as it can use."""
         try:
-            while self._state is State.FEEDING and self._pending < self._backend.capacity:
+            while self._state is BatchState.FEEDING and self._pending < self._backend.capacity:
                 asked = time.monotonic()
                 self._read_item()
                 if time.monotonic() - asked > _SLOW_INPUT:
@@ -203,13 +202,13 @@ class Batch(Iterator[BatchResult]):
                         return  # results do not wait for a slow input
         except Exception as error:
             self._stop(error)
-        if self._state is not State.FEEDING:
+        if self._state is not BatchState.FEEDING:
             self._backend.flush()
 
     def _read_item(self) -> None:
         item = next(self._items, None)
         if item is None:
-            self._advance(State.DRAINING)
+            self._advance(BatchState.DRAINING)
             return
         known = self._known_result(item)
         self._pending += 1
@@ -267,15 +266,15 @@ class Batch(Iterator[BatchResult]):
     def _stop(self, error: BaseException) -> None:
         """Send nothing more; the error is raised once nothing is in flight."""
         self._stop_error = self._stop_error or error
-        self._advance(State.STOPPING)
+        self._advance(BatchState.STOPPING)
         self._backend.stop()
 
     def _interrupt(self) -> None:
         """After Ctrl-C: wait for the requests in flight, or cancel them after a second Ctrl-C."""
-        if self._state in (State.NEW, State.CLOSED):
+        if self._state in (BatchState.NEW, BatchState.CLOSED):
             return
         try:
-            self._advance(State.STOPPING)
+            self._advance(BatchState.STOPPING)
             finish_or_cancel(self._backend, announce=self._progress.shown)
         finally:
             self.close()
@@ -293,12 +292,7 @@ class Batch(Iterator[BatchResult]):
     def __enter__(self) -> Batch:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if isinstance(error, KeyboardInterrupt):
             self._interrupt()
         self.close()

@@ -14,9 +14,7 @@ from ._summary import Summary
 
 REDRAW_INTERVAL: Final = 0.2  # seconds
 
-_NARROW: Final = (
-    60  # columns; tqdm cuts off the end of a bar that is too long, which has the counts
-)
+_NARROW: Final = 60  # columns; tqdm cuts off the end of a bar that is too long, with the counts
 _SHORT_FORMAT: Final = "{n_fmt}/{total_fmt} [{remaining}{postfix}]"
 _SPARE_COLUMNS: Final = 3  # for the ^C that a terminal prints, which would break the line
 

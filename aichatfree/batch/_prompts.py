@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -155,10 +156,8 @@ class _Ids:
         if not own and not self._used:
             self._positions += 1
             return
-        is_position = custom_id.isascii() and custom_id.isdigit() and custom_id[0] != "0"
-        if custom_id in self._used or (
-            (is_position or custom_id == "0") and int(custom_id) < self._positions
-        ):
+        is_number = re.fullmatch("0|[1-9][0-9]{0,17}", custom_id)
+        if custom_id in self._used or (is_number and int(custom_id) < self._positions):
             raise ValueError(f"the custom_id {custom_id!r} is used twice")
         self._used.add(custom_id)
 
@@ -212,7 +211,7 @@ def _read_file(path: Path, column: str | None) -> Iterator[tuple[str, Any]]:
         raise FileNotFoundError(f"the file {str(path)!r}, to read prompts from, does not exist")
     if path.suffix.lower() == ".csv":
         return _read_csv(path, column or "prompt")
-    return _read_lines(path, _parse_json if path.suffix.lower() == ".jsonl" else _unchanged)
+    return _read_lines(path, _parse_json if path.suffix.lower() == ".jsonl" else str)
 
 
 def _read_lines(path: Path, parse: Callable[[str], Any]) -> Iterator[tuple[str, Any]]:
@@ -238,7 +237,7 @@ class PromptLines:
                 blank += 1
                 continue
             json_lines = first.lstrip(b"\xef\xbb\xbf \t").startswith(b"{")
-            parse = _parse_json if json_lines else _unchanged
+            parse = _parse_json if json_lines else str
             for number, value in _parse_lines(chain([first], lines), parse):
                 yield f"line {number + blank}", value
 
@@ -261,10 +260,6 @@ def _parse_json(text: str) -> Any:
     """The value of one line; ``null`` is an error in place of a prompt."""
     value = json.loads(text)
     return ValueError("null is not a prompt") if value is None else value
-
-
-def _unchanged(text: str) -> str:
-    return text
 
 
 def _read_csv(path: Path, column: str) -> Iterator[tuple[str, Any]]:

@@ -125,7 +125,7 @@ def _check_executor(
             "client has one: client.get_executor()"
         )
     if client_factory is None:
-        requester.check_portable()
+        requester.to_dict()  # raises ValueError if the settings cannot be sent to a worker
     elif requester.rate_limiter.max_requests_per_minute is not None:
         raise ValueError(
             "max_requests_per_minute does not apply to the clients of client_factory=: set it "

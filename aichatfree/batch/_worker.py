@@ -47,13 +47,13 @@ def run_shard(shard: bytes, client_factory: ClientFactory | None = None) -> byte
     Returns:
         The results, for :func:`read_results`.
     """
-    order = read_shard(shard)
+    content = read_shard(shard)
     if client_factory is None:
-        key: object = json.dumps(order.settings, sort_keys=True)
-        with _borrowed(key, lambda: Requester.from_dict(order.settings)) as requester:
-            return _answer(order, _batch_of_requester(requester, order))
+        key: object = json.dumps(content.settings, sort_keys=True)
+        with _borrowed(key, lambda: Requester.from_dict(content.settings)) as requester:
+            return _answer(content, _batch_of_requester(requester, content))
     with _borrowed(_value_of(client_factory), client_factory) as client:
-        return _answer(order, _batch_of_client(client, order))
+        return _answer(content, _batch_of_client(client, content))
 
 
 def _batch_of_requester(requester: Requester, shard: Shard) -> Batch:

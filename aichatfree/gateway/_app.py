@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, NoReturn
 
+from .._arguments import check_number
 from .._protocol.dialects import GEMINI, Dialect
 from .._protocol.messages import Message
 from .._protocol.prompts import decode_messages
 from ._access_log import AccessLogEntry, summary
 from ._auth import Authenticator
 from ._engines.engine import Engine, EngineError
-from ._generation import Generation, GenerationState
+from ._generation import Generation
 from ._responses import Headers, RefusalError, Response, engine_error_response, refusal
 
 logger: Final = logging.getLogger(__name__)
@@ -97,10 +98,7 @@ class App:
         deadline = time.monotonic() + timeout
         with self._lock:
             running = list(self._running)
-        return all(
-            generation.join(max(0.0, deadline - time.monotonic())) is GenerationState.ENDED
-            for generation in running
-        )
+        return all(each.join(max(0.0, deadline - time.monotonic())) for each in running)
 
     # --- requests -----------------------------------------------------------------------------
 
@@ -146,8 +144,11 @@ class App:
         except ValueError as error:
             raise refusal(400, str(error)) from None
         temperature = body.get("temperature") if dialect.temperature else None
-        if temperature is not None and not _is_temperature(temperature):
-            raise refusal(400, "`temperature` must be a number from 0 to 2.")
+        if temperature is not None:
+            try:
+                check_number("`temperature`", temperature, min=0, max=2)
+            except (TypeError, ValueError) as error:
+                raise refusal(400, f"{error}.") from None
         self._authenticator.check_request(
             _address(environ),
             body.get("pass"),
@@ -269,7 +270,3 @@ def _address(environ: Environ) -> str:
 
 def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
-
-
-def _is_temperature(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 2

@@ -19,7 +19,7 @@ def import_dependency(name: str) -> ModuleType:
             raise
         raise ImportError(f'{name} is not installed: pip install "aichatfree[local]"') from None
     except (ImportError, OSError) as error:
-        # xllamacpp's binary needs it, and no Python package brings it along.
+        # xllamacpp's binary needs this library, which no Python package contains.
         if "libgomp" not in str(error):
             raise
         raise ImportError(

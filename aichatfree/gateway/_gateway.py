@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import Sequence
 from enum import Enum
-from types import TracebackType
 from typing import Final
 
 from .._arguments import check_number
@@ -22,8 +21,8 @@ logger: Final = logging.getLogger(__name__)
 
 MAX_STREAMS: Final = 1000
 """Each stream needs two threads."""
-MAX_BODY: Final = 1 << 30
-MIN_TIME_WINDOW: Final = 0.001
+MAX_BODY: Final = 1 << 30  # bytes
+MIN_TIME_WINDOW: Final = 0.001  # seconds
 ENGINE_TIMEOUT: Final = 2.0
 """Seconds that engines may take to stop after their clients were cut off."""
 
@@ -152,12 +151,7 @@ class Gateway:
     def __enter__(self) -> Gateway:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

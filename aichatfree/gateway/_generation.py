@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from enum import Enum
+from functools import partial
 from typing import Final
 
 from .._cancellation import CancelToken
@@ -15,17 +15,6 @@ from ._engines.engine import Engine
 
 MAX_CHUNKS_AHEAD: Final = 16
 """Chunks that an engine may produce before the reader takes the first of them; at least 2."""
-
-
-class GenerationState(Enum):
-    """What a generation is doing."""
-
-    RUNNING = "running"
-    """The engine produces chunks, and waits while ``MAX_CHUNKS_AHEAD`` of them are not read."""
-    CANCELLED = "cancelled"
-    """The reader wants no more chunks; the engine was told to stop and has not ended yet."""
-    ENDED = "ended"
-    """The engine's thread has ended; what it produced can still be read."""
 
 
 class Generation:
@@ -60,22 +49,13 @@ class Generation:
     ) -> None:
         self._cancel_token = CancelToken()
         self._chunks: queue.Queue[str | Exception | None] = queue.Queue(MAX_CHUNKS_AHEAD)
+        generate = partial(
+            engine.generate, messages, temperature=temperature, cancelled=self._cancel_token
+        )
         self._thread = threading.Thread(
-            target=self._run,
-            args=(engine, messages, temperature, on_end),
-            name="aichatfree-engine",
-            daemon=True,
+            target=self._run, args=(generate, on_end), name="aichatfree-engine", daemon=True
         )
         self._thread.start()
-
-    @property
-    def state(self) -> GenerationState:
-        """What the generation is doing now."""
-        if not self._thread.is_alive():
-            return GenerationState.ENDED
-        if self._cancel_token.is_set():
-            return GenerationState.CANCELLED
-        return GenerationState.RUNNING
 
     def next_chunk(self, timeout: float) -> str | None:
         """The next chunk; ``None`` at the end of the answer.
@@ -96,21 +76,17 @@ class Generation:
             while True:
                 self._chunks.get_nowait()
 
-    def join(self, timeout: float) -> GenerationState:
-        """Wait for the engine to end, for at most ``timeout`` seconds; the state after that."""
+    def join(self, timeout: float) -> bool:
+        """Wait for the engine to end, for at most ``timeout`` seconds; whether it has ended."""
         self._thread.join(timeout)
-        return self.state
+        return not self._thread.is_alive()
 
     def _run(
-        self,
-        engine: Engine,
-        messages: list[Message],
-        temperature: float | None,
-        on_end: Callable[[Generation], None],
+        self, generate: Callable[[], Iterator[str]], on_end: Callable[[Generation], None]
     ) -> None:
         end: Exception | None = None
         try:
-            self._produce(engine, messages, temperature)
+            self._produce(generate())
         except Exception as error:
             end = error
         except BaseException as error:
@@ -120,8 +96,7 @@ class Generation:
             on_end(self)
         self._chunks.put(end)
 
-    def _produce(self, engine: Engine, messages: list[Message], temperature: float | None) -> None:
-        chunks = engine.generate(messages, temperature=temperature, cancelled=self._cancel_token)
+    def _produce(self, chunks: Iterator[str]) -> None:
         try:
             for chunk in chunks:
                 if chunk:

@@ -11,26 +11,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from waitress.adjustments import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
-    Adjustments,
-)
-from waitress.buffers import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
-    OverflowableBuffer,
-)
-from waitress.channel import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
-    HTTPChannel,
-)
-from waitress.parser import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
-    HTTPRequestParser,
-    ParsingError,
-    TransferEncodingNotImplemented,
-)
-from waitress.server import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
-    TcpWSGIServer,
-)
-from waitress.task import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
-    ThreadedTaskDispatcher,
-)
+from waitress.adjustments import Adjustments
+from waitress.buffers import OverflowableBuffer
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
+from waitress.server import TcpWSGIServer
+from waitress.task import ThreadedTaskDispatcher
 
 SPARE_THREADS: Final = 4
 """Threads beyond those for streams, so that refusals do not wait for answers to end."""
@@ -128,7 +114,7 @@ class WSGIServer:
             connection.handle_close()
 
 
-class _Workers(ThreadedTaskDispatcher):  # type: ignore[misc]
+class _Workers(ThreadedTaskDispatcher):
     """The threads of waitress; they have ended when :meth:`shutdown` returns."""
 
     queue_logger = logging.getLogger(f"{__name__}.queue")
@@ -153,7 +139,7 @@ class _Workers(ThreadedTaskDispatcher):  # type: ignore[misc]
         return ended
 
 
-class _Parser(HTTPRequestParser):  # type: ignore[misc]
+class _Parser(HTTPRequestParser):
     """The parser of waitress, but no malformed request makes it raise an unexpected error."""
 
     path = ""  # waitress logs it even if the request could not be parsed
@@ -169,7 +155,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
             self.body_rcv.buf = _Body(self.adj)
 
 
-class _Body(OverflowableBuffer):  # type: ignore[misc]
+class _Body(OverflowableBuffer):
     """Keeps no more of a request's body than it takes to see that it is too large."""
 
     def __init__(self, settings: Adjustments) -> None:
@@ -181,7 +167,7 @@ class _Body(OverflowableBuffer):  # type: ignore[misc]
             super().append(data)
 
 
-class _Channel(HTTPChannel):  # type: ignore[misc]
+class _Channel(HTTPChannel):
     """A connection that knows for how long it has been waiting for its client.
 
     With waitress alone, a client could occupy a connection for ever by sending a byte every half
@@ -220,7 +206,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
             self.socket.shutdown(socket.SHUT_RDWR)
 
 
-class _Server(TcpWSGIServer):  # type: ignore[misc]
+class _Server(TcpWSGIServer):
     """The server of waitress, but the longest idle client makes room when there are too many.
 
     waitress alone accepts nobody while it has too many connections, even if all of them are idle.

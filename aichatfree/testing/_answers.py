@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
+from .._arguments import check_number
+
 Framing = Literal["chunked", "length", "close"]
 End = Literal["clean", "cut", "reset", "stall", "tail"]
 RawEnd = Literal["clean", "cut", "reset", "stall"]
@@ -47,6 +49,7 @@ class Answer:
             headers are split (a client that reads slowly receives several parts at once).
 
     Raises:
+        TypeError: a number is not one.
         ValueError: an argument is out of its range, or two of ``chunks``, ``stream`` and ``body``
             are given, or ``framing="length"`` with a ``stream``.
     """
@@ -71,13 +74,13 @@ class Answer:
             framing = "chunked" if body is None else "length"
         if framing == "length" and stream is not None:
             raise ValueError("framing='length' needs chunks or body: a stream's length is unknown")
-        if not 200 <= status <= 999:
-            raise ValueError(f"status must be from 200 to 999, not {status}")
-        if split is not None and split < 1:
-            raise ValueError(f"split must be at least 1 byte, not {split}")
+        check_number("status", status, min=200, max=999, integer=True)
+        if split is not None:
+            check_number("split", split, min=1, integer=True, unit="bytes")
+        check_number("delay", delay, min=0, unit="seconds")
+        check_number("gap", gap, min=0, unit="seconds")
         _check_choice("framing", framing, get_args(Framing))
         _check_choice("end", end, get_args(End))
-        _check_seconds(delay=delay, gap=gap)
         self.chunks: Iterable[str | bytes] = chunks if body is None else (body,)
         if stream is not None:
             self.chunks = stream
@@ -106,11 +109,12 @@ class Raw:
             and ``"clean"`` waits for the next request, as after a complete response.
 
     Raises:
+        TypeError: ``gap`` is not a number.
         ValueError: ``gap`` is negative, or ``end`` is unknown.
     """
 
     def __init__(self, *parts: bytes, gap: float = 0.0, end: RawEnd = "cut") -> None:
-        _check_seconds(gap=gap)
+        check_number("gap", gap, min=0, unit="seconds")
         _check_choice("end", end, get_args(RawEnd))
         self.parts = parts
         self.gap = gap
@@ -120,12 +124,6 @@ class Raw:
 def to_bytes(text: str | bytes) -> bytes:
     """Encode as the real servers write and hash text: U+FFFD in place of a lone surrogate."""
     return text if isinstance(text, bytes) else _SURROGATE.sub("\ufffd", text).encode()
-
-
-def _check_seconds(**arguments: float) -> None:
-    for name, seconds in arguments.items():
-        if seconds < 0:
-            raise ValueError(f"{name} must not be negative, not {seconds}")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -9,14 +9,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from types import TracebackType
 from urllib.parse import urlsplit
 
+from .._arguments import check_number
 from ._answers import Answer, Raw, to_bytes
 from ._connection import Connection
 from ._requests import Request
 
-_STOP_LIMIT = 10.0
+_STOP_LIMIT = 10.0  # seconds
+_MIN_TIMEOUT = 0.001  # seconds
 
 _Result = str | Answer | Raw
 _Item = _Result | Callable[[Request], _Result]
@@ -52,7 +53,8 @@ class FakeSite:
         requests: every `Request` so far, in order of arrival, on any path.
 
     Raises:
-        ValueError: the script is empty or ``idle_timeout`` is not positive.
+        TypeError: ``idle_timeout`` is not a number.
+        ValueError: the script is empty, or ``idle_timeout`` is below a millisecond.
         RuntimeError: at the end of the block, if a callable or stream has not returned in 10 s.
 
     An exception in a callable, a stream or the script itself is answered with a 500 (or cuts off
@@ -71,8 +73,7 @@ class FakeSite:
         idle_timeout: float = 5.0,
         record: bool = True,
     ) -> None:
-        if idle_timeout <= 0:
-            raise ValueError(f"idle_timeout must be positive, not {idle_timeout}")
+        check_number("idle_timeout", idle_timeout, min=_MIN_TIMEOUT, unit="seconds")
         if isinstance(script, (str, Answer, Raw)) or callable(script):
             script = [script]
         self._script = iter(script)
@@ -104,12 +105,7 @@ class FakeSite:
         self._acceptor.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self._stopping = True
         # Closing a listener does not wake its accept() on every system; a connection does.
         with suppress(OSError):

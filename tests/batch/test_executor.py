@@ -36,7 +36,7 @@ def assert_all_answered(site: FakeSite, output: Path, count: int) -> None:
 
 
 def test_a_process_pool_answers_a_batch(client_for: ClientFor, tmp_path: Path) -> None:
-    """Prompts are sent once by the workers, and results come back in order to one journal."""
+    """The workers of a pool send each prompt once; results come in order and to one journal."""
     output = tmp_path / "a.jsonl"
     with FakeSite(echo) as site, ProcessPoolExecutor(2) as executor:
         batch = client_for(site.url).batch(
@@ -103,7 +103,7 @@ def test_a_fatal_error_in_a_worker_stops_the_run(client_for: ClientFor) -> None:
 
 
 def test_a_shard_that_is_not_full_is_sent(client_for: ClientFor, tmp_path: Path) -> None:
-    """A few prompts among many that need no request do not wait until a shard is full."""
+    """New prompts among many answered ones are sent although they do not fill a shard."""
     output = tmp_path / "a.jsonl"
     prompts = [f"q{n}" for n in range(1000)]
     with FakeSite(echo) as site, ThreadPoolExecutor(1) as executor:

@@ -35,6 +35,7 @@ def test_no_thread_is_left_behind(client_for: ClientFor) -> None:
 
 def test_the_next_batch_uses_the_threads_of_the_last(client_for: ClientFor) -> None:
     """Many small batches, as in a worker of an executor, start no more threads than one batch."""
+    wait_until(lambda: not threads_named(THREADS))  # those of earlier tests in this process
     with FakeSite(echo) as site:
         client = client_for(site.url)
         for _ in range(10):
@@ -72,7 +73,9 @@ def test_the_thread_cache_loses_no_work_when_a_thread_ends(monkeypatch: pytest.M
 
 
 def test_the_thread_cache_starts_work_at_once() -> None:
-    """Work never waits for a thread that is busy, so works that wait for each other do not hang."""
+    """Work never waits for a busy thread, so pieces of work that wait for each other do not
+    deadlock.
+    """
     cache = ThreadCache()
     for _ in range(10):  # the first time without idle threads, then with some
         barrier = threading.Barrier(4)

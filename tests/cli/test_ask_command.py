@@ -1,3 +1,5 @@
+"""``aichatfree ask``: what is read, sent and printed."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""``aichatfree batch``: its input, output, progress bar and options."""
+
 from __future__ import annotations
 
 import json

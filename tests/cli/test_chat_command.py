@@ -1,3 +1,5 @@
+"""``aichatfree chat``: conversations on a terminal and in a pipe."""
+
 from __future__ import annotations
 
 import time

@@ -1,3 +1,5 @@
+"""``aichatfree check``: what it prints."""
+
 from __future__ import annotations
 
 from aichatfree.testing import FakeSite
@@ -5,7 +7,7 @@ from helpers import run
 
 
 def test_check_prints_a_line_for_each_setting() -> None:
-    """The exit code is 0 if all settings are right, and 1 if one of them must be changed."""
+    """``check`` exits with 0 if all settings are right, and with 1 if one must be changed."""
     with FakeSite("Hello", verify=True, secret="s") as site:
         right = run("check", url=site.url, SECRET="s")
         wrong = run("check", "--base-url", site.url, SECRET="x")

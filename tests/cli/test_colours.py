@@ -1,3 +1,5 @@
+"""Where the command line prints colours."""
+
 from __future__ import annotations
 
 import pytest

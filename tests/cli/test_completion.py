@@ -1,3 +1,5 @@
+"""Completion with Tab in each shell."""
+
 from __future__ import annotations
 
 import os

@@ -1,3 +1,5 @@
+"""The exit codes of the command line."""
+
 from __future__ import annotations
 
 import pytest
@@ -20,7 +22,7 @@ WRONG_USAGE = {
 
 @pytest.mark.parametrize("kind", WRONG_USAGE)
 def test_wrong_usage_is_exit_code_2(kind: str) -> None:
-    """The message names the mistake, without a traceback, and nothing is sent."""
+    """Wrong usage gives exit code 2 and a message without a traceback, and nothing is sent."""
     arguments, stdin, words = WRONG_USAGE[kind]
     with FakeSite("Hello") as site:
         url = None if "--base-url" in arguments else site.url
@@ -32,7 +34,7 @@ def test_wrong_usage_is_exit_code_2(kind: str) -> None:
 
 
 def test_ctrl_c_is_exit_code_130() -> None:
-    """Ctrl-C closes the connection and ends the command."""
+    """Ctrl-C closes the connection and ends the command with exit code 130."""
     with FakeSite([Answer("half", " of it", gap=HANG)]) as site:
         with terminal("ask", "Hi", url=site.url) as session:
             session.wait_for("half")

@@ -1,3 +1,5 @@
+"""The help of each command, whose examples are run."""
+
 from __future__ import annotations
 
 import re

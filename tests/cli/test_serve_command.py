@@ -1,3 +1,5 @@
+"""``aichatfree serve``: what it prints, and which options it refuses."""
+
 from __future__ import annotations
 
 import os

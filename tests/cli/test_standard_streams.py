@@ -1,3 +1,5 @@
+"""Standard streams that are closed, missing, full or a terminal."""
+
 from __future__ import annotations
 
 import subprocess

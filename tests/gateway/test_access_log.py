@@ -45,8 +45,8 @@ def log_everything(caplog: pytest.LogCaptureFixture) -> None:
 def test_each_request_is_logged_in_one_line_without_its_contents(
     caplog: pytest.LogCaptureFixture, ask: Ask, line: str
 ) -> None:
-    """The line has the address, the request, the status, the chunks and the time; it never has a
-    text, a password or a signature.
+    """The log line of a request has its address, method, path, status, chunks and time; it never
+    has a text, a password or a signature.
     """
     with Gateway(ScriptedEngine("one", "two")) as gateway:
         ask(gateway)
@@ -56,7 +56,7 @@ def test_each_request_is_logged_in_one_line_without_its_contents(
 
 
 def test_the_line_of_an_incomplete_answer_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    """If the engine fails after some chunks, the line ends with the engine's status."""
+    """If an engine fails after some chunks, the log line of the request ends with its status."""
     with Gateway(ScriptedEngine("x", error=EngineError("no", status=502))) as gateway:
         read_to_end(send(gateway, signed_body()))
     (message,) = caplog.messages
@@ -74,7 +74,9 @@ def test_the_line_of_an_incomplete_answer_says_so(caplog: pytest.LogCaptureFixtu
 def test_the_line_says_why_there_is_no_answer(
     caplog: pytest.LogCaptureFixture, error: Exception, reason: str
 ) -> None:
-    """It has the engine's status and code, but not its message, which may repeat the question."""
+    """If an engine refuses, the log line has its status and code, but not its message, which may
+    repeat the question.
+    """
     with Gateway(ScriptedEngine(error=error)) as gateway:
         assert post(gateway, signed_body()).status_code in (400, 500)
     message = caplog.messages[-1]
@@ -85,7 +87,7 @@ def test_the_line_says_why_there_is_no_answer(
 def test_the_line_says_why_a_model_server_cannot_be_reached(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It names the error of the operating system, such as a refused connection."""
+    """If a model's server cannot be reached, the log line has the error of the operating system."""
     engine = OpenAIUpstream(UNREACHABLE, "tiny", "topsecret")
     with Gateway(engine) as gateway:
         assert post(gateway, signed_body()).status_code == 500

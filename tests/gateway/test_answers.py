@@ -133,7 +133,7 @@ def test_an_engine_may_return_any_iterable_and_it_is_closed() -> None:
 
 @pytest.mark.parametrize("path", ["/", "/api/generate"])
 def test_the_response_to_a_head_request_has_no_body(path: str) -> None:
-    """After the headers nothing follows, because it would be taken for the next response."""
+    """The response to HEAD is headers only, because more would be taken for the next response."""
     with Gateway(ScriptedEngine()) as gateway:
         connection = connect(gateway)
         connection.sendall(f"HEAD {path} HTTP/1.1\r\nConnection: close\r\n\r\n".encode())

@@ -47,7 +47,7 @@ def test_a_wrong_argument_is_an_error_that_names_it(
 def test_a_host_that_others_can_reach_needs_a_secret_and_a_password(
     host: str, protection: dict[str, str]
 ) -> None:
-    """To listen on anything but a loopback address both are required."""
+    """To listen on anything but a loopback address, a secret and a password are required."""
     with pytest.raises(ValueError, match=r"secret= and password="):
         Gateway(Echo(), host=host, **protection)  # type: ignore[arg-type]
 
@@ -77,7 +77,7 @@ def test_the_url_leads_to_the_gateway(host: str, shown: str) -> None:
 
 
 def test_a_port_in_use_is_an_error_that_names_the_address() -> None:
-    """The error has the host and the port, and advises to choose another port."""
+    """The error for a port in use has the host and the port, and advises to choose another port."""
     with Gateway(Echo()) as gateway:
         port = int(gateway.url.rpartition(":")[2])
         with pytest.raises(OSError, match=rf"127\.0\.0\.1 port {port} .*choose another port"):

@@ -76,7 +76,7 @@ def test_the_password_is_checked_before_the_signature() -> None:
     ("password", "valid"), [("one", True), ("два", True), ("three", False), (None, False)]
 )
 def test_a_gateway_can_have_several_passwords(password: str | None, valid: bool) -> None:
-    """Each of them is accepted, by `/api/auth` and with a question; others are not."""
+    """Each of several passwords is accepted, by `/api/auth` and with a question; others are not."""
     with Gateway(Echo(), password=["one", "два"]) as gateway:
         response = post(gateway, json.dumps({"pass": password}), "/api/auth")
         assert (response.status_code, response.json()) == (200, {"code": 0 if valid else -1})
@@ -86,7 +86,7 @@ def test_a_gateway_can_have_several_passwords(password: str | None, valid: bool)
 
 @pytest.mark.parametrize(("off", "words"), [(-412, "412 s behind"), (500, "500 s ahead of")])
 def test_a_time_outside_the_window_is_refused_with_its_difference(off: int, words: str) -> None:
-    """The error says by how many seconds the client's clock is wrong."""
+    """The error for a time outside the window says by how many seconds the clock is wrong."""
     moment = round((time.time() + off) * 1000)
     body = signed_body(time=moment, sign=signature(moment, "Hello"))
     with Gateway(Echo(), time_window=60) as gateway:

@@ -99,7 +99,7 @@ def test_an_idle_gateway_closes_at_once() -> None:
 
 
 def test_a_gateway_can_be_closed_twice() -> None:
-    """The second `close` does nothing."""
+    """The second `close` of a gateway does nothing."""
     gateway = Gateway(SlowEngine(0))
     gateway.close()
     gateway.close()

@@ -37,7 +37,9 @@ def test_the_gemini_dialect_reports_an_engine_error_as_500_with_the_status_in_th
 
 
 def test_the_openai_dialect_passes_on_status_code_and_wait_of_an_engine_error() -> None:
-    """The response has the engine's status, its code in the body and its wait in `Retry-After`."""
+    """In the openai dialect the response has the engine's status, its code in the body and its wait
+    in `Retry-After`.
+    """
     with Gateway(ScriptedEngine(error=QUOTA)) as gateway:
         response = post(gateway, signed_body(dialect=OPENAI))
     assert response.status_code == 429
@@ -59,7 +61,9 @@ def test_a_conversation_that_the_engine_refuses_is_a_400(dialect: Dialect) -> No
 def test_an_unexpected_exception_of_an_engine_is_a_500_and_is_logged(
     caplog: pytest.LogCaptureFixture, bug: BaseException
 ) -> None:
-    """The traceback is logged, and the client sees nothing of it."""
+    """The traceback of an engine's unexpected exception is logged; the client gets a 500 without
+    it.
+    """
     with Gateway(ScriptedEngine(error=bug)) as gateway:
         response = post(gateway, signed_body(dialect=OPENAI))
     assert response.status_code == 500
@@ -69,7 +73,9 @@ def test_an_unexpected_exception_of_an_engine_is_a_500_and_is_logged(
 
 @pytest.mark.parametrize("failure", [EngineError("no"), ZeroDivisionError()])
 def test_an_engine_that_fails_after_some_chunks_breaks_the_connection(failure: Exception) -> None:
-    """The chunks arrive, but not the last chunk of HTTP: no client takes them for the answer."""
+    """If an engine fails after some chunks, these arrive without the last chunk of HTTP, so that no
+    client takes them for the answer.
+    """
     with Gateway(ScriptedEngine("so", " far", error=failure)) as gateway:
         with post(gateway, signed_body(), stream=True) as response:
             got: list[bytes] = []

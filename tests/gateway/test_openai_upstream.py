@@ -105,9 +105,7 @@ def generate(
 
 
 def test_the_request_is_that_of_the_openai_api() -> None:
-    """The path, the key, the model, the messages and the temperature are where such servers expect
-    them.
-    """
+    """The path, key, model, messages and temperature are where OpenAI's API has them."""
     with Server(OK, event("Hello"), DONE) as server, upstream(server.url, "key") as engine:
         assert list(generate(engine, temperature=0.5)) == ["Hello"]
     assert server.request.startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
@@ -144,7 +142,7 @@ CHUNKED = OK.replace(b"Connection: close", b"Transfer-Encoding: chunked")
 @pytest.mark.parametrize("size", [1, 7, len(STREAM)])
 @pytest.mark.parametrize("chunked", [False, True])
 def test_an_event_stream_is_read_wherever_it_is_split(size: int, chunked: bool) -> None:
-    """Comments, CRLF, empty choices and characters that are split change nothing in the text."""
+    """Comments, CRLF, empty choices and split characters in an event stream change no text."""
     parts = [STREAM[i : i + size] for i in range(0, len(STREAM), size)]
     if chunked:
         parts = in_chunks(parts)
@@ -155,7 +153,7 @@ def test_an_event_stream_is_read_wherever_it_is_split(size: int, chunked: bool) 
 
 @pytest.mark.parametrize("end", [DONE, event(finish_reason="length"), b"data: [DONE]"])
 def test_an_answer_is_complete_after_a_finish_reason_or_done(end: bytes) -> None:
-    """Either mark is enough, because not every server sends both."""
+    """An answer is complete after a finish reason or `[DONE]`; not every server sends both."""
     with Server(OK, event("a"), end) as server, upstream(server.url) as engine:
         assert list(generate(engine)) == ["a"]
 
@@ -173,7 +171,7 @@ def test_an_answer_without_either_mark_is_incomplete(chunked: bool) -> None:
 
 
 def test_an_error_event_ends_the_answer_with_its_message_and_status() -> None:
-    """Servers that fail during an answer send an event with an error."""
+    """An event with an error ends the answer with an error of that message and status."""
     error = b'data: {"error": {"message": "out of memory", "code": 507}}\n\n'
     with Server(OK, event("a"), error, DONE) as server, upstream(server.url) as engine:
         chunks = generate(engine)
@@ -187,7 +185,7 @@ def test_an_error_event_ends_the_answer_with_its_message_and_status() -> None:
     "junk", [b"data: {\n\n", b"data: 7\n\n", b"data: " + b"[" * 9999 + b"\n\n"]
 )
 def test_an_event_that_is_not_a_json_object_is_an_error(junk: bytes) -> None:
-    """Data that is not JSON, or another JSON value than an object, ends the answer."""
+    """An event that is not a JSON object ends the answer with an error."""
     with (
         Server(OK, junk, DONE) as server,
         upstream(server.url) as engine,
@@ -252,7 +250,7 @@ def test_the_error_of_the_server_keeps_its_status_code_and_message(
 
 
 def test_the_wait_of_an_error_is_kept() -> None:
-    """`Retry-After` becomes the error's `retry_after` in seconds."""
+    """`Retry-After` in an error of the server becomes the `retry_after` of the `EngineError`."""
     with (
         Server(refusal("429 X", b"", b"Retry-After: 27\r\n")) as server,
         upstream(server.url) as engine,
@@ -263,7 +261,7 @@ def test_the_wait_of_an_error_is_kept() -> None:
 
 
 def test_the_repr_does_not_show_the_key() -> None:
-    """The repr has the URL and the model only."""
+    """The repr of the engine has the URL and the model, and not the key."""
     with upstream(UNREACHABLE, "sk-123") as engine:
         assert repr(engine) == f"OpenAIUpstream('{UNREACHABLE}/chat/completions', 'tiny')"
 
@@ -290,13 +288,13 @@ def test_a_key_that_cannot_be_in_a_header_is_refused_without_showing_it(key: str
 def test_a_timeout_that_is_not_a_number_of_seconds_is_refused(
     timeout: Any, error: type[Exception]
 ) -> None:
-    """The error names the argument."""
+    """The error for a timeout that is not a positive number of seconds names the argument."""
     with pytest.raises(error, match="timeout must"):
         OpenAIUpstream(UNREACHABLE, "tiny", timeout=timeout)
 
 
 def test_a_server_that_cannot_be_reached_is_an_error() -> None:
-    """The message begins with "fetch failed", as on the real sites."""
+    """The error for an unreachable server begins with "fetch failed", as on the real sites."""
     with (
         upstream(UNREACHABLE) as engine,
         pytest.raises(EngineError, match=r"^fetch failed") as caught,
@@ -322,7 +320,7 @@ def test_a_server_that_is_silent_for_too_long_is_an_error(parts: list[bytes]) ->
 
 @pytest.mark.parametrize("parts", [[], [OK], [OK, event("a")]])
 def test_when_a_client_disconnects_its_request_to_the_server_is_closed(parts: list[bytes]) -> None:
-    """The server sees soon that nobody waits for its answer, even while it is silent."""
+    """When a client disconnects, its request to a silent server is closed soon."""
     with (
         Server(*parts, hang=True) as server,
         upstream(server.url) as engine,
@@ -362,7 +360,7 @@ def test_a_plain_event_cancels_an_answer_at_its_next_chunk() -> None:
 
 
 def test_an_iterator_that_is_closed_closes_its_connection() -> None:
-    """The server sees soon that the rest of its answer is not wanted."""
+    """Closing the iterator of an answer closes the connection to the model's server."""
     with Server(OK, event("a"), hang=True) as server, upstream(server.url) as engine:
         chunks = generate(engine)
         assert next(chunks) == "a"
@@ -372,7 +370,7 @@ def test_an_iterator_that_is_closed_closes_its_connection() -> None:
 
 @pytest.mark.parametrize("parts", [[], [OK], [OK, event("a")]])
 def test_closing_the_engine_ends_running_answers_with_an_error(parts: list[bytes]) -> None:
-    """The error says that the answer is incomplete; the caller's event is not set."""
+    """Closing the engine ends its running answers with an error; the caller's event is not set."""
     cancelled = CancelToken()
     with Server(*parts, hang=True) as server, upstream(server.url) as engine:
         timer = threading.Timer(SHORT, engine.close)
@@ -384,7 +382,7 @@ def test_closing_the_engine_ends_running_answers_with_an_error(parts: list[bytes
 
 
 def test_a_closed_engine_refuses_questions() -> None:
-    """The error has status 503; closing a second time does nothing."""
+    """A closed engine refuses questions with status 503; closing it a second time does nothing."""
     engine = OpenAIUpstream(UNREACHABLE, "tiny")
     engine.close()
     engine.close()

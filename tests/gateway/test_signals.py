@@ -100,7 +100,9 @@ def assert_incomplete(stream: Stream) -> None:
 
 
 def test_a_killed_gateway_breaks_its_streams_and_its_port_can_be_used_again() -> None:
-    """Clients see that their answers are incomplete; another gateway can use the port at once."""
+    """Clients of a killed gateway see that their answers are incomplete; another gateway can use
+    the port at once.
+    """
     with serving() as killed, client_of(killed) as client:
         streams = [begun(client, "endless") for _ in range(8)]
         killed.process.kill()

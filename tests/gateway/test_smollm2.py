@@ -207,13 +207,13 @@ def test_a_model_can_be_closed_as_soon_as_it_is_loaded() -> None:
 
 
 def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    """The error has the path and says what to give instead."""
+    """The error for a model file that does not exist has its path and says what to give instead."""
     with pytest.raises(EngineError, match=r"model\.gguf does not exist: give .* a GGUF file"):
         SmolLM2(tmp_path / "model.gguf").load()
 
 
 def test_a_file_that_is_not_a_model_is_named(tmp_path: Path) -> None:
-    """The error has the path."""
+    """The error for a file that is not a model has its path."""
     wrong = tmp_path / "model.gguf"
     wrong.write_bytes(b"not a model")
     with pytest.raises(EngineError, match=r"model\.gguf cannot be loaded"):
@@ -222,6 +222,6 @@ def test_a_file_that_is_not_a_model_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", ["threads", "parallel", "context", "max_tokens"])
 def test_each_number_must_be_at_least_one(wrong: str) -> None:
-    """A zero is a `ValueError` that names the argument."""
+    """A number of 0 is a `ValueError` that names the argument."""
     with pytest.raises(ValueError, match=f"{wrong} must be at least 1"):
         SmolLM2(**{wrong: 0})  # type: ignore[arg-type]

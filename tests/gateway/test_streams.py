@@ -81,7 +81,7 @@ def test_questions_beyond_max_streams_get_a_503_at_once() -> None:
 
 
 def test_the_password_can_be_checked_while_all_streams_are_in_use() -> None:
-    """`/api/auth` is answered although a question would be refused."""
+    """While all streams are in use, `/api/auth` is still answered."""
     engine = GatedEngine("done")
     with Gateway(engine, max_streams=1) as gateway, send(gateway, signed_body()):
         wait_for(engine.started)

@@ -1,3 +1,5 @@
+"""How answers are shown in a notebook while they arrive, and as results of a cell."""
+
 from __future__ import annotations
 
 import sys

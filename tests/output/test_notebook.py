@@ -1,3 +1,5 @@
+"""``%%ask``, ``Stream.show()`` and the example notebook in a real Jupyter kernel."""
+
 from __future__ import annotations
 
 import re

@@ -1,3 +1,5 @@
+"""Markdown as HTML: nothing that a site sends can act in the browser."""
+
 from __future__ import annotations
 
 import re

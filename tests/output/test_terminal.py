@@ -1,3 +1,5 @@
+"""Text as it is written to a terminal."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -104,17 +104,17 @@ def test_an_item_of_another_type_is_reported(visitor: Visitor) -> None:
     [
         (lambda: Answer(framing="gzip"), "framing must be one of"),  # type: ignore[arg-type]
         (lambda: Answer(end="boom"), "end must be one of"),  # type: ignore[arg-type]
-        (lambda: Answer(gap=-1), "gap must not be negative"),
-        (lambda: Answer(delay=-1), "delay must not be negative"),
+        (lambda: Answer(gap=-1), "gap must be at least 0"),
+        (lambda: Answer(delay=-1), "delay must be at least 0"),
         (lambda: Answer(split=0), "split must be at least 1"),
         (lambda: Answer(status=100), "status must be from 200"),
         (lambda: Answer("a", body="b"), "the body once"),
         (lambda: Answer("a", stream=["b"]), "the body once"),
         (lambda: Answer(stream=["b"], framing="length"), "length is unknown"),
         (lambda: Raw(end="tail"), "end must be one of"),  # type: ignore[arg-type]
-        (lambda: Raw(gap=-1), "gap must not be negative"),
+        (lambda: Raw(gap=-1), "gap must be at least 0"),
         (lambda: FakeSite([]), "script is empty"),
-        (lambda: FakeSite(idle_timeout=0), "idle_timeout must be positive"),
+        (lambda: FakeSite(idle_timeout=0), "idle_timeout must be at least 0"),
     ],
 )
 def test_a_bad_argument_is_rejected_immediately(make: Callable[[], object], words: str) -> None:

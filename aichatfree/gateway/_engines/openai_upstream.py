@@ -25,8 +25,8 @@ from ...timeout import Timeout
 from .engine import EngineError
 
 PATH: Final = "/chat/completions"
-CONNECT_TIMEOUT: Final = 5.0
-MIN_TIMEOUT: Final = 0.001
+CONNECT_TIMEOUT: Final = 5.0  # seconds
+MIN_TIMEOUT: Final = 0.001  # seconds
 MAX_LINE: Final = 8 << 20
 """Bytes that one line of the server's event stream may have."""
 MAX_RESPONSE: Final = 256 << 20
