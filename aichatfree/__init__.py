@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         RateLimitError,
         ReplyTooLargeError,
         ServerError,
+        StatedLimits,
         StreamInterruptedError,
     )
     from .health import Finding, Health
@@ -73,6 +74,7 @@ __all__ = [
     "RetryPolicy",
     "ServerError",
     "Site",
+    "StatedLimits",
     "Stream",
     "StreamInterruptedError",
     "Timeout",

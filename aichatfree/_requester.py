@@ -15,7 +15,13 @@ from ._call import Call
 from ._protocol.decoding import ReplyDecoder
 from ._protocol.messages import Message, Prompt
 from ._protocol.prompts import check_temperature, messages_from
-from ._protocol.responses import MAX_ERROR_BODY, error_from_response, not_an_answer, redact
+from ._protocol.responses import (
+    MAX_ERROR_BODY,
+    error_from_response,
+    error_in_body,
+    not_an_answer,
+    redact,
+)
 from ._protocol.signing import request_body
 from ._protocol.sites import Site
 from ._rate_limiter import RateLimiter
@@ -94,12 +100,14 @@ class Requester:
             self.settings.timeout if timeout is None else timeout_from(timeout),
             max_elapsed=policy.max_elapsed if isinstance(policy, RetryPolicy) else None,
         )
+        reasoning: list[str] = []
         return Stream(
-            self._attempt(messages, temperature, call, buffered=buffered),
+            self._attempt(messages, temperature, call, reasoning, buffered=buffered),
             call,
             partial(run_attempts, policy, call),
             buffered=buffered,
             on_end=on_end,
+            reasoning=reasoning,
         )
 
     def answer(
@@ -118,9 +126,11 @@ class Requester:
         """
         if not self.settings.site.dialect.temperature:
             temperature = None
-        attempt = self._attempt(self._messages(prompt, None), temperature, call, buffered=True)
+        reasoning: list[str] = []
+        messages = self._messages(prompt, None)
+        attempt = self._attempt(messages, temperature, call, reasoning, buffered=True)
         run = partial(run_attempts, self.settings.retry, call, make_retrying=make_retrying)
-        return Stream(attempt, call, run, buffered=True).reply()
+        return Stream(attempt, call, run, buffered=True, reasoning=reasoning).reply()
 
     def check_prompt(self, prompt: Prompt, temperature: float | None = None) -> None:
         """Raise TypeError or ValueError for a prompt or a temperature that cannot be sent."""
@@ -134,6 +144,14 @@ class Requester:
             APIConnectionError: there was no response.
         """
         return self._transport.post(path, body, Call(timeout))
+
+    def get(self, path: str, timeout: Timeout) -> Exchange:
+        """Ask for a document of the site.
+
+        Raises:
+            APIConnectionError: there was no response.
+        """
+        return self._transport.get(path, Call(timeout))
 
     def close(self) -> None:
         """Cancel all calls and close the connections."""
@@ -159,9 +177,18 @@ class Requester:
         return cls(Settings.from_dict(data["settings"]), ConnectionOptions(**data["connection"]))
 
     def _attempt(
-        self, messages: list[Message], temperature: float | None, call: Call, *, buffered: bool
+        self,
+        messages: list[Message],
+        temperature: float | None,
+        call: Call,
+        reasoning: list[str],
+        *,
+        buffered: bool,
     ) -> Callable[[], Iterator[str]]:
-        """A function that makes one attempt, whose request is signed when it may be sent."""
+        """A function that makes one attempt, whose request is signed when it may be sent.
+
+        What the model says before its answer is put into ``reasoning``.
+        """
         settings = self.settings
         self._transport.cancel_tokens.add(call.cancel_token)
 
@@ -175,9 +202,9 @@ class Requester:
                 model=settings.model,
                 temperature=temperature,
             )
-            exchange = self._transport.post("/api/generate", body, call)
+            exchange = self._transport.post(settings.site.dialect.path, body, call)
             try:
-                yield from _read_text(exchange, settings.site, buffered=buffered)
+                yield from _read_text(exchange, settings.site, reasoning, buffered=buffered)
             except APIError as error:
                 redact(error, settings.password, settings.site.secret)
                 if error.rejection:
@@ -198,13 +225,15 @@ def _has_system_message(prompt: object) -> bool:
     )
 
 
-def _read_text(exchange: Exchange, site: Site, *, buffered: bool) -> Iterator[str]:
+def _read_text(
+    exchange: Exchange, site: Site, reasoning: list[str], *, buffered: bool
+) -> Iterator[str]:
     """The text of a response, as it arrives or once it is complete; no chunk is empty.
 
     Raises:
-        APIStatusError: the response is an error, or says that the quota is used up.
+        APIStatusError: the response is an error, or says with status 200 that there is no answer.
         ProtocolError: it is not an answer of this protocol.
-        StreamInterruptedError: it was cut off, or ended with the servers' failure tail.
+        StreamInterruptedError: it was cut off, or ended with a failure of the site.
         APITimeoutError: the site was silent for too long, or the deadline has passed.
         EmptyReplyError: it ended without any text.
     """
@@ -214,14 +243,23 @@ def _read_text(exchange: Exchange, site: Site, *, buffered: bool) -> Iterator[st
     mismatch = not_an_answer(exchange.status, exchange.headers)
     if mismatch is not None:
         mismatch.body = exchange.read_up_to(MAX_ERROR_BODY).decode("utf-8", "replace")
-        raise mismatch
-    decoder = ReplyDecoder(framed=exchange.framed, quota_phrases=site.quota_phrases)
-    with closing(exchange.chunks(complete=buffered)) as chunks:
-        for chunk in chunks:
-            text = decoder.feed(chunk)
-            if text:
-                yield text
+        raise error_in_body(mismatch.body, exchange.headers, site) or mismatch
+    decoder = ReplyDecoder(
+        framed=exchange.framed, site=site, headers=exchange.headers, complete=buffered
+    )
+    try:
+        with closing(exchange.chunks(complete=buffered)) as chunks:
+            for chunk in chunks:
+                text = decoder.feed(chunk)
+                if text:
+                    yield text
+    except APIError:
+        held, _ = decoder.finish()
+        if held:
+            yield held
+        raise
     text, failure = decoder.finish()
+    reasoning[:] = [decoder.reasoning]
     if text:
         yield text
     if failure is not None:

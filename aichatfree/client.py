@@ -10,6 +10,8 @@ import requests
 
 from ._protocol.dialects import Dialect
 from ._protocol.messages import Message, Prompt
+from ._protocol.models import read_models
+from ._protocol.responses import MAX_ERROR_BODY
 from ._protocol.sites import Site
 from ._requester import Requester
 from ._settings import MAX_REPLY_BYTES, ClientOptions, ConnectionOptions, Settings
@@ -41,10 +43,13 @@ class Client:
     Args:
         base_url: the site, or a :class:`Site` (``AICHATFREE_BASE_URL``,
             ``https://aichatfree.info``).
-        dialect: ``"gemini"``, ``"openai"`` or a :class:`Dialect` (``AICHATFREE_DIALECT``).
+        dialect: the kind of site, ``"gemini"``, ``"openai"``, ``"chat-mini"``,
+            ``"gemini-models"``, ``"freegpt"``, ``"aibn"`` or a :class:`Dialect`
+            (``AICHATFREE_DIALECT``).
         secret: the key that requests are signed with (``AICHATFREE_SECRET``, empty).
         password: the site's password (``AICHATFREE_PASSWORD``, none).
-        model: the model named in requests; most sites ignore it (``AICHATFREE_MODEL``).
+        model: the model named in requests, most of which sites ignore; without one, the site
+            chooses (``AICHATFREE_MODEL``).
         system: the system prompt of every conversation that does not have one.
         timeout: a :class:`Timeout`, or seconds for its ``connect`` and ``read``.
         retry: a :class:`RetryPolicy`, a ``tenacity.Retrying``, or ``None`` for one attempt.
@@ -255,8 +260,9 @@ class Client:
     def check(self) -> Health:
         """Try each setting on the site and report what is right and what is wrong.
 
-        It asks whether the password is right and sends one short prompt; each may take a minute.
-        Failures are part of the result, not raised.
+        It asks whether the password is right and sends one short prompt, and the same prompt in
+        other dialects if the site may speak another one. Each takes a minute at most. Failures are
+        part of the result, not raised.
 
         >>> print(client.check())
         ok    url       http://127.0.0.1:... has a chat API
@@ -266,6 +272,23 @@ class Client:
         ok    answer    the first text came after 0... s
         """
         return check_site(self._requester)
+
+    def models(self) -> list[str]:
+        """The models that the site lists, for ``model=``; only some sites have a list.
+
+        >>> client.models()
+        Traceback (most recent call last):
+        aichatfree.errors.NotFoundError: The site answered 404 (Not found). ...
+
+        Raises:
+            NotFoundError, ProtocolError: the site has no list.
+            APIError: it could not be read.
+        """
+        settings = self._requester.settings
+        path = settings.site.dialect.models_path or "/api/models"
+        exchange = self._requester.get(path, settings.timeout)
+        body = exchange.read_up_to(MAX_ERROR_BODY)
+        return read_models(exchange.status, exchange.headers, body, settings.site)
 
     def with_options(self, **changes: Unpack[ClientOptions]) -> Self:
         """A client with other settings that shares this one's connections and rate limit.

@@ -24,6 +24,7 @@ Wrong arguments are ``TypeError`` and ``ValueError``, raised before anything is 
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 _FIELDS: Final = (
@@ -36,8 +37,40 @@ _FIELDS: Final = (
     "retryable",
     "fatal",
     "rejection",
+    "possible_rejection",
+    "limits",
 )
 """The attributes of an :class:`APIError` that another process has to know."""
+
+
+@dataclass(frozen=True)
+class StatedLimits:
+    """What a response says about the site's limits; ``None`` where it does not say it.
+
+    >>> from aichatfree.testing import Answer, FakeSite
+    >>> busy = Answer(status=429, body="Limit: 3 requests per minute. Try again in 20s.")
+    >>> with FakeSite(busy) as site:
+    ...     try:
+    ...         aichatfree.Client(site.url, retry=None).generate("Hello")
+    ...     except aichatfree.RateLimitError as error:
+    ...         print(error.limits)
+    StatedLimits(wait=20.0, requests=3.0, period=60.0, exhausted_until=None)
+
+    Attributes:
+        wait: seconds to wait before the next request.
+        requests: how many requests are allowed in each ``period``.
+        period: seconds; ``None`` beside a number of ``requests`` means that only the number was
+            stated.
+        exhausted_until: when a quota that is used up begins again, in seconds since the epoch.
+    """
+
+    wait: float | None = None
+    requests: float | None = None
+    period: float | None = None
+    exhausted_until: float | None = None
+
+    def __bool__(self) -> bool:
+        return self != StatedLimits()
 
 
 class AIChatFreeError(Exception):
@@ -65,6 +98,9 @@ class APIError(AIChatFreeError):
         retryable: whether the same request may succeed if it is sent again.
         fatal: whether every other request would fail in the same way, until a setting changes.
         rejection: whether the site rejected the request because there are too many.
+        possible_rejection: whether it may have been one although the response does not say so, such
+            as nginx's page for a 503.
+        limits: what the response says about the site's limits (:class:`StatedLimits`), or ``None``.
     """
 
     # What follows from an error is decided where its meaning is: these are the defaults of a class,
@@ -72,6 +108,10 @@ class APIError(AIChatFreeError):
     retryable: bool = False
     fatal: bool = False
     rejection: bool = False
+    possible_rejection: bool = False
+    limits: StatedLimits | None = None
+    max_retries: int | None = None
+    """How many retries are worthwhile at most; ``None`` for as many as the policy allows."""
 
     # Every argument but the first is optional and is kept in __dict__, so that BaseException's own
     # pickling restores the complete error.
@@ -87,20 +127,30 @@ class APIError(AIChatFreeError):
         retryable: bool | None = None,
         fatal: bool | None = None,
         rejection: bool | None = None,
+        possible_rejection: bool | None = None,
+        limits: StatedLimits | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.status_code = status_code
         self.body = body
-        self.retry_after = retry_after
+        self.retry_after = limits.wait if retry_after is None and limits else retry_after
         self.attempts = attempts
         self.partial_text = partial_text
-        decided = {"retryable": retryable, "fatal": fatal, "rejection": rejection}
+        decided = {
+            "retryable": retryable,
+            "fatal": fatal,
+            "rejection": rejection,
+            "possible_rejection": possible_rejection,
+            "limits": limits,
+        }
         vars(self).update({name: value for name, value in decided.items() if value is not None})
 
     def to_dict(self) -> dict[str, Any]:
         """The error as plain data, for :func:`error_from_dict` in another process."""
-        return {"type": type(self).__name__, **{name: getattr(self, name) for name in _FIELDS}}
+        fields = {name: getattr(self, name) for name in _FIELDS}
+        fields["limits"] = None if self.limits is None else asdict(self.limits)
+        return {"type": type(self).__name__, **fields}
 
     def __str__(self) -> str:
         return f"{self.message} ({self.attempts} attempts)" if self.attempts > 1 else self.message
@@ -166,7 +216,10 @@ class StreamInterruptedError(APIError):
 
 
 class EmptyReplyError(APIError):
-    """The answer ended without any text."""
+    """The answer ended without any text; it is retried once."""
+
+    retryable = True
+    max_retries = 1
 
 
 class ReplyTooLargeError(APIError):
@@ -184,5 +237,6 @@ def error_from_dict(data: dict[str, Any]) -> AIChatFreeError:
     fields = dict(data)
     kind = globals().get(fields.pop("type", ""))
     if isinstance(kind, type) and issubclass(kind, APIError):
-        return kind(**fields)
+        limits = fields.pop("limits", None)
+        return kind(**fields, limits=limits and StatedLimits(**limits))
     return AIChatFreeError(fields.get("message", ""))

@@ -10,20 +10,26 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from ._protocol.messages import replace_surrogates
+from ._protocol.dialects import DIALECTS, Dialect
+from ._protocol.meanings import is_operators_fault, may_be_another_dialect
+from ._protocol.messages import check_messages, replace_surrogates
+from ._protocol.signing import request_body
 from ._requester import Requester
 from .errors import (
     AIChatFreeError,
     APIConnectionError,
     APIError,
     AuthenticationError,
+    BadRequestError,
     NotFoundError,
     ProtocolError,
+    ServerError,
 )
+from .stream import Reply
 from .timeout import Timeout
 
 CHECK_TIMEOUT: Final = 60.0
-"""Seconds that each of the two requests may take in total."""
+"""Seconds that each request may take in total."""
 
 CLOCK_TOLERANCE: Final = 60.0
 """Seconds that this machine's clock may differ from the site's."""
@@ -37,7 +43,7 @@ class Finding:
     ok    url       http://127.0.0.1:... has a chat API
 
     Attributes:
-        name: ``url``, ``clock``, ``password``, ``signature`` or ``answer``.
+        name: ``url``, ``clock``, ``password``, ``dialect``, ``signature`` or ``answer``.
         ok: ``None`` if it could not be determined.
         detail: what was observed and, if it is wrong, what to do.
     """
@@ -72,7 +78,7 @@ class Health:
 
 
 def check_site(requester: Requester) -> Health:
-    """Try the site's password check, its clock and one short prompt."""
+    """Check the password and the clock, and send a short prompt, in other dialects if need be."""
     timeout = dataclasses.replace(requester.settings.timeout, total=CHECK_TIMEOUT)
     try:
         found = _ask_for_password(requester, timeout)
@@ -82,7 +88,7 @@ def check_site(requester: Requester) -> Health:
         # The check that found a fault first describes it best.
         if name not in found or found[name].ok is not False:
             found[name] = finding
-    order = ("url", "clock", "password", "signature", "answer")
+    order = ("url", "clock", "password", "dialect", "signature", "answer")
     return Health(tuple(found[name] for name in order if name in found))
 
 
@@ -135,13 +141,20 @@ def _clock(headers: Mapping[str, str], now: float) -> Finding:
     )
 
 
+def _ask(requester: Requester, dialect: Dialect, timeout: Timeout) -> Reply:
+    """Send the prompt in a dialect, once."""
+    asking = requester.with_settings(requester.settings.changed({"dialect": dialect}))
+    return asking.stream("Hello", timeout=timeout, retry=None, buffered=True).reply()
+
+
 def _ask_question(requester: Requester, timeout: Timeout) -> dict[str, Finding]:
-    reached = Finding("url", True, f"{requester.settings.site.base_url} has a chat API")
+    site = requester.settings.site
+    reached = Finding("url", True, f"{site.base_url} has a chat API")
     try:
-        stream = requester.stream("Hello", timeout=timeout, retry=None, buffered=True)
-        reply = stream.reply()
+        reply = _ask(requester, site.dialect, timeout)
     except AIChatFreeError as error:
-        found = _what_failed(error, reached)
+        dialect = _other_dialect(requester, timeout, error)
+        found = [reached, dialect] if dialect else _what_failed(error, reached)
     else:
         found = [
             reached,
@@ -151,8 +164,39 @@ def _ask_question(requester: Requester, timeout: Timeout) -> dict[str, Finding]:
     return {finding.name: finding for finding in found}
 
 
+def _other_dialect(
+    requester: Requester, timeout: Timeout, error: AIChatFreeError
+) -> Finding | None:
+    """Try the other dialects if the error may come from the choice of one."""
+    if not isinstance(error, APIError) or not may_be_another_dialect(error):
+        return None
+    site = requester.settings.site
+    messages = check_messages([{"role": "user", "content": "Hello"}])
+    tried = {request_body(site, messages, now=0)}
+    for dialect in DIALECTS.values():
+        body = request_body(dataclasses.replace(site, dialect=dialect), messages, now=0)
+        if body in tried:
+            continue
+        tried.add(body)
+        try:
+            _ask(requester, dialect, timeout)
+        except (BadRequestError, AuthenticationError, NotFoundError, ServerError, ProtocolError):
+            continue
+        except AIChatFreeError:
+            pass  # such as a rate limit: the site accepted the request
+        return Finding(
+            "dialect",
+            False,
+            f"the site speaks another dialect: set dialect={dialect.name!r} (AICHATFREE_DIALECT)",
+        )
+    return None
+
+
 def _what_failed(error: AIChatFreeError, reached: Finding) -> list[Finding]:
     message = error.message if isinstance(error, APIError) else str(error)
+    if isinstance(error, APIError) and is_operators_fault(error):
+        accepted = Finding("signature", True, "the site accepts the settings")
+        return [reached, accepted, Finding("answer", False, f"not your settings: {message}")]
     if isinstance(error, (NotFoundError, ProtocolError)):
         return [Finding("url", False, message)]
     if isinstance(error, AuthenticationError):

@@ -96,7 +96,9 @@ MakeRetrying: TypeAlias = Callable[[RetryPolicy, Call], tenacity.Retrying]
 
 def is_retryable(error: BaseException) -> bool:
     """Whether the same request may succeed if it is sent again."""
-    return isinstance(error, APIError) and error.retryable
+    if not isinstance(error, APIError) or not error.retryable:
+        return False
+    return error.max_retries is None or error.attempts <= error.max_retries
 
 
 def check_retry(retry: object) -> Retry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -29,12 +29,14 @@ class Reply:
         attempts: requests sent.
         elapsed: seconds from the call to the end of the answer, including retries and waits.
         time_to_first_chunk: seconds from the call to the first text of the successful attempt.
+        reasoning: the model's reasoning where a site sends it in front of the answer, else ``""``.
     """
 
     text: str
     attempts: int
     elapsed: float
     time_to_first_chunk: float
+    reasoning: str = ""
 
     def __str__(self) -> str:
         return self.text
@@ -62,7 +64,7 @@ class Stream(Iterator[str]):
     The request is sent when the first chunk is asked for, and retried only until the first chunk
     has been returned. Iterating again yields the chunks that have arrived and then continues; it
     never sends another request. Every time an incomplete answer is read to its end, its error is
-    raised.
+    raised. A model's reasoning is not among the chunks.
 
     >>> stream = client.stream("Name a river.")
     >>> next(stream), stream.complete
@@ -83,8 +85,10 @@ class Stream(Iterator[str]):
         *,
         buffered: bool = False,
         on_end: Callable[[Stream], None] | None = None,
+        reasoning: Sequence[str] = (),
     ) -> None:
         self._attempt = attempt
+        self._reasoning = reasoning
         self._call = call
         self._run_attempts = run_attempts
         self._buffered = buffered
@@ -105,6 +109,11 @@ class Stream(Iterator[str]):
     def text(self) -> str:
         """The text that has arrived so far."""
         return "".join(self._chunks)
+
+    @property
+    def reasoning(self) -> str:
+        """The model's reasoning, complete once the answer is; it is not among the chunks."""
+        return "".join(self._reasoning)
 
     @property
     def complete(self) -> bool:
@@ -147,7 +156,7 @@ class Stream(Iterator[str]):
             APIError: as :meth:`read` does.
         """
         text = self.read()
-        return Reply(text, self.attempts, self._elapsed, self._time_to_first_chunk)
+        return Reply(text, self.attempts, self._elapsed, self._time_to_first_chunk, self.reasoning)
 
     def show(self) -> Reply:
         """Show the answer while it arrives, and return it once it is complete.

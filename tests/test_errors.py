@@ -217,7 +217,7 @@ def test_not_a_builtin_error(builtin: type[Exception]) -> None:
 
 RETRYABLE = {
     *(APIConnectionError, APITimeoutError, RateLimitError, OverloadedError, ServerError),
-    StreamInterruptedError,
+    *(StreamInterruptedError, EmptyReplyError),
 }
 FATAL = {AuthenticationError, NotFoundError, ProtocolError}
 

@@ -14,7 +14,7 @@ import aichatfree
 PUBLIC = {
     "aichatfree": {
         *("Chat", "Client", "Dialect", "Finding", "GEMINI", "Health", "Message", "OPENAI"),
-        *("Reply", "RetryPolicy", "Site", "Stream", "Timeout"),
+        *("Reply", "RetryPolicy", "Site", "StatedLimits", "Stream", "Timeout"),
         *("AIChatFreeError", "APIConnectionError", "APIError", "APIStatusError"),
         *("APITimeoutError", "AuthenticationError", "BadRequestError", "EmptyReplyError"),
         *("NotFoundError", "OverloadedError", "PermissionDeniedError", "ProtocolError"),

@@ -18,7 +18,6 @@ from aichatfree import (
     APIStatusError,
     AuthenticationError,
     BadRequestError,
-    EmptyReplyError,
     NotFoundError,
     PermissionDeniedError,
     ProtocolError,
@@ -70,7 +69,6 @@ NOT_RETRYABLE = {
         Answer(status=307, body="", headers={"Location": "http://127.0.0.1:1/x"}),
         ProtocolError,
     ),
-    "nothing at all": (Answer(), EmptyReplyError),
 }
 
 

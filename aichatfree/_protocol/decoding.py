@@ -1,94 +1,166 @@
-"""Bytes to text: UTF-8 across reads, and the ways a failure hides in a reply. Pure, no I/O."""
+"""Bytes to text, and what the body of a response with status 200 turned out to be. Pure, no I/O."""
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from ..errors import APIError, EmptyReplyError, StreamInterruptedError
-from .responses import quota_error
+from .endings import Ending
+from .events import EventDecoder, may_be_events
+from .openings import TOOL_TAGS, Opening
+from .responses import content_type, error_in_body, notice_error, web_page_error
+from .sites import Site
 
-FAILURE_TAIL: Final = b"Internal server error"
-"""What the servers append, as a last HTTP chunk of its own, when they fail in mid answer."""
+_NO_TEXT: Final = (
+    "The site ended its answer without any text: its model's safety filter blocked it, or the "
+    "model service behind the site failed. Send it again, or word the prompt differently."
+)
 
-_MOST_SPACES: Final = 8  # bytes of white space around a quota sentence
+
+def _interrupted(what: str, *, again: bool = True) -> StreamInterruptedError:
+    advice = " Send it again." if again else ""
+    return StreamInterruptedError(f"{what}: the answer is incomplete.{advice}", retryable=again)
 
 
 class ReplyDecoder:
-    """Turns the pieces of one reply's body into text, and tells at its end what it was.
+    """Turns the chunks of one response's body into text, and tells at its end what it was.
 
-    A piece that may be the failure tail is held back until the next one, or the end, shows what
-    it is. So is a whole body that may be a sentence which means "quota used up".
+    Whatever may be something else than a part of the answer is held back until the next chunk, or
+    the end, shows what it is: a failure at the end (:class:`Ending`), reasoning, a web page or a
+    refusal at the beginning (:class:`Opening`).
 
     Args:
-        framed: whether each piece is one HTTP chunk. The tail is then recognised as a chunk of
-            its own. Otherwise (a body with a Content-Length, or ended by closing the connection)
-            boundaries are lost, and a body that ends with the tail's bytes counts as failed.
-        quota_phrases: sentences that mean "quota used up" when they are the whole body.
+        framed: whether each chunk is one HTTP chunk as the server sent it. Otherwise (a body with
+            a Content-Length, or ended by closing the connection) their boundaries mean nothing.
+        site: its own sentences, and what it does not look for (``Site.ignore``).
+        headers: of the response.
+        complete: whether the body has arrived completely, so that holding back costs no time.
     """
 
-    def __init__(self, *, framed: bool, quota_phrases: Sequence[str] = ()) -> None:
-        self._framed = framed
+    def __init__(
+        self,
+        *,
+        framed: bool,
+        site: Site | None = None,
+        headers: Mapping[str, str] | None = None,
+        complete: bool = False,
+    ) -> None:
+        self._site = site = site or Site()
+        self._headers = headers or {}
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._held = b""
-        self._quota_phrases = [phrase.encode() for phrase in quota_phrases if phrase]
-        self._started = False
-        self._settled = False  # whether nothing of what came so far is held back
+        self._ending = Ending(
+            framed=framed,
+            tails=site.dialect.failure_tails if site.looks_for("failure_tails") else (),
+            notices=site.looks_for("notices"),
+        )
+        self._is_suspicious = self._ending.is_suspicious
+        self._opening = Opening(
+            sentences=site.refusals if site.looks_for("refusals") else None,
+            reasoning=site.looks_for("reasoning"),
+            web_pages=site.looks_for("web_pages"),
+            complete=complete,
+        )
+        self._events: EventDecoder | None = None
+        self._first = b""
+        self._may_be_events = site.looks_for("events") and (
+            content_type(self._headers) == "text/event-stream"
+        )
+        self._has_text = False
+        self._plain = False  # whether the next chunk is text unless it is suspicious
 
-    def feed(self, piece: bytes) -> str:
-        """The text that is certain after one more piece; ``""`` if none is."""
-        if not piece:
+    @property
+    def reasoning(self) -> str:
+        """The reasoning that came before the answer, so far."""
+        told = self._events.reasoning if self._events else []
+        return "".join(self._opening.reasoning + told)
+
+    def feed(self, chunk: bytes) -> str:
+        """The text that is certain after one more chunk; ``""`` if none is.
+
+        Raises:
+            ProtocolError: the body is a web page.
+        """
+        if not chunk:
             return ""
-        if self._settled and piece != FAILURE_TAIL:
+        if self._plain and not self._is_suspicious(chunk):
             try:
-                return piece.decode()  # the usual case, three times as fast
+                text = chunk.decode()  # the usual case, three times as fast
             except UnicodeDecodeError:
                 pass
-        data = self._held + piece
-        keep = self._uncertain(data, piece)
-        self._held = data[len(data) - keep :]
-        self._started = self._started or keep < len(data)
-        text = self._utf8.decode(data[: len(data) - keep])
-        self._settled = self._framed and not self._held and not self._utf8.getstate()[0]
-        return text
+            else:
+                self._ending.before = chunk
+                return text
+        if self._may_be_events:
+            self._first += chunk
+            verdict = may_be_events(self._first)
+            if verdict is None:
+                return ""
+            self._may_be_events = False
+            self._events = EventDecoder() if verdict else None
+            chunk, self._first = self._first, b""
+        if self._events is not None:
+            return "".join([self._take(text.encode()) for text in self._events.feed(chunk)])
+        return self._take(chunk)
 
     def finish(self) -> tuple[str, APIError | None]:
         """The rest of the text at a clean end of the body, and the failure that it hides."""
-        held, self._held = self._held, b""
-        if not self._started and held.strip() in self._quota_phrases:
-            return "", quota_error(held.decode().strip())
-        if held == FAILURE_TAIL:
-            return "", StreamInterruptedError(
-                "The site failed while it was answering: the answer is not whole. Send it again."
-            )
-        text = self._utf8.decode(held)
-        if self._utf8.getstate()[0]:
-            return text, StreamInterruptedError(
-                "The answer ended in the middle of a character, so it is not whole. Send it again."
-            )
-        if not self._started and not text:
-            return "", EmptyReplyError(
-                "The site ended its answer without any text: mostly its safety filter, sometimes "
-                "a hiccup. Word the prompt differently, or send it again."
-            )
-        return text, None
+        text = self._take(self._first) if self._first else ""
+        if self._events is not None:
+            text += "".join([self._take(more.encode()) for more in self._events.finish()])
+        rest, failed = self._ending.finish()
+        text += self._opening.feed(self._utf8.decode(rest))
+        if self._opening.web_page:
+            return text, web_page_error(self._opening.finish())
+        held = self._opening.finish()
+        self._has_text = self._has_text or bool(text or held)
+        cut = bool(self._utf8.getstate()[0])
+        failure = self._failure_at_end(failed, cut)
+        if failure is None and not cut and self._opening.body is not None:
+            failure = error_in_body(self._opening.body, self._headers, self._site)
+            if failure is not None:
+                return text, failure
+        if failure is None and not self._has_text:
+            failure = self._without_text()
+        return text + held, failure
 
-    def _uncertain(self, data: bytes, piece: bytes) -> int:
-        """How many bytes at the end of what is pending can mean two things."""
-        if not self._started and self._may_be_quota_phrase(data):
-            return len(data)
-        if self._framed:
-            return len(piece) if piece == FAILURE_TAIL else 0
-        longest = min(len(data), len(FAILURE_TAIL))
-        return next((n for n in range(longest, 0, -1) if FAILURE_TAIL.startswith(data[-n:])), 0)
-
-    def _may_be_quota_phrase(self, data: bytes) -> bool:
-        body = data.lstrip()
-        if len(data) - len(body) > _MOST_SPACES:
-            return False
-        return any(
-            phrase.startswith(body)
-            or (body.rstrip() == phrase and len(body) - len(phrase) <= _MOST_SPACES)
-            for phrase in self._quota_phrases
+    def _take(self, data: bytes) -> str:
+        text = self._opening.feed(self._utf8.decode(self._ending.feed(data)))
+        if self._opening.web_page:
+            raise web_page_error(self._opening.finish())
+        self._has_text = self._has_text or bool(text)
+        self._plain = (
+            self._events is None
+            and self._opening.settled
+            and self._ending.is_clear
+            and not self._utf8.getstate()[0]
         )
+        return text
+
+    def _failure_at_end(self, failed: bool, cut: bool) -> APIError | None:
+        if failed and self._ending.notice:
+            return notice_error(self._ending.notice, self._has_text, self._site)
+        if failed:
+            return _interrupted("The site failed while it was answering")
+        if self._events is not None and (error := self._failure_of_events(self._events)):
+            return error
+        if self._opening.in_block:
+            return _interrupted("The site's text ended before the answer began")
+        if cut:
+            return _interrupted("The text ended in the middle of a character")
+        return None
+
+    def _failure_of_events(self, events: EventDecoder) -> APIError | None:
+        if events.error:
+            return notice_error(events.error, self._has_text, self._site)
+        if events.stopped:
+            return _interrupted(f"The model stopped early ({events.stopped})", again=False)
+        if events.unknown and not self._has_text:
+            return web_page_error(events.error, "an event stream of an unknown kind")
+        return None if events.complete else _interrupted("The event stream ended too early")
+
+    def _without_text(self) -> APIError:
+        if self._opening.blocks.intersection(TOOL_TAGS):
+            return _interrupted("The site called its tools but did not answer")
+        return EmptyReplyError(_NO_TEXT)

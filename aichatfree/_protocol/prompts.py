@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .dialects import GEMINI, OPENAI, Dialect
+from .dialects import GEMINI, OPENAI, Dialect, image_of
 from .messages import Message, Prompt, check_messages, make_message, replace_surrogates
 
 
@@ -34,9 +34,19 @@ def messages_from(prompt: Prompt, system: str | None, dialect: Dialect) -> list[
             f"the last message is from {last['role']!r}: the {dialect.name} dialect needs the "
             'last one to be from "user"'
         )
-    if not last["content"].strip():
+    if not last["content"].strip() and not last.get("images"):
         raise ValueError("the prompt is empty: write what the model should answer")
+    _check_images(messages, dialect)
     return messages
+
+
+def _check_images(messages: list[Message], dialect: Dialect) -> None:
+    urls = [url for message in messages for url in message.get("images", ())]
+    if urls and dialect.images is None:
+        raise ValueError(f"sites of the {dialect.name} dialect do not take images: leave them out")
+    for url in urls:
+        if dialect.images != "content" or not url.startswith("https://"):
+            image_of(url)
 
 
 def check_temperature(temperature: object, dialect: Dialect | None = None) -> None:

@@ -1,109 +1,41 @@
-"""What a response means: any status, headers and bytes become one of our errors. Pure."""
+"""What a response means: any status, headers and bytes become one of our errors. Pure, no I/O."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
 
 from ..errors import (
     APIError,
     APIStatusError,
-    AuthenticationError,
-    BadRequestError,
-    NotFoundError,
     OverloadedError,
-    PermissionDeniedError,
     ProtocolError,
     RateLimitError,
-    ServerError,
+    StatedLimits,
+    StreamInterruptedError,
 )
+from .error_bodies import ErrorBody, read_error_body
+from .limits import stated_limits
+from .meanings import EMPTY_500, MEANINGS, SITES_WORDS, Meaning, meaning_of_status
+from .phrases import meaning_in_error, meaning_of_body, status_in
 from .sites import Site
 
 MAX_ERROR_BODY: Final = 64 * 1024
 """Bytes of an error response's body that are read and kept."""
 
-_UPSTREAM_STATUS = re.compile(r"\[(\d{3}) [^\]\n]{0,80}\]")
-_RETRY_DELAY = re.compile(r'"?retryDelay\\?"?\s*:\s*\\?"(\d{1,9}(?:\.\d{1,9})?)s\\?"')
-_HTML = re.compile(r"\s*(<!doctype html|<html|<head|<body)", re.IGNORECASE)
-
 # Some sites call their plain text an event stream, so that proxies do not hold it back.
 _ANSWER_TYPES: Final = ("", "text/plain", "text/event-stream", "application/octet-stream")
-
-_NO_API = "Check base_url= (AICHATFREE_BASE_URL): no chat API is there."
-
-_MEANING: Final[Mapping[int, tuple[type[APIStatusError], str]]] = {
-    400: (BadRequestError, "Change the messages; sending them again does not help."),
-    401: (
-        AuthenticationError,
-        "Check password= (AICHATFREE_PASSWORD) and secret= (AICHATFREE_SECRET).",
-    ),
-    403: (
-        PermissionDeniedError,
-        "The site does not admit this client: try from another network, or ask its operator.",
-    ),
-    404: (NotFoundError, _NO_API),
-    405: (NotFoundError, _NO_API),
-    501: (NotFoundError, _NO_API),
-    408: (APIStatusError, "The site waited too long for the request: try again."),
-    413: (BadRequestError, "The conversation is too long for the site: shorten it."),
-    422: (BadRequestError, "Change the messages; sending them again does not help."),
-    429: (RateLimitError, "Wait, or send less: max_requests_per_minute= keeps to a limit."),
-    503: (OverloadedError, "Try again in a while."),
-    529: (OverloadedError, "Try again in a while."),
-}
-_OPERATOR = "The model service behind the site refuses the site, not you: its operator can fix it."
-
-# For a status of the site's upstream, found inside a 500.
-_UPSTREAM_ADVICE: Final[Mapping[int, str]] = {
-    400: "Change the messages; if it is about a key or a model, only the site's operator can help.",
-    401: _OPERATOR,
-    403: _OPERATOR,
-    404: _OPERATOR,
-}
-_OTHER_4XX = (APIStatusError, "The site refuses such requests: check base_url= and dialect=.")
-_OTHER_5XX = (ServerError, "The fault is the site's: try again in a while.")
-_REDIRECT = (
-    ProtocolError,
-    "It was not followed because the request contains the password: if you trust the new address, "
-    "make it base_url= (AICHATFREE_BASE_URL).",
+_HTML: Final = re.compile(r"\s*(<!doctype html|<html|<head|<body)", re.IGNORECASE)
+_NGINX_PAGE: Final = re.compile(
+    r"503 Service Temporarily Unavailable|<center>(?:nginx|openresty|tengine|angie)", re.IGNORECASE
 )
-
-_CLOSER_ADVICE: Final[Sequence[tuple[type[APIStatusError], str, str]]] = (
-    (
-        AuthenticationError,
-        "invalid_api_key",
-        "The site's own key for its model is wrong, not yours: only its operator can fix it.",
-    ),
-    (
-        AuthenticationError,
-        "api key",
-        "The site's own key for its model is wrong, not yours: only its operator can fix it.",
-    ),
-    (
-        AuthenticationError,
-        "password",
-        "Set the site's password with password= (AICHATFREE_PASSWORD).",
-    ),
-    (
-        AuthenticationError,
-        "replay",
-        "Another request had the same text at the same time: send this one again.",
-    ),
-    (
-        AuthenticationError,
-        "signature",
-        "Set the site's secret with secret= (AICHATFREE_SECRET), and check this machine's clock.",
-    ),
-    (
-        RateLimitError,
-        "insufficient_quota",
-        "The site's quota is used up: try again later, or use another site.",
-    ),
+_STANDARD_WORDS: Final = re.compile(
+    r"(?:\d{3}\s*)?(?:not found|method not allowed|not implemented|cannot (?:get|post)\b.*)\W*",
+    re.IGNORECASE,
 )
 
 
@@ -114,68 +46,73 @@ def error_from_response(
 
     Args:
         status: the HTTP status, anything but a success.
-        headers: its headers; ``Retry-After``, ``Date`` and ``Location`` are used.
+        headers: its headers.
         body: its body; the Content-Type is not trusted, since the servers label JSON
             ``text/plain``.
-        site: for the phrases that mean that the quota is used up.
+        site: for its own sentences.
     """
     text = body[:MAX_ERROR_BODY].decode("utf-8", "replace")
-    said, code = error_words(text)
-    words = "a web page" if _HTML.match(text) else one_line(said)
-    meant = _meant_status(status, said, site.quota_phrases)
-    cls, advice = _meaning(meant)
-    found = f"{code} {said}".lower()
-    for closer_cls, word, closer in _CLOSER_ADVICE:
-        if cls is closer_cls and word in found:
-            advice = closer
-            break
-    if meant != status and meant in _UPSTREAM_ADVICE:
-        advice = _UPSTREAM_ADVICE[meant]
-    if status == 500 and not text.strip():
-        advice = (
-            "An empty 500 often means that the server could not read the request: check dialect= "
-            "(AICHATFREE_DIALECT), or try again in a while."
-        )
+    found = read_error_body(text)
+    page = bool(_HTML.match(text))
+    meaning = _meaning(status, found, text, site, page)
+    words = "a web page" if page else one_line(found.message)
     if 300 <= status < 400:
         words = f"redirect to {_address(headers.get('Location', ''))}"
     what = f"The site answered {status}" + (f" ({words})" if words else "")
-    wait = retry_after(headers, text)
-    return cls(
-        f"{what}. {advice}",
+    error = _error(meaning, what, status, text, stated_limits(headers, found.text))
+    if isinstance(error, OverloadedError):
+        # A 503 counts as a rejection only if it states a wait: a stray one that is taken for a rate
+        # limit costs a lot of throughput for nothing (at one in 200, almost half).
+        error.rejection = status == 529 or error.retry_after is not None
+        error.possible_rejection = status == 503 and page and bool(_NGINX_PAGE.search(text))
+    return error
+
+
+def error_in_body(text: str, headers: Mapping[str, str], site: Site) -> APIStatusError | None:
+    """The error that a complete body with status 200 stands for; ``None`` for an answer."""
+    refusals = site.refusals if site.looks_for("refusals") else None
+    if refusals is None or not text.strip():
+        return None
+    name = meaning_of_body(text, refusals)
+    meaning, words = MEANINGS.get(name or ""), text
+    if meaning is None:
+        found = _error_object(text)
+        if found is None:
+            return None
+        words = found.message
+        meaning = _meaning(found.status or 500, found, text, site, page=False)
+    error = _error(
+        meaning,
+        f"The site sent an error in place of an answer ({one_line(words)})",
+        200,
+        text.strip(),
+        stated_limits(headers, text),
+    )
+    return error if isinstance(error, APIStatusError) else None
+
+
+def notice_error(notice: str, has_text: bool, site: Site) -> APIError:
+    """The error for a notice of a failure at the end of a body."""
+    what = f"The site reported a failure in its answer ({one_line(notice, 200)})"
+    if has_text:
+        return StreamInterruptedError(
+            f"{what}: the answer is incomplete. Send it again.", body=notice
+        )
+    details = notice.partition("]")[2].strip() if notice.startswith("[") else notice
+    found = read_error_body(details or notice)
+    status = found.status or status_in(notice[:200]) or 500
+    meaning = _meaning(status, found, notice, site, page=False, upstream=True)
+    return _error(meaning, what, 200, notice, stated_limits({}, notice))
+
+
+def web_page_error(text: str, what: str = "a web page", status: int = 200) -> ProtocolError:
+    """The error for a body with status 200 that is something else than an answer."""
+    return ProtocolError(
+        f"The site answered {status} with {what} where an answer should be. Check base_url= "
+        "(AICHATFREE_BASE_URL): it is the part before /api/generate.",
         status_code=status,
-        body=text,
-        retry_after=wait,
-        retryable=True if meant == 408 else None,
-        rejection=_is_rejection(cls, status, wait),
+        body=text or None,
     )
-
-
-def _is_rejection(cls: type[APIError], status: int, wait: float | None) -> bool | None:
-    """Whether an overloaded site rejected the request because there are too many.
-
-    A 503 counts only if it states a wait: a stray one that is taken for a rate limit costs a lot of
-    throughput for nothing (at one in 200, almost half; ``python -m benchmarks.pacing``).
-    """
-    return (status == 529 or wait is not None) if cls is OverloadedError else None
-
-
-def quota_error(sentence: str) -> RateLimitError:
-    """The error for a 200 whose complete body says that the quota is used up."""
-    return RateLimitError(
-        f"The site says that its quota is used up ({one_line(sentence)}). Try again later, or use "
-        "another site.",
-        status_code=200,
-        body=sentence,
-    )
-
-
-def redact(error: APIError, *secrets: str | None) -> None:
-    """Remove secrets that the site has repeated; shorter ones may be ordinary words."""
-    for secret in secrets:
-        if secret and len(secret) >= 8:
-            error.message = error.message.replace(secret, "***")
-            error.body = error.body and error.body.replace(secret, "***")
-    error.args = (error.message, *error.args[1:])
 
 
 def not_an_answer(status: int, headers: Mapping[str, str]) -> ProtocolError | None:
@@ -184,7 +121,7 @@ def not_an_answer(status: int, headers: Mapping[str, str]) -> ProtocolError | No
     An answer has the type ``text/plain`` or none, and is never compressed; a wrong URL, or a login
     or challenge page, gives a web page or JSON.
     """
-    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    kind = content_type(headers)
     encodings = [
         headers.get("Content-Encoding", "").strip().lower() or "identity",
         headers.get("Transfer-Encoding", "").strip().lower() or "identity",
@@ -202,47 +139,78 @@ def not_an_answer(status: int, headers: Mapping[str, str]) -> ProtocolError | No
         what = "something else"
     else:
         return None
-    return ProtocolError(
-        f"The site answered {status} with {what} where an answer should be. Check base_url= "
-        "(AICHATFREE_BASE_URL): it is the part before /api/generate.",
+    return web_page_error("", what, status)
+
+
+def content_type(headers: Mapping[str, str]) -> str:
+    """The media type of a response, without its parameters, in lower case."""
+    return headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def redact(error: APIError, *secrets: str | None) -> None:
+    """Remove secrets that the site has repeated; shorter ones may be ordinary words."""
+    for secret in secrets:
+        if secret and len(secret) >= 8:
+            error.message = error.message.replace(secret, "***")
+            error.body = error.body and error.body.replace(secret, "***")
+    error.args = (error.message, *error.args[1:])
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """The text on one line, without control characters, cut to ``limit`` characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * limit]).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def _error(
+    meaning: Meaning, what: str, status: int, body: str, limits: StatedLimits
+) -> APIStatusError | ProtocolError:
+    advice = meaning.advice
+    if limits.exhausted_until is not None and meaning.error is RateLimitError:
+        until = datetime.fromtimestamp(limits.exhausted_until, UTC)
+        advice = (
+            f"The site's quota for the day is used up until {until:%Y-%m-%d %H:%M} UTC: try again "
+            "then, or use another site."
+        )
+    return meaning.error(
+        f"{what}. {advice}",
         status_code=status,
+        body=body,
+        retryable=meaning.retryable,
+        fatal=meaning.fatal,
+        limits=limits if limits else None,
     )
 
 
-def _meaning(status: int) -> tuple[type[APIStatusError] | type[ProtocolError], str]:
-    if status < 400:
-        return _REDIRECT
-    return _MEANING.get(status, _OTHER_4XX if status < 500 else _OTHER_5XX)
+def _meaning(
+    status: int, found: ErrorBody, text: str, site: Site, page: bool, upstream: bool = False
+) -> Meaning:
+    """What an error response means: by a known phrase in it, else by the innermost status."""
+    meant = found.status or status
+    if site.looks_for("error_words"):
+        words = " ".join([*found.names, found.text])
+        name = meaning_in_error(meant, words, found.message, site.refusals)
+        if name is not None:
+            return MEANINGS.get(name, MEANINGS["failed"])
+    if status == 500 and not text.strip():
+        return EMPTY_500
+    standard = page or not text.strip() or _STANDARD_WORDS.fullmatch(found.message.strip())
+    if meant == 405 and not standard:
+        return SITES_WORDS
+    return meaning_of_status(meant, upstream=upstream or found.nested)
 
 
-def _meant_status(status: int, said: str, quota_phrases: Iterable[str]) -> int:
-    # Gemini-style servers answer 500 to every upstream error and put its status into the message.
-    if status != 500:
-        return status
-    phrases = [phrase for phrase in quota_phrases if phrase]
-    quota_words = ("quota exceeded", "exceeded your current quota")
-    if any(words in said.lower() for words in quota_words) or any(
-        phrase in said for phrase in phrases
-    ):
-        return 429
-    upstream = _UPSTREAM_STATUS.search(said)
-    if upstream and 400 <= int(upstream[1]) < 600:
-        return int(upstream[1])
-    return 503 if "overloaded" in said.lower() else 500
-
-
-def error_words(text: str) -> tuple[str, str]:
-    """The message and the code of an error body in any of the forms that servers use."""
+def _error_object(text: str) -> ErrorBody | None:
+    """The error in a body that is a JSON object with an error, and nothing else; else ``None``."""
+    if not text.lstrip().startswith("{"):
+        return None
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        return text, ""
-    error = value.get("error", value) if isinstance(value, dict) else value
-    if not isinstance(error, dict):
-        return error if isinstance(error, str) else text, ""
-    message = error.get("message")
-    codes = [code for code in (error.get("code"), error.get("type")) if isinstance(code, str)]
-    return message if isinstance(message, str) else text, (codes or [""])[0][:100]
+        return None
+    error = value.get("error") if isinstance(value, dict) else None
+    named = isinstance(error, dict) and isinstance(error.get("message"), str)
+    return read_error_body(text) if named and len(value) <= 2 else None
 
 
 def _address(location: str) -> str:
@@ -253,33 +221,3 @@ def _address(location: str) -> str:
         return "an invalid address"
     host = parts.netloc.rpartition("@")[2]
     return one_line(f"{parts.scheme}://{host}{parts.path}" if host else parts.path) or "?"
-
-
-def retry_after(headers: Mapping[str, str], body: str = "") -> float | None:
-    """Seconds to wait that a response states, in ``Retry-After`` or in Gemini's ``retryDelay``.
-
-    A date is compared with the response's own ``Date``: a wrong local clock does not matter.
-    """
-    value = headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value):
-        return float(value)
-    until = _http_date(value)
-    if until is not None:
-        now = _http_date(headers.get("Date", "")) or datetime.now(UTC)
-        return max(0.0, (until - now).total_seconds())
-    delay = _RETRY_DELAY.search(body)
-    return float(delay[1]) if delay else None
-
-
-def _http_date(value: str) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
-
-
-def one_line(text: str, limit: int = 300) -> str:
-    """The text on one line, without control characters, cut to ``limit`` characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * limit]).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"

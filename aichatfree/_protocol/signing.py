@@ -36,16 +36,23 @@ def request_body(
     temperature: float | None = None,
 ) -> bytes:
     """The signed JSON body of one attempt, made at ``now`` (seconds since the epoch)."""
-    time = int(now * 1000) if site.time_unit == "ms" else int(now)
-    encoded = site.dialect.encode(messages)
-    text = encoded[-1]["parts"][0]["text"] if site.dialect.parts else encoded[-1]["content"]
+    dialect = site.dialect
+    time = int(now * 1000) if (site.time_unit or dialect.time_unit) == "ms" else int(now)
+    encoded = dialect.encode(messages)
+    signed = dialect.signed.format(
+        time=time,
+        text=dialect.signed_text(encoded[-1]),
+        secret=replace_surrogates(site.secret or dialect.secret),
+    )
     body: dict[str, Any] = {
         "messages": encoded,
-        "time": time,
+        dialect.time_key: time,
         "pass": None if password is None else replace_surrogates(password),
-        "sign": generate_signature(time, text, site.secret),
-        "model": replace_surrogates(model or site.default_model),
+        "sign": hashlib.sha256(signed.encode()).hexdigest(),
+        **dialect.extra,
     }
+    if model is not None:
+        body[dialect.model_key] = replace_surrogates(model)
     if temperature is not None:
         body["temperature"] = temperature
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
-from .dialects import GEMINI, Dialect
+from .dialects import GEMINI, Dialect, TimeUnit
+from .meanings import MEANINGS
+
+Check: TypeAlias = Literal[
+    "failure_tails", "notices", "refusals", "web_pages", "events", "reasoning", "error_words"
+]
+"""What is looked for in responses; each can be left out with :attr:`Site.ignore`."""
+
+_CHECKS: Final = get_args(Check)
 
 
 @dataclass(frozen=True)
@@ -19,31 +28,64 @@ class Site:
     >>> aichatfree.Client(site)
     Client('https://chat.example', dialect='openai')
 
+    What is looked for in responses can be wrong about an answer with the same words, so each kind
+    can be left out with ``ignore``. Undetectable are: an answer that the site itself cut without a
+    word, such as at the model's token limit, and a failure after a space that a proxy merged into
+    the text.
+
     Attributes:
-        base_url: scheme, host and, if need be, a path; ``/api/generate`` is added to it.
+        base_url: scheme, host and, if need be, a path; the dialect's path is added to it.
         dialect: ``GEMINI``, ``OPENAI`` or a :class:`Dialect` of your own.
-        time_unit: the unit of ``time`` in a request: ``"ms"``, or ``"s"`` on a few deployments.
+        time_unit: the unit of ``time`` in a request, ``"ms"`` or ``"s"``; ``None`` for the
+            dialect's.
         secret: the key of the signature; never shown.
-        quota_phrases: sentences that mean "quota used up" where they are a whole answer with
-            status 200, or stand anywhere in an error 500.
-        default_model: the model named in a request where the user names none.
+        quota_phrases: sentences that mean "quota used up"; as in ``sentences``.
+        sentences: sentences of this site and what they mean (``"quota"``, ``"rate"``,
+            ``"refused"``, ``"password"``, ``"signature"``, ``"overloaded"``, ``"failed"``, ...). A
+            complete answer with status 200 that begins with one is an error, and so is an error
+            response with it anywhere.
+        ignore: what is not looked for in responses, where it would be wrong about honest answers:
+            ``"failure_tails"`` (``Internal server error`` at the end), ``"notices"`` (a last
+            paragraph such as ``[upstream error 502]``), ``"refusals"`` (a short answer that says
+            that a limit is reached or access is denied), ``"web_pages"`` (HTML), ``"events"``
+            (an event stream), ``"reasoning"`` (``<think>`` at the beginning) and
+            ``"error_words"`` (words in error responses).
     """
 
     base_url: str = "https://aichatfree.info"
     dialect: Dialect = GEMINI
-    time_unit: Literal["ms", "s"] = "ms"
+    time_unit: TimeUnit | None = None
     secret: str = dataclasses.field(default="", repr=False)
-    quota_phrases: tuple[str, ...] = ("当前地区当日额度已消耗完",)
-    default_model: str = "gemini-1.5-pro"
+    quota_phrases: Sequence[str] = ("当前地区当日额度已消耗完",)
+    sentences: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
+    ignore: Sequence[Check] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", check_base_url(self.base_url))
+        object.__setattr__(self, "quota_phrases", tuple(self.quota_phrases))
+        object.__setattr__(self, "ignore", tuple(self.ignore))
         if not isinstance(self.dialect, Dialect):
             raise TypeError("Site.dialect takes a Dialect, such as GEMINI or OPENAI")
-        if self.time_unit not in ("ms", "s"):
+        if self.time_unit not in ("ms", "s", None):
             raise ValueError(f'Site.time_unit takes "ms" or "s", not {self.time_unit!r}')
         if not isinstance(self.secret, str):
             raise TypeError(f"the secret must be a str, not {type(self.secret).__name__}")
+        unknown = [check for check in self.ignore if check not in _CHECKS]
+        if unknown:
+            raise ValueError(f"Site.ignore takes {', '.join(_CHECKS)}, not {unknown[0]!r}")
+        for meaning in self.refusals.values():
+            if meaning not in MEANINGS:
+                raise ValueError(f"Site.sentences: {meaning!r} is not one of {', '.join(MEANINGS)}")
+
+    @property
+    def refusals(self) -> Mapping[str, str]:
+        """All sentences of the dialect and of this site, and what they mean."""
+        quota = dict.fromkeys(self.quota_phrases, "quota")
+        return {**self.dialect.sentences, **quota, **self.sentences}
+
+    def looks_for(self, check: Check) -> bool:
+        """Whether responses are searched for it."""
+        return check not in self.ignore
 
     @property
     def origin(self) -> str:

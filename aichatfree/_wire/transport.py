@@ -69,7 +69,7 @@ class Transport:
         """Make everything that threads and processes must not inherit."""
         self._multiplexer = Multiplexer()
         self.cancel_tokens: CancelTokens = CancelTokens()
-        self._prepared: dict[str, Request] = {}
+        self._prepared: dict[tuple[str, str], Request] = {}
         if self._own_session:
             self._session = requests.Session()
             adapter = Adapter(self._multiplexer, self._max_connections)
@@ -95,7 +95,7 @@ class Transport:
         if self._base_url.startswith("http:"):
             environment["verify"] = True  # or a file that is of no use is looked up each time
         self._settings = {**environment, "stream": True}
-        self._prepare("/api/generate", b"")  # shows at once whether the headers can be sent
+        self._prepare("POST", "/api/generate", b"")  # shows at once whether the headers can be sent
 
     def after_fork(self) -> None:
         self._multiplexer.abandon()
@@ -126,6 +126,13 @@ class Transport:
             APITimeoutError: there was none in time.
             StreamInterruptedError: the call was cancelled.
         """
+        return self._exchange("POST", path, body, call)
+
+    def get(self, path: str, call: Call) -> Exchange:
+        """As :meth:`post`, for a document of the site."""
+        return self._exchange("GET", path, b"", call)
+
+    def _exchange(self, method: str, path: str, body: bytes, call: Call) -> Exchange:
         if self._closed:
             raise AIChatFreeError("This client is closed: make a new one.")
         call.check()
@@ -134,7 +141,7 @@ class Transport:
         log.debug("%s is sent %d bytes, attempt %d", self._host, len(body), call.attempts)
         try:
             call.cancel_token.interrupts(exchange)
-            response = self._send(self._prepare(path, body), exchange, call)
+            response = self._send(self._prepare(method, path, body), exchange, call)
             if response.raw is not exchange:
                 exchange.adopt(UrllibResponse(response, max_bytes))
         except (*TRANSPORT_ERRORS, ValueError) as error:
@@ -163,19 +170,19 @@ class Transport:
             )
         return self._session.send(request, timeout=timeout, allow_redirects=False, **self._settings)
 
-    def _prepare(self, path: str, body: bytes) -> requests.PreparedRequest:
+    def _prepare(self, method: str, path: str, body: bytes) -> requests.PreparedRequest:
         assert self._session is not None
         url = self._base_url + path
         if not self._own_session:
             # Its headers, cookies and authentication may differ each time.
             return self._session.prepare_request(
-                requests.Request("POST", url, headers=self._headers, data=body)
+                requests.Request(method, url, headers=self._headers, data=body)
             )
-        prepared = self._prepared.get(path)
+        prepared = self._prepared.get((method, path))
         if prepared is None:
             prepared = Request()
-            prepared.prepare("POST", url, headers=self._headers)
-            self._prepared[path] = prepared
+            prepared.prepare(method, url, headers=self._headers)
+            self._prepared[method, path] = prepared
         return prepared.with_body(body)
 
     def close(self) -> None:

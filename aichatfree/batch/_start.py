@@ -154,7 +154,7 @@ def _answers_depend_on(settings: Settings) -> dict[str, Any]:
         # Without the port, which a site on this machine may change from run to run.
         "site": "this machine" if local else settings.site.base_url,
         "dialect": settings.site.dialect.name,
-        "model": settings.model or settings.site.default_model,
+        "model": settings.model,
         # A digest shows that it has changed without writing the text to a file.
         "system": None if settings.system is None else digest_of(settings.system),
     }

@@ -128,7 +128,7 @@ BEFORE_REPLY = [
         serving(Raw(b"HTTP/1.1 100 Continue\r\n\r\n", HELLO + b"0\r\n\r\n", end="clean")),
         text="Hello",
     ),
-    Case("204", serving(Answer(status=204, body="")), "EmptyReplyError", retryable=False),
+    Case("204", serving(Answer(status=204, body="")), "EmptyReplyError"),
     Case("redirect to another host", redirect, "ProtocolError", retryable=False, fatal=True),
     Case(
         "redirect to a web page",

@@ -118,7 +118,7 @@ IN_REPLY = [
         retryable=False,
         fatal=True,
     ),
-    Case("an empty 200", serving(Answer()), "EmptyReplyError", retryable=False),
+    Case("an empty 200", serving(Answer()), "EmptyReplyError"),
     Case(
         "a web page",
         serving(Answer("<!DOCTYPE html><title>Welcome</title>", content_type="text/html")),

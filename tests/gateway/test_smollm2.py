@@ -15,7 +15,7 @@ import pytest
 from aichatfree import Client, Message
 from aichatfree.errors import BadRequestError
 from aichatfree.gateway import EngineError, Gateway, SmolLM2
-from helpers import AT_ONCE, LONG, SHORT
+from helpers import AT_ONCE, HANG, LONG, SHORT
 
 # One process at a time: the model computes on all cores.
 pytestmark = pytest.mark.xdist_group("embedded model")
@@ -193,6 +193,17 @@ def test_a_script_that_does_not_close_the_model_ends_normally(engine: SmolLM2, t
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=LONG, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_model_can_be_closed_as_soon_as_it_is_loaded() -> None:
+    """Closing models right after they were loaded, on a busy machine, does not block."""
+    script = "import aichatfree.gateway as g; m = g.SmolLM2(); m.load(); m.close()"
+    processes = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(4)]
+    try:
+        assert [process.wait(HANG) for process in processes] == [0] * 4
+    finally:
+        for process in processes:
+            process.kill()
 
 
 def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from .bodies import assistant, sent, steady, system, user
 
 def test_dialects_by_name() -> None:
     """Each dialect is listed under its name."""
-    assert dict(DIALECTS) == {"gemini": GEMINI, "openai": OPENAI}
+    assert all(name == dialect.name for name, dialect in DIALECTS.items())
+    assert DIALECTS["gemini"] is GEMINI
+    assert DIALECTS["openai"] is OPENAI
 
 
 def test_gemini_encoding() -> None:

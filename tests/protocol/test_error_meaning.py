@@ -34,7 +34,7 @@ RESPONSES: dict[str, tuple[int, object, type[APIError], str]] = {
         "max_requests_per_minute=",
     ),
     "gemini quota in plain text": (500, "oops: quota EXCEEDED", RateLimitError, "Wait"),
-    "quota phrase in a 500": (500, f"错误: {QUOTA_PHRASE}!", RateLimitError, "Wait"),
+    "quota phrase in a 500": (500, f"错误: {QUOTA_PHRASE}!", RateLimitError, "another site"),
     "openai quota": (
         429,
         openai("You exceeded your current quota", "insufficient_quota", "insufficient_quota"),
@@ -191,16 +191,16 @@ def test_a_site_without_quota_phrases() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "cls"),
     [
-        (502, gemini("[429 Too Many Requests] Quota exceeded"), ServerError),
-        (400, gemini("[503 Service Unavailable] overloaded"), BadRequestError),
+        (502, gemini("[429 Too Many Requests] Quota exceeded"), RateLimitError),
+        (400, gemini("[503 Service Unavailable] overloaded"), OverloadedError),
         (500, gemini("[200 OK] strange"), ServerError),
         (500, gemini("[999 Strange] strange"), ServerError),
         (500, "item [123 of 456] is not iterable", ServerError),
         (500, "got 429 of [items]", ServerError),
     ],
 )
-def test_only_a_500_may_mean_another_status(status: int, body: object, cls: type[APIError]) -> None:
-    """Only the text of a 500 may state another status, which has to be that of an error."""
+def test_the_text_may_state_another_status(status: int, body: object, cls: type[APIError]) -> None:
+    """The status that the text states counts, if it is that of an error."""
     assert type(error_of(status, body)) is cls
 
 

@@ -29,7 +29,7 @@ def test_the_message_of_the_server_is_quoted() -> None:
         {"error": {"message": "fetch failed"}},
         {"error": {"message": "fetch failed", "code": None}},
         {"error": {"message": "fetch failed", "code": "TypeError"}},
-        {"error": {"message": "fetch failed", "code": 503}},
+        {"error": {"message": "fetch failed", "code": 7}},
         {"error": {"message": "fetch failed", "code": ["a"]}},
         {"error": "fetch failed"},
         {"message": "fetch failed"},

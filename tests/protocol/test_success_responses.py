@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aichatfree import RateLimitError
-from aichatfree._protocol.responses import not_an_answer, quota_error
+from aichatfree._protocol.responses import error_in_body, not_an_answer
 
-from .error_responses import QUOTA_PHRASE, assert_presentable, steady
+from .error_responses import QUOTA_PHRASE, SITE, assert_presentable, steady
 
 headers_of_any_kind = st.dictionaries(
     st.sampled_from(["Content-Type", "Content-Encoding", "Transfer-Encoding"]),
@@ -19,7 +19,7 @@ headers_of_any_kind = st.dictionaries(
 
 def test_quota_error() -> None:
     """The quota phrase as a 200 is a RateLimitError that quotes it and says what to do."""
-    error = quota_error(QUOTA_PHRASE)
+    error = error_in_body(QUOTA_PHRASE, {}, SITE)
     assert type(error) is RateLimitError
     assert error.status_code == 200
     assert error.body == QUOTA_PHRASE
@@ -29,7 +29,9 @@ def test_quota_error() -> None:
 
 def test_quota_error_is_presentable() -> None:
     """A quota phrase of any length and with any characters is a presentable error."""
-    assert_presentable(quota_error("a\n\x00" * 5000))
+    error = error_in_body(QUOTA_PHRASE + "。" + "a\n\x00" * 60, {}, SITE)
+    assert error is not None
+    assert_presentable(error)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,10 @@ from typing import Any, Final
 from ..._arguments import check_number, check_optional_str
 from ..._call import Call
 from ..._cancellation import CancelToken, CancelTokens
+from ..._protocol.error_bodies import error_words
+from ..._protocol.limits import retry_after
 from ..._protocol.messages import Message
-from ..._protocol.responses import MAX_ERROR_BODY, error_words, one_line, retry_after
+from ..._protocol.responses import MAX_ERROR_BODY, one_line
 from ..._protocol.sites import Site
 from ..._wire.exchange import Exchange
 from ..._wire.transport import Transport

@@ -7,11 +7,11 @@ import os
 import queue
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,9 +27,6 @@ POLL_INTERVAL: Final = 0.1
 BATCH_TOKENS: Final = 32
 """Tokens of a prompt that are read at a time. The model checks only between two batches whether it
 should stop: with 32 tokens every 0.3 s on a slow core. Larger batches are not read faster."""
-
-SETTLING_TIME: Final = 0.3
-"""Seconds after which the threads of a new server are certain to run."""
 
 # Measured: a repetition penalty makes so small a model forget how to count, and with no penalty it
 # repeats itself endlessly. The DRY penalty stops only the repetitions.
@@ -160,10 +157,11 @@ class SmolLM2:
         params.cache_ram_mib = 0
         params.verbosity = -1
         params.ui = False
+        params.endpoint_metrics = True
         # It always opens a port on the loopback interface. With a random key nobody can use it.
         params.api_keys = [secrets.token_hex(32)]
         try:
-            return _in_another_thread(lambda: self._library.Server(params))
+            return _in_another_thread(partial(_running_server, self._library, params))
         except RuntimeError as error:
             raise EngineError(
                 f"The model {path} cannot be loaded: check that it is a GGUF file."
@@ -266,12 +264,17 @@ def _engine_error(error: dict[str, Any]) -> EngineError:
     return EngineError(f"The model refused the question: {error.get('message')}", status=status)
 
 
+def _running_server(library: Any, params: Any) -> Any:
+    """A server whose threads run. One that is destroyed before they do blocks for ever."""
+    server = library.Server(params)
+    server.handle_metrics()  # answered by its main loop
+    return server
+
+
 def _in_another_thread(make: Callable[[], Any]) -> Any:
     """The result of ``make``, which is called in another thread.
 
-    Ctrl-C interrupts only the main thread. If it interrupted the creation of the server, the server
-    would be destroyed before its threads run, and that blocks for ever. So the creation is
-    completed, and the server has some time to settle, before the interruption goes on.
+    Ctrl-C interrupts only the main thread. ``make`` is completed before the interruption goes on.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="smollm2-load") as executor:
         future = executor.submit(make)
@@ -279,5 +282,4 @@ def _in_another_thread(make: Callable[[], Any]) -> Any:
             return future.result()
         except BaseException:
             wait([future])
-            time.sleep(SETTLING_TIME)
             raise

@@ -1,0 +1,84 @@
+"""Durations and points in time, in all the forms in which servers write them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+_UNITS: Final = {
+    r"ms|msecs?|millis|milliseconds?|毫秒|мс|миллисекунд\w*|millisekunden?|milisegundos?": 0.001,
+    r"s|secs?|seconds?|秒[钟鐘]?|сек|секунд\w*|с|sek|sekunden?|segundos?|secondes?|초": 1.0,
+    r"m|mins?|minutes?|分钟|分鐘|分|мин|минут\w*|minuten?|minutos?|minuti|분": 60.0,
+    r"h|hrs?|hours?|小时|小時|時間|час\w*|ч|stunden?|std|horas?|heures?|ore|시간": 3600.0,
+    r"d|days?|天|日|дн\w*|ден\w*|суток|сутки|tagen?|días?|dias?|jours?|giorni|일": 86400.0,
+}
+_SECONDS: Final = [
+    (re.compile(pattern, re.IGNORECASE), seconds) for pattern, seconds in _UNITS.items()
+]
+
+_NUMBER: Final = r"(?<![\d.,-])\d{1,9}(?:[.,]\d{1,9})?"
+_TERM: Final = rf"{_NUMBER}\s*(?:{'|'.join(_UNITS)})(?![^\W\d_])"
+_CJK_TERM: Final = rf"{_NUMBER}\s*[个個]?(?:毫秒|秒|分|小时|小時|時間|天|초|분|시간)[钟鐘]?"
+_ONE: Final = rf"(?:{_CJK_TERM}|{_TERM})"
+
+DURATION: Final = rf"{_ONE}(?:(?:\s*,\s*|\s+(?:and|und|et|y|e|и)\s+|\s*){_ONE}){{0,3}}"
+"""A pattern for a duration such as ``1m30s`` or ``2 hours``, to be compiled ignoring case."""
+
+_COMPLETE: Final = re.compile(rf"\s*{DURATION}\s*", re.IGNORECASE)
+_PARTS: Final = re.compile(r"(\d+(?:[.,]\d+)?)\s*[个個]?([^\W\d_]+)")
+
+
+def parse_duration(text: str) -> float | None:
+    """The seconds of a duration such as ``41.5s``, ``1m30s`` or ``2 hours``; else ``None``."""
+    if not _COMPLETE.fullmatch(text):
+        return None
+    return sum(_seconds(number, unit) for number, unit in _PARTS.findall(text))
+
+
+def parse_seconds(text: str) -> float | None:
+    """A plain number of seconds, 0 or more; else ``None``."""
+    number = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*", text, re.ASCII)
+    return float(number[1]) if number else None
+
+
+def parse_http_date(text: str) -> datetime | None:
+    """A date in any form that HTTP allows, in UTC where it names no zone; else ``None``."""
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def next_pacific_midnight(now: float) -> float:
+    """When the next day begins in US Pacific time; both are seconds since the epoch.
+
+    By the rule for daylight saving time (from the second Sunday of March to the first Sunday of
+    November), because slim containers have no time zone database.
+    """
+    utc = datetime.fromtimestamp(now, UTC)
+    today = (utc + _pacific_offset(utc)).replace(hour=0, minute=0, second=0, microsecond=0)
+    tomorrow = today + timedelta(days=1)
+    # Clocks change at 2:00, so midnight has the offset of the hours around it.
+    return (tomorrow - _pacific_offset(tomorrow + timedelta(hours=8))).timestamp()
+
+
+def _pacific_offset(utc: datetime) -> timedelta:
+    begin = _sunday(utc.year, 3, 2).replace(hour=10)
+    end = _sunday(utc.year, 11, 1).replace(hour=9)
+    return timedelta(hours=-7 if begin <= utc < end else -8)
+
+
+def _sunday(year: int, month: int, which: int) -> datetime:
+    first = datetime(year, month, 1, tzinfo=UTC)
+    return first + timedelta(days=(6 - first.weekday()) % 7 + 7 * (which - 1))
+
+
+def _seconds(number: str, unit: str) -> float:
+    # Of "5分钟后" the letters after the unit belong to the next word: the longest unit counts.
+    found = [
+        (len(match[0]), seconds) for pattern, seconds in _SECONDS if (match := pattern.match(unit))
+    ]
+    return float(number.replace(",", ".")) * (max(found)[1] if found else 0.0)

@@ -1,0 +1,186 @@
+"""How a body ends although the answer in it failed: ``Ending`` holds that back. Pure, no I/O."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Final
+
+from . import phrases
+
+MAX_DETAILS: Final = 16 * 1024
+"""Bytes after a notice that are taken for its details, such as the web page of a proxy."""
+
+_MAX_BEGINNING: Final = 2048
+"""Bytes of a notice and its details that are looked at."""
+
+_CLOSING: Final = {"[": "]", "【": "】", "(": ")", "（": "）", "*": "*", "_": "_"}
+_SIGNS: Final = "⚠❌⛔🚫"
+_ERROR: Final = b'{"error"'
+_MARK: Final = re.compile(
+    rb"\[|\{\s*\"|(?:^|\n)[ \t\r]*(?:\*|_|\(|%b)"
+    % b"|".join(mark.encode() for mark in ("【", "（", *_SIGNS))
+)
+_ANY_CASE: Final = 4
+"""Letters of a tail from which on upper and lower case are the same."""
+
+_CONTEXT: Final = 64
+"""Bytes of text that are remembered, to know what a failure follows."""
+
+_BLANK_LINE: Final = re.compile(rb"(?:^|\n[ \t\r]*\n)[ \t\r]*$")
+
+
+class Ending:
+    """Holds back the bytes at the end of a body that may be a failure, and tells if they are.
+
+    A failure is one of the tails, glued to a character that is not a space or as a last HTTP chunk
+    of its own; or a notice such as ``[upstream error 502] ...`` as a last paragraph or chunk.
+
+    Args:
+        framed: whether each chunk is one HTTP chunk, as the server sent it.
+        tails: what servers append when they fail in the middle of an answer.
+        notices: whether to look for notices.
+
+    Attributes:
+        before: the last bytes that were released.
+        is_suspicious: whether a chunk may begin a failure, for chunks that do not begin a line.
+        notice: after :meth:`finish`, the text of the notice; ``""`` if there was none.
+    """
+
+    def __init__(self, *, framed: bool, tails: Sequence[str], notices: bool) -> None:
+        self._framed = framed
+        self._tails = [tail.encode() for tail in tails if tail]
+        self._notices = notices
+        self.before = b""
+        self._held = b""
+        self._notice_held = False
+        self._own_tail = False  # whether the last chunk is a tail
+        self.is_suspicious = _suspicious(tuple(tails), notices).search
+        self.notice = ""
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether nothing is held back and the next chunk does not begin a line."""
+        return not self._held and self.before[-1:] not in (b"\n", b"")
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What is certain to be text after one more chunk."""
+        data = self._held + chunk
+        begin = len(self._held)
+        self._own_tail = self._framed and any(chunk.lower() == t.lower() for t in self._tails)
+        keep = min(self._tail_begins(data, begin), self._notice_begins(data, begin))
+        self._held = data[keep:]
+        if keep:
+            self.before = (self.before + data[:keep])[-_CONTEXT:]
+        return data[:keep]
+
+    def finish(self) -> tuple[bytes, bool]:
+        """The rest of the text at the end of the body, and whether it ended with a failure."""
+        held = self._held
+        if self._notice_held and _notice_in(held) is True:
+            self.notice = held.decode("utf-8", "replace").strip()
+            return b"", True
+        everything = self.before + held
+        for tail in self._tails:
+            if everything.lower().endswith(tail.lower()):
+                glued = not everything[: -len(tail)][-1:].isspace()
+                if self._own_tail or glued:
+                    return held[: -len(tail)], True
+        return held, False
+
+    def _tail_begins(self, data: bytes, begin: int) -> int:
+        if self._own_tail:
+            return begin
+        for tail in self._tails:
+            end = data[-len(tail) :]
+            if tail[:1] not in end and tail[:_ANY_CASE].lower() not in end.lower():
+                continue
+            for length in range(len(end), 0, -1):
+                if _is_beginning(tail, end[-length:]):
+                    before = (self.before + data[:-length])[-1:]
+                    if not before.isspace():
+                        return len(data) - length
+        return len(data)
+
+    def _notice_begins(self, data: bytes, begin: int) -> int:
+        if not self._notices:
+            return len(data)
+        if self._notice_held and _notice_in(data) is not False:
+            return 0
+        self._notice_held = False
+        for mark in _MARK.finditer(data):
+            start = mark.start() + len(mark[0]) - len(mark[0].lstrip())
+            if not self._may_begin(data, start, begin):
+                continue
+            if _notice_in(data[start : start + MAX_DETAILS + 1]) is not False:
+                self._notice_held = True
+                # The space before a notice is not part of the answer.
+                return len(data[:start].rstrip())
+        return len(data)
+
+    def _may_begin(self, data: bytes, start: int, begin: int) -> bool:
+        """Whether a notice may begin there: a paragraph, or a bracket not after a space."""
+        before = (self.before + data[:start])[-_CONTEXT:]
+        is_object = data[start : start + 1] == b"{"
+        if _BLANK_LINE.search(before) and not is_object:
+            return True
+        own_chunk = self._framed and start >= begin and not data[begin:start].strip()
+        if data[start : start + 1] == b"[":
+            return own_chunk or before[-1:] not in (b" ", b"\t")
+        if is_object:  # as an example it follows a space
+            return bool(before) and not before[-1:].isspace()
+        return own_chunk and before.rstrip(b" \t\r")[-1:] in (b"\n", b"")
+
+
+@cache
+def _suspicious(tails: tuple[str, ...], notices: bool) -> re.Pattern[bytes]:
+    """Finds in a chunk what a failure has to contain."""
+    letters = {re.escape(tail.encode()[:1]) for tail in tails if tail}
+    letters |= {rb"\[", rb"\{", rb"\n"} if notices else set()
+    return re.compile(b"[%b]" % b"".join(sorted(letters)) if letters else b"(?!)")
+
+
+def _is_beginning(tail: bytes, end: bytes) -> bool:
+    """Whether the tail begins like this; a few letters count only in the tail's own case."""
+    if len(end) < _ANY_CASE:
+        return tail.startswith(end)
+    return tail.lower().startswith(end.lower())
+
+
+def _notice_in(data: bytes) -> bool | None:
+    """Whether the bytes are a notice and its details; ``None`` if that cannot be told yet."""
+    if len(data) > MAX_DETAILS:
+        return False
+    text = data[:_MAX_BEGINNING].decode("utf-8", "ignore").lstrip()
+    if not text:
+        return None
+    if text[0] == "{":
+        return _is_error_object(data)
+    if text[0] in _SIGNS:
+        content, closed, rest = text, "", ""
+    else:
+        content, closed, rest = text[1:].partition(_CLOSING[text[0]])
+    if not closed and (len(content) > phrases.MAX_NOTICE or "\n\n" in content):
+        return False
+    if text[0] in "*_(（" and (rest.strip() or not content.strip()):
+        return False
+    if closed or text[0] in _SIGNS:
+        if phrases.is_notice(content, rest):
+            return True
+        if closed and not (phrases.is_label(content) and "\n" not in rest.strip()):
+            return False
+    return None
+
+
+def _is_error_object(data: bytes) -> bool | None:
+    """Whether it is a JSON object with an error; ``None`` if it may be the beginning of one."""
+    start = b"".join(data[:40].split())[: len(_ERROR)]
+    if not _ERROR.startswith(start):
+        return False
+    try:
+        json.loads(data)
+    except ValueError:
+        return None
+    return True

@@ -1,0 +1,172 @@
+"""What an error response's body names: the innermost message, status and identifiers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+MAX_DEPTH: Final = 5
+"""Errors inside the messages of errors that are read; real ones have three levels."""
+
+_STATUS_IN_WORDS: Final = re.compile(
+    r"\[(\d{3}) [^\]\n]{0,80}\]|\bHTTP[_/ ](?:status |error )?(\d{3})\b"
+    r"|\b(?:status|error) code:? (\d{3})\b|\b(\d{3}) status code\b"
+    r"|\bfailed with status:? (\d{3})\b",
+    re.IGNORECASE,
+)
+_NAMED: Final = re.compile(
+    r"\"(?:status|code|type|reason)\"\s*:\s*\"?([A-Za-z_][\w.-]{2,80}|\d{3}\b)", re.IGNORECASE
+)
+STATUS_OF_NAME: Final[Mapping[str, int]] = {
+    "invalid_argument": 400,
+    "failed_precondition": 400,
+    "out_of_range": 400,
+    "invalid_request_error": 400,
+    "bad_request": 400,
+    "context_length_exceeded": 400,
+    "unauthenticated": 401,
+    "api_key_invalid": 401,
+    "invalid_api_key": 401,
+    "authentication_error": 401,
+    "permission_denied": 403,
+    "permission_error": 403,
+    "unsupported_country_region_territory": 403,
+    "not_found": 404,
+    "not_found_error": 404,
+    "model_not_found": 404,
+    "resource_exhausted": 429,
+    "insufficient_quota": 429,
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "rate_limit_reached": 429,
+    "too_many_requests": 429,
+    "internal": 500,
+    "api_error": 500,
+    "unavailable": 503,
+    "engine_overloaded": 503,
+    "overloaded": 503,
+    "overloaded_error": 503,
+    "deadline_exceeded": 504,
+}
+"""The HTTP statuses that identifiers of Google, OpenAI and others stand for, in lower case."""
+
+_VAGUE: Final = ("invalid_request_error", "bad_request", "failed_precondition", "invalid_argument")
+
+
+@dataclass(frozen=True)
+class ErrorBody:
+    """What an error response's body names.
+
+    Attributes:
+        message: the innermost message in words; the text itself if it is not JSON.
+        status: the innermost HTTP status that is named, from 400 to 599, or ``None``.
+        names: all identifiers (codes, types, reasons), in lower case, the innermost last.
+        text: all that was said, on every level, for searching.
+    """
+
+    message: str
+    status: int | None
+    names: tuple[str, ...]
+    text: str
+
+    @property
+    def nested(self) -> bool:
+        """Whether it describes the error of another server, one behind the site."""
+        return self.status is not None
+
+
+def read_error_body(text: str) -> ErrorBody:
+    """Read an error body in any of the forms that servers and the proxies before them use."""
+    message, status, names, levels = text, None, list[str](), [text]
+    for _ in range(MAX_DEPTH):
+        value = _json_in(message)
+        found = list(_names_in(value, message))
+        names += [name.lower() for name in found]
+        status = _status_of(found, message) or status
+        inner = _message_of(value)
+        if inner is None or inner == message:
+            break
+        message = inner
+        levels.append(inner)
+    return ErrorBody(message, status, tuple(names), "\n".join(levels))
+
+
+def error_words(text: str) -> tuple[str, str]:
+    """The message and the code of an error body, of its outermost level."""
+    value = _json_in(text)
+    error = _error_of(value)
+    codes = [error.get("code"), error.get("type")] if isinstance(error, dict) else []
+    strings = [code[:100] for code in codes if isinstance(code, str)]
+    return _message_of(value) or text, (strings or [""])[0]
+
+
+def _json_in(text: str) -> Any:
+    """The JSON value that the text is or ends with; else ``None``."""
+    if len(text) > 100_000:
+        return None
+    begin = re.match(r"[^{\[]{0,400}(?=\{)", text)
+    for start in {0, begin.end() if begin else 0}:
+        try:
+            return json.loads(text[start:])
+        except (ValueError, RecursionError):
+            continue
+    return None
+
+
+def _error_of(value: Any) -> Any:
+    """The object that describes the error, without what is around it."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    return value.get("error", value) if isinstance(value, dict) else value
+
+
+def _message_of(value: Any) -> str | None:
+    error = _error_of(value)
+    if isinstance(error, str) and isinstance(value, dict):
+        message = value.get("message")
+        return message if isinstance(message, str) and message else error
+    if isinstance(error, str):
+        return error
+    if isinstance(error, dict):
+        for key in ("message", "msg", "detail", "error_description", "error"):
+            if isinstance(error.get(key), str) and error[key]:
+                return str(error[key])
+    return None
+
+
+def _names_in(value: Any, text: str) -> Iterator[str]:
+    """The identifiers on one level: of the JSON if it is JSON, else those in the text."""
+    error = _error_of(value)
+    if not isinstance(error, dict):
+        yield from _NAMED.findall(text)
+        return
+    for key in ("type", "reason", "status", "code", "statusCode", "status_code"):
+        name = error.get(key)
+        if isinstance(name, (str, int)) and not isinstance(name, bool):
+            yield str(name)[:100]
+    details = error.get("details")
+    if isinstance(details, (list, dict)):
+        yield from _NAMED.findall(json.dumps(details)[:20_000])
+
+
+def _status_of(names: list[str], text: str) -> int | None:
+    """The status that one level names: a number before a name, a precise name before a vague."""
+    spoken = [] if text.lstrip().startswith(("{", "[{")) else _STATUS_IN_WORDS.findall(text)
+    said = [*names, *(next(filter(None, groups)) for groups in spoken)]
+    known = [name for name in map(str.lower, names) if name in STATUS_OF_NAME]
+    for statuses in (
+        [status for name in said if (status := _number_in(name))],
+        [STATUS_OF_NAME[name] for name in known if name not in _VAGUE],
+        [STATUS_OF_NAME[name] for name in known],
+    ):
+        if statuses:
+            return statuses[-1]
+    return None
+
+
+def _number_in(name: str) -> int | None:
+    number = re.fullmatch(r"(?:HTTP[_ ]?)?([45]\d\d)", name, re.IGNORECASE | re.ASCII)
+    return int(number[1]) if number else None

@@ -1,0 +1,140 @@
+"""Server-sent events to text: ``EventDecoder``, for sites that stream events. Pure, no I/O."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+MAX_EVENT: Final = 1 << 20
+"""Bytes of the longest event."""
+
+_FIELD: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")
+_STOPPED_EARLY: Final = ("length", "max_tokens", "content_filter", "safety", "recitation", "error")
+
+
+class EventDecoder:
+    """Turns the chunks of an event stream into the chunks of the answer.
+
+    Events are those of OpenAI, Gemini or Anthropic, or plain text.
+
+    Attributes:
+        reasoning: the reasoning so far.
+        error: the body of the error that an event described, or ``""``.
+        stopped: why the model stopped early, or ``""``.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._data: list[str] = []
+        self._event = ""
+        self._structured = False  # an event was JSON of a model, so its end must be said
+        self._finished = False
+        self.unknown = False
+        self.reasoning: list[str] = []
+        self.error = ""
+        self.stopped = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer ended as it should, as far as events tell."""
+        return self._finished or not self._structured
+
+    def feed(self, chunk: bytes) -> list[str]:
+        """The text of the events that are complete after one more chunk."""
+        *lines, self._buffer = (self._buffer + chunk).replace(b"\r\n", b"\n").split(b"\n")
+        if len(self._buffer) > MAX_EVENT:
+            self.unknown, self._buffer = True, b""
+        texts = []
+        for line in lines:
+            if not line:
+                texts += self._end_of_event()
+                continue
+            name, _, value = line.decode("utf-8", "replace").partition(":")
+            if name.lstrip("\ufeff") == "data":
+                self._data.append(value.removeprefix(" "))
+            elif name == "event":
+                self._event = value.strip()
+        return texts
+
+    def finish(self) -> list[str]:
+        """The text of the last event, if no empty line came after it."""
+        return self.feed(b"\n\n")
+
+    def _end_of_event(self) -> list[str]:
+        data, self._data = "\n".join(self._data), []
+        event, self._event = self._event, ""
+        if not data:
+            return []
+        if data.strip() == "[DONE]" or event in ("done", "end", "message_stop"):
+            self._finished = True
+            return []
+        try:
+            value = json.loads(data)
+        except (ValueError, RecursionError):
+            if data.lstrip().startswith(("{", "[{")):
+                self.unknown = True
+                return []
+            if event == "error":
+                self.error = self.error or data
+                return []
+            return [data]
+        if event == "error" or (isinstance(value, dict) and value.get("error")):
+            self.error = self.error or data
+            return []
+        text = self._text_of(value)
+        return [text] if text else []
+
+    def _text_of(self, value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        if not isinstance(value, dict):
+            self.unknown = self.unknown or isinstance(value, list)
+            return "" if isinstance(value, list) else str(value)
+        for choices, reason in (("choices", "finish_reason"), ("candidates", "finishReason")):
+            if isinstance(value.get(choices), list):
+                self._structured = True
+                choice = value[choices][0] if value[choices] else {}
+                return self._of_choice(choice if isinstance(choice, dict) else {}, reason)
+        if "type" in value and isinstance(value.get("delta"), dict):
+            self._structured = True
+            self._note_end(value["delta"].get("stop_reason"))
+            return _string(value["delta"].get("text"))
+        for key in ("content", "text", "delta", "response", "answer", "token", "message"):
+            if isinstance(value.get(key), str):
+                return str(value[key])
+        # Such as {"usage": ...} or a ping: without text, but no reason to fail.
+        self.unknown = self.unknown or not ({"usage", "type", "id", "role"} & value.keys())
+        return ""
+
+    def _of_choice(self, choice: dict[str, Any], reason: str) -> str:
+        self._note_end(choice.get(reason))
+        for key in ("delta", "message", "content"):
+            part = choice.get(key)
+            if isinstance(part, dict):
+                thought = part.get("reasoning_content") or part.get("reasoning")
+                if isinstance(thought, str):
+                    self.reasoning.append(thought)
+                return _string(part.get("content", part.get("parts")))
+        return _string(choice.get("text"))
+
+    def _note_end(self, reason: object) -> None:
+        if isinstance(reason, str) and reason:
+            self._finished = True
+            if reason.lower() in _STOPPED_EARLY:
+                self.stopped = reason
+
+
+def may_be_events(data: bytes) -> bool | None:
+    """Whether a body is an event stream by its first line; ``None`` if that cannot be told yet."""
+    data = data.lstrip(b"\r\n")
+    if _FIELD.match(data):
+        return True
+    fields = (b"data:", b"event:", b"retry:", b"id:")
+    return None if any(field.startswith(data) for field in fields) else False
+
+
+def _string(value: object) -> str:
+    if isinstance(value, list):
+        return "".join(_string(part.get("text")) for part in value if isinstance(part, dict))
+    return value if isinstance(value, str) else ""

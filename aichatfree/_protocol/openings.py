@@ -1,0 +1,152 @@
+"""How a body begins: reasoning before the answer, a web page, a refusal. ``Opening`` tells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from . import phrases
+
+REASONING_TAGS: Final = ("think", "thinking", "thought", "reasoning")
+TOOL_TAGS: Final = ("tool", "tool_data", "tool_call", "tool_result")
+
+_TAG: Final = re.compile(rf"<({'|'.join((*REASONING_TAGS, *TOOL_TAGS))})>")
+_TAGS: Final = tuple(f"<{tag}>" for tag in (*REASONING_TAGS, *TOOL_TAGS))
+_PROLOGUE: Final = r"\ufeff?\s*(?:<\?xml[^>]*\?>\s*|<!--.*?-->\s*)*"
+_HTML: Final = re.compile(
+    rf"{_PROLOGUE}(?:<!doctype html[^>]*>\s*<[!/a-z]|<(?:html|head|body)\b[^>]*>\s*<[!/a-z]"
+    r"|<(?:title|center)\b[^>]*>[^<]*<[/a-z]|<h1>[^<]{0,40}[45]\d\d\b|<meta http-equiv)",
+    re.IGNORECASE | re.DOTALL,
+)
+_MAY_BE_HTML: Final = re.compile(
+    rf"{_PROLOGUE}(?:<[!?/a-z-]?[^<>]*|<(?:!doctype html|html|head|body)\b[^>]*>\s*<?"
+    r"|<(?:title|center|h1)\b[^>]*>[^<]*<?)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A text that matches completely may yet become a web page."""
+
+_MAX_HTML: Final = 512
+_MAX_SPACE: Final = 64
+_ERROR: Final = '{"error"'
+_MAX_ERROR: Final = 16 * 1024
+
+
+class Opening:
+    """Holds back the beginning of a body until it is clear what it is.
+
+    Args:
+        sentences: the site's own refusals and their meanings; ``None`` to look for no refusal.
+        reasoning: whether to separate reasoning from the answer.
+        web_pages: whether to look for web pages.
+        complete: whether the body has arrived, so that whatever may be a refusal is held back.
+
+    Attributes:
+        body: the answer so far, as long as it is short enough for a refusal; else ``None``.
+        reasoning: the reasoning so far.
+        blocks: the tags that came before the answer.
+        settled: whether everything that comes now is text.
+        web_page: whether the body is one.
+    """
+
+    def __init__(
+        self,
+        *,
+        sentences: Mapping[str, str] | None,
+        reasoning: bool,
+        web_pages: bool,
+        complete: bool = False,
+    ) -> None:
+        self._complete = complete
+        self._sentences = sentences
+        self._separates = reasoning
+        self._web_pages = web_pages
+        self._pending = ""
+        self._tag = ""
+        self._certain = False
+        self.body: str | None = ""
+        self.reasoning: list[str] = []
+        self.blocks: set[str] = set()
+        self.web_page = False
+
+    @property
+    def settled(self) -> bool:
+        return self._certain and self.body is None
+
+    @property
+    def in_block(self) -> bool:
+        """Whether a block before the answer has not been closed."""
+        return bool(self._tag)
+
+    def feed(self, text: str) -> str:
+        """The part of the answer that is certain after more text."""
+        if not self._certain:
+            self._pending += text
+            self._read_blocks()
+            if self._is_open():
+                return ""
+            text, self._pending = self._pending, ""
+            self._certain = True
+        self._remember(text)
+        return text
+
+    def finish(self) -> str:
+        """What is still held back, at the end of the body."""
+        text, self._pending = self._pending, ""
+        if self._tag:
+            self.reasoning.append(text)
+            return ""
+        self._remember(text)
+        return text
+
+    def _remember(self, text: str) -> None:
+        if self.body is not None:
+            self.body += text
+            if len(self.body) > phrases.MAX_REFUSAL and not _may_be_error(self.body):
+                self.body = None
+
+    def _read_blocks(self) -> None:
+        while self._separates:
+            if not self._tag:
+                found = _TAG.match(self._pending.lstrip())
+                if not found:
+                    return
+                self._tag = found[1]
+                self.blocks.add(self._tag)
+                self._pending = self._pending.lstrip()[found.end() :]
+            inside, closed, rest = self._pending.partition(f"</{self._tag}>")
+            if not closed:
+                held = len(self._tag) + 3
+                inside, rest = self._pending[:-held], self._pending[-held:]
+            if self._tag in REASONING_TAGS:
+                self.reasoning.append(inside)
+            self._pending = rest
+            if not closed:
+                return
+            self._tag = ""
+            self._pending = rest.lstrip()
+
+    def _is_open(self) -> bool:
+        """Whether what is pending can still be something else than an answer."""
+        if self._tag:
+            return True
+        text = self._pending.lstrip()
+        if not text:
+            return bool(self.blocks) or len(self._pending) <= _MAX_SPACE
+        if self._separates and any(tag.startswith(text) for tag in _TAGS):
+            return True
+        if self._web_pages and len(text) <= _MAX_HTML:
+            self.web_page = bool(_HTML.match(text))
+            if self.web_page or _MAY_BE_HTML.fullmatch(text):
+                return True
+        if self._sentences is None:
+            return False
+        if self._complete and len(text) <= phrases.MAX_REFUSAL:
+            return True
+        return _may_be_error(text) or phrases.may_be_refusal(self._pending, self._sentences)
+
+
+def _may_be_error(text: str) -> bool:
+    """Whether it begins like a JSON object with an error in it."""
+    start = "".join(text[:40].split())[: len(_ERROR)]
+    return bool(start) and len(text) <= _MAX_ERROR and _ERROR.startswith(start)

@@ -1,0 +1,110 @@
+"""The words that servers append to an answer when they fail."""
+
+from __future__ import annotations
+
+import pytest
+
+from aichatfree._protocol.decoding import ReplyDecoder
+from aichatfree.errors import StreamInterruptedError
+
+from .chunks import TAIL, both, bytewise, decode, halves, text_of
+
+
+def test_the_tail() -> None:
+    """The failure tail is the text that the servers append when they fail."""
+    assert TAIL == b"Internal server error"
+
+
+@both
+def test_tail_after_text(framed: bool) -> None:
+    """The failure tail as a separate last chunk is an error and not part of the text."""
+    assert decode([b"Once upon", TAIL], framed=framed) == ("Once upon", StreamInterruptedError)
+
+
+@both
+def test_tail_as_the_only_chunk(framed: bool) -> None:
+    """The failure tail alone is an interrupted answer without text, and not an empty reply."""
+    assert decode([TAIL], framed=framed) == ("", StreamInterruptedError)
+
+
+@both
+def test_tail_twice(framed: bool) -> None:
+    """If the failure tail arrives twice, the first one is text and the second is the error."""
+    text = TAIL.decode()
+    assert decode([TAIL, TAIL], framed=framed) == (text, StreamInterruptedError)
+
+
+@both
+def test_tail_before_more_text(framed: bool) -> None:
+    """The words of the failure tail are text if anything follows."""
+    text, failure = decode([b"a ", TAIL, b"!"], framed=framed)
+    assert (text, failure) == (f"a {TAIL.decode()}!", None)
+
+
+@both
+def test_tail_after_a_cut_character(framed: bool) -> None:
+    """The first bytes of a character before the failure tail are not part of the text."""
+    chunks = [b"ok ", "🙂".encode()[:2], TAIL]
+    assert decode(chunks, framed=framed) == ("ok ", StreamInterruptedError)
+
+
+def test_tail_in_a_larger_chunk_is_text() -> None:
+    """After a space, or before one, the words of the failure tail in a larger chunk are text."""
+    for chunk in [b"An " + TAIL, TAIL + b"\n", b" " + TAIL]:
+        assert decode([b"It says: ", chunk], framed=True) == ("It says: " + chunk.decode(), None)
+
+
+@both
+def test_tail_after_a_character_in_the_same_chunk(framed: bool) -> None:
+    """The failure tail after a character that is not a space is a failure, as proxies merge it."""
+    chunks = ["Привет, мир! 😀👩".encode() + TAIL]
+    assert decode(chunks, framed=framed) == ("Привет, мир! 😀👩", StreamInterruptedError)
+
+
+def test_a_larger_chunk_with_the_tail_is_returned_immediately() -> None:
+    """In a framed body, a chunk that ends with the failure tail is not held back."""
+    chunk = b"An " + TAIL
+    assert ReplyDecoder(framed=True).feed(chunk) == chunk.decode()
+
+
+@both
+def test_tail_in_any_case(framed: bool) -> None:
+    """The failure tail is one in capital letters too, and not with anything after it."""
+    for chunk in [TAIL.lower(), TAIL.upper(), TAIL.title()]:
+        assert decode([b"a", chunk], framed=framed) == ("a", StreamInterruptedError)
+    before = "Once upon a time there was a status of "
+    for chunk in [TAIL + b".", TAIL[:-1]]:
+        assert decode([before.encode(), chunk], framed=framed) == (before + chunk.decode(), None)
+
+
+@both
+@pytest.mark.parametrize("before", [b"", b"Once", b"I", TAIL, "🙂".encode()[:1]], ids=repr)
+def test_tail_however_split(before: bytes, framed: bool) -> None:
+    """The failure tail after a character that is not a space is an error however it is split."""
+    body = before + TAIL
+    expected = (text_of(before)[0], StreamInterruptedError)
+    for chunks in [[body], bytewise(body), *halves(body)]:
+        assert decode(chunks, framed=framed) == expected
+
+
+def test_unframed_tail_after_a_space_is_text() -> None:
+    """In an unframed body, the words of the failure tail after a space or a line end are text."""
+    for before in ["It said: ", "It said:\n"]:
+        body = before.encode() + TAIL
+        for chunks in [[body], bytewise(body), *halves(body)]:
+            assert decode(chunks, framed=False) == (body.decode(), None)
+
+
+def test_unframed_beginning_of_the_tail_is_text() -> None:
+    """An unframed body that ends with the first bytes of the failure tail is complete."""
+    for length in range(1, len(TAIL)):
+        body = b"a " + TAIL[:length]
+        assert decode(bytewise(body), framed=False) == (body.decode(), None)
+
+
+def test_failure_says_what_to_do() -> None:
+    """The error for the failure tail advises to send the prompt again."""
+    decoder = ReplyDecoder(framed=True)
+    decoder.feed(TAIL)
+    _, error = decoder.finish()
+    assert "again" in str(error)

@@ -1,0 +1,123 @@
+"""Properties of refusals, notices and failures, beyond the cases of the corpus."""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aichatfree import Site
+from aichatfree._protocol.decoding import ReplyDecoder
+from aichatfree.errors import APIError
+
+from .bodies import steady
+
+CORPUS: Final = Path(__file__).parent.parent / "corpus"
+CASES: Final = [
+    case
+    for path in sorted(CORPUS.glob("*.toml"))
+    for case in tomllib.loads(path.read_text(encoding="utf-8"))["case"]
+    if case.get("status", 200) == 200 and "headers" not in case
+]
+FAILURES: Final = [case for case in CASES if "error" in case and "".join(case.get("chunks", ()))]
+ANSWERS: Final = [case for case in CASES if "error" not in case]
+
+
+def decoded(chunks: list[bytes], *, framed: bool, complete: bool = False) -> tuple[str, str | None]:
+    """The text of a body, and the name of its error's class."""
+    decoder = ReplyDecoder(framed=framed, site=Site(), complete=complete)
+    try:
+        text = "".join([decoder.feed(chunk) for chunk in chunks])
+        rest, error = decoder.finish()
+    except APIError as web_page:
+        return "", type(web_page).__name__
+    return text + rest, type(error).__name__ if error else None
+
+
+@st.composite
+def cut_bodies(draw: st.DrawFn, cases: list[dict[str, Any]]) -> tuple[dict[str, Any], list[bytes]]:
+    """A case, and its body cut into chunks anywhere."""
+    case = draw(st.sampled_from(cases))
+    body = "".join(case.get("chunks", [case.get("body", "")])).encode()
+    cuts = sorted(draw(st.sets(st.integers(0, len(body)), max_size=5)) | {0, len(body)})
+    return case, [body[a:b] for a, b in itertools.pairwise(cuts)]
+
+
+@steady
+@given(cut_bodies([case for case in FAILURES if case["chunks"][-1] != "Internal server error"]))
+def test_a_failure_is_one_however_it_is_split(cut: tuple[dict[str, Any], list[bytes]]) -> None:
+    """A failure of the corpus has the same class, however a proxy splits its body."""
+    case, chunks = cut
+    assert decoded(chunks, framed=False, complete=True) == (case.get("text", ""), case["error"])
+    assert decoded(chunks, framed=False)[1] == case["error"]
+
+
+@steady
+@given(cut_bodies(ANSWERS))
+def test_an_answer_is_one_however_it_is_split(cut: tuple[dict[str, Any], list[bytes]]) -> None:
+    """An honest answer of the corpus stays complete, however a proxy splits its body."""
+    case, chunks = cut
+    expected = case.get("text", "".join(case.get("chunks", [case.get("body", "")])))
+    for complete in (True, False):
+        assert decoded(chunks, framed=False, complete=complete) == (expected, None)
+
+
+@steady
+@given(st.sampled_from(FAILURES), st.sampled_from([str.upper, str.lower, str.swapcase]))
+def test_case_does_not_matter(case: dict[str, Any], change: Any) -> None:
+    """A failure of the corpus is one in capital and in small letters too."""
+    body = change("".join(case["chunks"]))
+    if body.lower() == "".join(case["chunks"]).lower() and "<" not in body and "{" not in body:
+        assert decoded([body.encode()], framed=True)[1] is not None
+
+
+@steady
+@given(st.sampled_from(FAILURES), st.sampled_from([" ", "\n", "\r\n", "⚠️ ", "❌", "\ufeff"]))
+def test_what_stands_before_a_refusal_does_not_matter(case: dict[str, Any], before: str) -> None:
+    """White space and a sign before a refusal do not make it an answer."""
+    if case["error"] in ("RateLimitError", "PermissionDeniedError", "OverloadedError"):
+        assert decoded([(before + "".join(case["chunks"])).encode()], framed=True)[1] is not None
+
+
+@pytest.mark.parametrize("case", ANSWERS, ids=lambda case: case["name"])
+def test_every_beginning_of_an_answer_is_returned(case: dict[str, Any]) -> None:
+    """An answer that is cut off anywhere has all its text, though it may look like a refusal."""
+    body = "".join(case.get("chunks", [case.get("body", "")]))
+    if "text" in case or body.startswith("<"):
+        return
+    for length in range(1, len(body)):
+        decoder = ReplyDecoder(framed=True, site=Site())
+        text = decoder.feed(body[:length].encode())
+        rest, error = decoder.finish()
+        assert error is not None or text + rest == body[:length]
+
+
+@steady
+@given(
+    st.lists(
+        st.binary(max_size=8)
+        | st.sampled_from(
+            [b"data: ", b"\n\n", b"[DONE]", b'{"error":', b"}", b"<think>", b"<html>"]
+        )
+        | st.sampled_from([b'{"choices":[{"delta":{"content":"a"}}]}', b"[", b"]", b"*", b"\n"]),
+        max_size=12,
+    ),
+    st.booleans(),
+    st.sampled_from(["text/event-stream", "text/plain", ""]),
+)
+def test_any_body_is_text_and_perhaps_an_error(
+    chunks: list[bytes], framed: bool, content_type: str
+) -> None:
+    """Any chunks give text, and no other exception than an error of this package."""
+    decoder = ReplyDecoder(framed=framed, headers={"Content-Type": content_type})
+    try:
+        for chunk in chunks:
+            decoder.feed(chunk)
+        decoder.finish()
+    except APIError:
+        pass
