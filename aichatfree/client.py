@@ -39,15 +39,12 @@ class Client:
     Client('https://chat.example', dialect='openai')
 
     Args:
-        base_url: the site, or a :class:`Site` (``AICHATFREE_BASE_URL``,
-            ``https://aichatfree.info``).
-        dialect: the kind of site, ``"gemini"``, ``"openai"``, ``"chat-mini"``,
-            ``"gemini-models"``, ``"freegpt"``, ``"aibn"`` or a :class:`Dialect`
-            (``AICHATFREE_DIALECT``).
+        base_url: the site, or a :class:`Site` (``AICHATFREE_BASE_URL``, https://aichatfree.info).
+        dialect: the kind of site (``AICHATFREE_DIALECT``): ``"gemini"``, ``"openai"``,
+            ``"chat-mini"``, ``"gemini-models"``, ``"freegpt"``, ``"aibn"`` or a :class:`Dialect`.
         secret: the key that requests are signed with (``AICHATFREE_SECRET``, empty).
         password: the site's password (``AICHATFREE_PASSWORD``, none).
-        model: the model named in requests, most of which sites ignore; without one, the site
-            chooses (``AICHATFREE_MODEL``).
+        model: the model named in requests (``AICHATFREE_MODEL``); most sites ignore it.
         system: the system prompt of every conversation that does not have one.
         timeout: a :class:`Timeout`, or seconds for its ``connect`` and ``read``.
         retry: a :class:`RetryPolicy`, a ``tenacity.Retrying``, or ``None`` for one attempt.
@@ -61,8 +58,7 @@ class Client:
         session: your own ``requests.Session``, used as it is and never closed.
 
     Raises:
-        TypeError: an argument has the wrong type.
-        ValueError: an argument, or the environment, has a value that cannot be used.
+        TypeError, ValueError: an argument, or a variable of the environment, cannot be used.
     """
 
     def __init__(
@@ -113,10 +109,8 @@ class Client:
 
         >>> print(client.generate("Name a river.", system="Be brief."))
         The Nile.
-        >>> turns = ["Name a river.", "The Nile.", "Where does it end?"]
-        >>> roles = ["user", "assistant", "user"]
-        >>> client.generate([{"role": r, "content": c} for r, c in zip(roles, turns)]).text
-        'In the Mediterranean Sea.'
+        >>> print(client.generate([{"role": "user", "content": "Name a river."}]))
+        The Nile.
 
         Args:
             prompt: the question, or a list of ``{"role": ..., "content": ...}`` messages with the
@@ -232,8 +226,7 @@ class Client:
             client_factory: makes the client of a worker of the executor.
 
         Raises:
-            TypeError, ValueError: an argument, or a prompt of a list or a file, cannot be used;
-                nothing was sent.
+            TypeError, ValueError: an argument or a prompt cannot be used; nothing was sent.
             AIChatFreeError: another run is writing to ``output``.
             OSError: a file cannot be read or written.
         """
@@ -258,9 +251,8 @@ class Client:
     def check(self) -> Health:
         """Try each setting on the site and report what is right and what is wrong.
 
-        It asks whether the password is right and sends one short prompt, also in other dialects if
-        the site may speak another one; each may take a minute. Failures are part of the result,
-        not raised.
+        It sends one short prompt, also in other dialects if the site may speak another one. Each
+        request may take a minute. Failures are part of the result, not raised.
 
         >>> print(client.check())
         ok    url       http://127.0.0.1:... has a chat API
@@ -279,8 +271,7 @@ class Client:
         aichatfree.errors.NotFoundError: The site answered 404 (Not found). ...
 
         Raises:
-            NotFoundError, ProtocolError: the site has no list.
-            APIError: it could not be read.
+            APIError: the site has no list, or it could not be read.
         """
         return self._requester.models()
 
@@ -292,21 +283,18 @@ class Client:
         The Nile.
 
         Args:
-            changes: any of ``dialect``, ``secret``, ``password``, ``model``, ``system``,
-                ``timeout`` and ``retry``.
+            changes: ``dialect``, ``secret``, ``password``, ``model``, ``system``, ``timeout``,
+                ``retry``; others belong to the connections.
 
         Raises:
-            TypeError, ValueError: a setting is unknown or cannot be used, or belongs to the
-                connections.
+            TypeError, ValueError: a setting is unknown or cannot be used.
         """
         other = object.__new__(type(self))
         other._requester = self._requester.with_settings(self._requester.settings.changed(changes))
         return other
 
     def to_dict(self, share: float = 1.0) -> dict[str, Any]:
-        """The settings as plain data that can be sent to another process, without secrets.
-
-        :func:`aichatfree.batch.make_shards` puts them into each shard.
+        """The settings, without secrets, as plain data for another process; in each shard.
 
         >>> client.to_dict()["settings"]["site"]["base_url"]
         'http://127.0.0.1:...'
@@ -315,8 +303,7 @@ class Client:
             share: the part of ``max_requests_per_minute`` that the other process may use.
 
         Raises:
-            ValueError: a setting cannot be sent there, such as a secret that is not in the
-                environment, or a ``session=``.
+            ValueError: one cannot be sent, such as a ``session=`` or a secret of an argument.
         """
         return self._requester.to_dict(share)
 

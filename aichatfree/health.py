@@ -29,7 +29,7 @@ from .stream import Reply
 from .timeout import Timeout
 
 CHECK_TIMEOUT: Final = 60.0
-"""Seconds that each of the two requests may take in total."""
+"""Seconds that each request may take in total."""
 
 CLOCK_TOLERANCE: Final = 60.0
 """Seconds that this machine's clock may differ from the site's."""
@@ -78,7 +78,7 @@ class Health:
 
 
 def check_site(requester: Requester) -> Health:
-    """Try the site's password check, its clock, and a short prompt, if need be in other dialects."""
+    """Check the password and the clock, and send a short prompt, in other dialects if need be."""
     timeout = dataclasses.replace(requester.settings.timeout, total=CHECK_TIMEOUT)
     try:
         found = _ask_for_password(requester, timeout)
@@ -141,11 +141,17 @@ def _clock(headers: Mapping[str, str], now: float) -> Finding:
     )
 
 
+def _ask(requester: Requester, dialect: Dialect, timeout: Timeout) -> Reply:
+    """Send the prompt in a dialect, once."""
+    asking = requester.with_settings(requester.settings.changed({"dialect": dialect}))
+    return asking.stream("Hello", timeout=timeout, retry=None, buffered=True).reply()
+
+
 def _ask_question(requester: Requester, timeout: Timeout) -> dict[str, Finding]:
     site = requester.settings.site
     reached = Finding("url", True, f"{site.base_url} has a chat API")
     try:
-        reply = _ask(requester, timeout, site.dialect)
+        reply = _ask(requester, site.dialect, timeout)
     except AIChatFreeError as error:
         dialect = _other_dialect(requester, timeout, error)
         found = [reached, dialect] if dialect else _what_failed(error, reached)
@@ -158,19 +164,13 @@ def _ask_question(requester: Requester, timeout: Timeout) -> dict[str, Finding]:
     return {finding.name: finding for finding in found}
 
 
-def _ask(requester: Requester, timeout: Timeout, dialect: Dialect) -> Reply:
-    settings = requester.settings.changed({"dialect": dialect})
-    other = requester.with_settings(settings)
-    return other.stream("Hello", timeout=timeout, retry=None, buffered=True).reply()
-
-
 def _other_dialect(
     requester: Requester, timeout: Timeout, error: AIChatFreeError
 ) -> Finding | None:
     """Try the other dialects if the error may come from the choice of one."""
-    site = requester.settings.site
     if not isinstance(error, APIError) or not may_be_another_dialect(error):
         return None
+    site = requester.settings.site
     messages = check_messages([{"role": "user", "content": "Hello"}])
     tried = {request_body(site, messages, now=0)}
     for dialect in DIALECTS.values():
@@ -179,7 +179,7 @@ def _other_dialect(
             continue
         tried.add(body)
         try:
-            _ask(requester, timeout, dialect)
+            _ask(requester, dialect, timeout)
         except (BadRequestError, AuthenticationError, NotFoundError, ServerError, ProtocolError):
             continue
         except AIChatFreeError:
