@@ -98,6 +98,7 @@ class Stream(Iterator[str]):
         self._lock = threading.Lock()
         self._state = StreamState.NEW
         self._source: Iterator[str] | None = None
+        self._reading = False
         self._position = 0
         self._chunks: list[str] = []
         self._longest_partial = ""
@@ -210,7 +211,11 @@ class Stream(Iterator[str]):
             if self._error is not None:
                 raise self._error
             try:
+                if self._reading:  # Ctrl-C ended the last call, and another one this method
+                    raise StreamInterruptedError("Reading the answer was interrupted.")
+                self._reading = True
                 self._advance()
+                self._reading = False
             except APIError as error:
                 self._fail(error)
                 raise

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import math
 import os
 import socket
 import ssl
 import time
+from http.client import HTTPResponse
 from typing import TYPE_CHECKING, Any, Final
 
 import urllib3.connection
@@ -33,6 +35,12 @@ class _Connecting(urllib3.connection.HTTPConnection):
     """Connects to the site or to the proxy; urllib3 does everything else."""
 
     exchange: Exchange
+
+    def response_class(  # type: ignore[override]
+        self, sock: socket.socket, **options: Any
+    ) -> HTTPResponse:
+        """The response of a proxy that was asked for a tunnel."""
+        return HTTPResponse(_TunnelReader(sock, self.exchange), **options)  # type: ignore[arg-type]
 
     def _new_conn(self) -> socket.socket:
         failure: OSError | None = None
@@ -81,6 +89,29 @@ class _Connecting(urllib3.connection.HTTPConnection):
         sock.settimeout(self.exchange.seconds_to_connect())
         if self.default_port == 443 or self.proxy is not None:
             self.exchange.hold_connecting(sock.dup())
+
+
+class _TunnelReader(io.RawIOBase):
+    """Reads what a proxy sends, in as many pieces as it likes, within the limits for connecting."""
+
+    def __init__(self, sock: socket.socket, exchange: Exchange) -> None:
+        self._socket = sock
+        self._exchange = exchange
+        self._late = time.monotonic() + (exchange.seconds_to_connect() or math.inf)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._exchange.seconds_to_connect()  # raises if the call is cancelled or late
+        left = self._late - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(None if left == math.inf else left)
+        return self._socket.recv_into(buffer)
 
 
 class Opener(HTTPConnectionPool):

@@ -84,6 +84,7 @@ class Connection:
         self._multiplexer = multiplexer
         self._connections = connections
         self._reusable = True
+        self._reading = False  # whether something was read and may not have reached the exchange
         self._idle_since = self._idle_until = time.monotonic()
         # Held while calling into the socket: OpenSSL's objects must not be read from and written to
         # at the same time. No call under it blocks.
@@ -148,10 +149,12 @@ class Connection:
 
     def discard(self) -> None:
         """Close it; under the multiplexer's lock."""
+        self._multiplexer.close_channel(
+            self
+        )  # first: what interrupts the rest leaves no socket open
         self.state = ConnectionState.CLOSED
         self._connections.idle.pop(self, None)
         self._connections.open.discard(self)
-        self._multiplexer.close_channel(self)
 
     # The multiplexer's leader calls these.
 
@@ -162,8 +165,10 @@ class Connection:
             self._on_unexpected_event()
             return None
         if self.events & WRITE:
-            self._multiplexer.watch(self, READ)
-            exchange.writable = True
+            try:
+                self._multiplexer.watch(self, READ)
+            finally:  # even if a signal handler raises: nothing else will tell its thread
+                exchange.writable = True
         self._read(exchange, now)
         if exchange.ended or exchange.overfull:
             with self._multiplexer.lock:
@@ -174,18 +179,24 @@ class Connection:
         return exchange
 
     def _read(self, exchange: Exchange, now: float) -> None:
+        if self._reading:  # a signal handler's exception, and then another one, ended the last read
+            exchange.fail(InterruptedError())
+            return
         try:
             while True:
+                self._reading = True
                 with self._socket_lock:
                     data = self._socket.recv(_READ_SIZE)
                 exchange.feed(data, now)
+                self._reading = False
                 # What OpenSSL has decrypted already is invisible to the poller.
                 if exchange.ended or not (self._tls and self._socket.pending()):
                     return
         except ssl.SSLWantWriteError:
+            self._reading = False
             self._multiplexer.watch(self, READ | WRITE)
         except (BlockingIOError, ssl.SSLWantReadError):
-            pass
+            self._reading = False
         except ssl.SSLEOFError:
             exchange.feed(b"", now, clean_eof=False)
         except Exception as error:
@@ -227,7 +238,7 @@ class Connection:
         """Keep it for the next exchange, if it can be used again."""
         self.exchange = exchange.carrier = None
         seconds = exchange.parser.seconds_reusable
-        if self._connections.closed or not self._reusable or not seconds:
+        if self._connections.closed or not self._reusable or self._reading or not seconds:
             self.discard()
             return
         now = time.monotonic()

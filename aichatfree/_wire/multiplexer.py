@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import math
 import select
@@ -16,6 +17,9 @@ READ: Final = 1
 WRITE: Final = 4
 """Events of a socket, numbered as in epoll."""
 
+_UNKNOWN: Final = -1
+"""Events of a socket while they are changed."""
+
 _MAX_POLL: Final = 3600.0  # seconds; pollers do not accept arbitrarily long timeouts
 
 
@@ -23,7 +27,6 @@ class Poller(Protocol):
     """What ``select.epoll`` has: it also notices sockets registered while it polls."""
 
     def register(self, fd: int, events: int, /) -> None: ...
-    def modify(self, fd: int, events: int, /) -> None: ...
     def unregister(self, fd: int, /) -> None: ...
     def poll(self, timeout: float, /) -> list[tuple[int, int]]: ...
     def close(self) -> None: ...
@@ -72,8 +75,8 @@ class Multiplexer:
 
     Guarantees:
 
-    - As long as a thread waits, one of them polls. A leader that is interrupted (Ctrl-C) appoints
-      its successor before the exception leaves :meth:`wait`.
+    - As long as a thread waits, one of them polls. A leader that is interrupted (Ctrl-C, any number
+      of times) has a successor appointed.
     - Only the leader reads from a registered socket, and nobody closes a socket that it may be
       reading from: a descriptor is never used for what came to have the same number.
     - A thread is woken no later than its deadline.
@@ -92,11 +95,14 @@ class Multiplexer:
     4. Ctrl-C interrupts the leader after it read something for others and before it woke them. It
        wakes all of them: each looks whether it is ready and waits again if it is not.
     5. Ctrl-C interrupts the appointment of a follower. The old leader stays registered until the
-       new one has been woken, and :meth:`wait` repeats the appointment.
+       new one has been woken, and another thread, where Ctrl-C does not raise, repeats the
+       appointment.
     6. A thread with an earlier deadline than all others arrives, or one is cancelled, while the
        leader polls until a later time. It writes to a socket pair that the leader polls as well.
     7. A thread closes a connection whose events the leader has already fetched. The connection is
-       put on a list, and the leader closes it between two polls.
+       noted first, and the leader closes it between two polls.
+    8. A signal handler interrupts a change, by raising or by closing the same connections. Each
+       step of a change can be repeated.
 
     Args:
         make_poller: makes the poller; ``select.epoll`` where there is one.
@@ -119,7 +125,7 @@ class Multiplexer:
         self._leader: Waiter | None = None
         # No deadline of a waiter is earlier than this; looking through all of them is rare.
         self._next_check = math.inf
-        self._closing: list[Channel] = []
+        self._closing: dict[Channel, None] = {}
         self._closed = False
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._wake_receiver.setblocking(False)
@@ -128,22 +134,21 @@ class Multiplexer:
 
     def wait(self, waiter: Waiter) -> None:
         """Return when the waiter is ready or its deadline has passed."""
-        interruption: BaseException | None = None
         try:
             while self._enter(waiter):
                 if self._leader is waiter:
                     self._lead(waiter)
                 else:
                     waiter.wake.acquire()
-        finally:
-            # No call in the condition, because a signal handler may raise wherever there is one.
-            while self._leader is waiter or waiter in self._followers:
-                try:
-                    self._leave(waiter)
-                except BaseException as error:
-                    interruption = error
-            if interruption is not None:
-                raise interruption
+            self._leave(waiter)
+        except BaseException:
+            # Ctrl-C may come again, and raises wherever the main thread calls something. Starting
+            # a thread is one call, and nothing raises in there.
+            try:
+                _thread.start_new_thread(self._leave, (waiter, True))
+            except RuntimeError:  # there are too many threads
+                self._leave(waiter, interrupted=True)
+            raise
 
     def interrupt(self, waiter: Waiter) -> None:
         """Let the thread look again whether its waiter is ready; from any thread."""
@@ -166,11 +171,12 @@ class Multiplexer:
         with self.lock:
             if channel.events == events or self._channels.get(channel.fd) is not channel:
                 return
-            if not events:
-                self._poller.unregister(channel.fd)
-            elif channel.events:
-                self._poller.modify(channel.fd, events)
-            else:
+            if channel.events:
+                channel.events = _UNKNOWN  # until it is certain that nothing interrupted this
+                with contextlib.suppress(OSError, KeyError):  # it is not registered
+                    self._poller.unregister(channel.fd)
+            if events:
+                channel.events = _UNKNOWN
                 self._poller.register(channel.fd, events)
             channel.events = events
             if isinstance(self._poller, SelectorPoller):
@@ -181,9 +187,8 @@ class Multiplexer:
         with self.lock:
             if self._channels.get(channel.fd) is not channel:
                 return
-            self.watch(channel, 0)
-            del self._channels[channel.fd]
-            self._closing.append(channel)
+            self._closing[channel] = None
+            self._forget(channel)
             if self._leader is None:
                 self._close_pending()
             else:
@@ -200,7 +205,7 @@ class Multiplexer:
         """In a forked child: close this process's copies, without touching what the parent uses."""
         self.lock = threading.RLock()  # a thread that does not exist here may have held the old one
         channels = [*self._channels.values(), *self._closing]
-        self._channels, self._closing, self._followers, self._leader = {}, [], {}, None
+        self._channels, self._closing, self._followers, self._leader = {}, {}, {}, None
         for channel in channels:
             channel.shut()
         self._closed = True
@@ -223,7 +228,7 @@ class Multiplexer:
                     self._wake_leader()
             return True
 
-    def _leave(self, waiter: Waiter) -> None:
+    def _leave(self, waiter: Waiter, interrupted: bool = False) -> None:
         """Forget the waiter; if it is the leader, appoint the follower that came last.
 
         That one will probably wait for the longest, so that the leader changes rarely.
@@ -232,6 +237,9 @@ class Multiplexer:
             self._followers.pop(waiter, None)
             if self._leader is not waiter:
                 return
+            if interrupted:
+                for follower in self._followers:
+                    _wake(follower)
             self._close_pending()
             if self._followers:
                 successor = next(reversed(self._followers))
@@ -243,14 +251,8 @@ class Multiplexer:
                 self._close_pending()
 
     def _lead(self, own: Waiter) -> None:
-        try:
-            while not own.is_ready() and own.deadline > self._clock():
-                self._poll()
-        except BaseException:
-            with self.lock:
-                for follower in self._followers:
-                    _wake(follower)
-            raise
+        while not own.is_ready() and own.deadline > self._clock():
+            self._poll()
 
     def _poll(self) -> None:
         timeout = min(_MAX_POLL, max(0.0, self._next_check - self._clock()))
@@ -291,10 +293,17 @@ class Multiplexer:
             with contextlib.suppress(BlockingIOError):
                 self._wake_receiver.recv(4096)
 
+    def _forget(self, channel: Channel) -> None:
+        self.watch(channel, 0)
+        if self._channels.get(channel.fd) is channel:
+            self._channels.pop(channel.fd, None)
+
     def _close_pending(self) -> None:
         while self._closing:
-            self._closing[-1].shut()
-            self._closing.pop()
+            channel = next(iter(self._closing))
+            self._forget(channel)
+            channel.shut()
+            self._closing.pop(channel, None)
         if self._closed and self._leader is None and not self._channels:
             self._poller.close()
             self._wake_receiver.close()
@@ -309,9 +318,6 @@ class SelectorPoller:
 
     def register(self, fd: int, events: int, /) -> None:
         self._selector.register(fd, self._mask(events))
-
-    def modify(self, fd: int, events: int, /) -> None:
-        self._selector.modify(fd, self._mask(events))
 
     def unregister(self, fd: int, /) -> None:
         self._selector.unregister(fd)
@@ -337,5 +343,5 @@ def _default_poller() -> Poller:
 
 def _wake(waiter: Waiter) -> None:
     """Wake its thread, or let it not sleep next time; under the multiplexer's lock."""
-    if waiter.wake.locked():
+    with contextlib.suppress(RuntimeError):  # it has been woken
         waiter.wake.release()

@@ -40,9 +40,6 @@ class FakePoller:
             self.wake_fd = fd
         self.registered[fd] = events
 
-    def modify(self, fd: int, events: int, /) -> None:
-        self.registered[fd] = events
-
     def unregister(self, fd: int, /) -> None:
         del self.registered[fd]
 
@@ -89,6 +86,7 @@ class FakeChannel:
         self.readers: list[threading.Thread] = []
         self.shut_by: list[threading.Thread] = []
         self.on_read: Callable[[], None] = lambda: None
+        self.on_shut: Callable[[], None] = lambda: None
 
     def on_event(self, events: int, now: float) -> FakeWaiter:
         self.readers.append(threading.current_thread())
@@ -98,6 +96,8 @@ class FakeChannel:
 
     def shut(self) -> None:
         self.shut_by.append(threading.current_thread())
+        on_shut, self.on_shut = self.on_shut, lambda: None
+        on_shut()
 
 
 class Scene:

@@ -17,6 +17,10 @@ from itertools import repeat
 import pytest
 
 from aichatfree import APIError, BadRequestError, Timeout
+from aichatfree._call import Call
+from aichatfree._wire.connection import Connection, Connections
+from aichatfree._wire.exchange import Exchange, ExchangeState
+from aichatfree._wire.multiplexer import READ, Multiplexer
 from aichatfree.testing import Answer, FakeSite, Request
 from helpers import ClientFor
 from wire.sites import HEAD, HELLO, read_request, responding, server
@@ -125,6 +129,35 @@ def test_a_response_may_come_before_the_request_is_complete(
                 client.generate("x" * 20_000_000)
         finally:
             done.set()
+
+
+def test_what_was_lost_to_two_interruptions_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If Ctrl-C comes twice while a chunk is read, the answer is incomplete, whatever follows."""
+
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    multiplexer = Multiplexer()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection = Connection(ours, multiplexer, Connections(1))
+        exchange = Exchange(Call(Timeout()), "host", multiplexer)
+        multiplexer.add(connection)
+        connection.take(exchange)
+        exchange.begin_sending()
+        theirs.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+        connection.on_event(READ, time.monotonic())
+        theirs.sendall(b"3\r\ntwo\r\n")
+        with monkeypatch.context() as patch:
+            patch.setattr(Exchange, "feed", interrupted)
+            patch.setattr(Exchange, "fail", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                connection.on_event(READ, time.monotonic())
+        theirs.sendall(b"5\r\nthree\r\n0\r\n\r\n")
+        connection.on_event(READ, time.monotonic())
+        assert exchange.state is ExchangeState.FAILED
+        multiplexer.close_channel(connection)
+    multiplexer.close()
 
 
 def test_a_request_that_the_site_does_not_read_ends_in_time(client_for: ClientFor) -> None:

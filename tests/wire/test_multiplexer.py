@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aichatfree._wire.multiplexer import Multiplexer, SelectorPoller
+from aichatfree._wire.multiplexer import READ, Multiplexer, SelectorPoller
 from wire.scene import LIMIT, FakeChannel, FakeWaiter, Scene, ended, until
 
 
@@ -128,6 +128,84 @@ def test_an_interrupted_change_of_leader_is_repeated(
     assert ended(leader)
     scene.event(other)
     assert ended(follower)
+
+
+def test_a_leader_interrupted_again_and_again_appoints_a_follower(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if every call of the interrupted thread raises, there is a leader afterwards."""
+    _, other, (leader, follower) = scene.leader_and_follower()
+    leave = Multiplexer._leave
+
+    def leave_unless_interrupted(self: Multiplexer, *args: Any) -> None:
+        if threading.current_thread() is leader:
+            raise KeyboardInterrupt
+        leave(self, *args)
+
+    monkeypatch.setattr(Multiplexer, "_leave", leave_unless_interrupted)
+    scene.poller.events.put(KeyboardInterrupt())
+    assert ended(leader)
+    scene.event(other)
+    assert ended(follower)
+
+
+def test_a_signal_handler_may_close_connections_while_one_is_closed(scene: Scene) -> None:
+    """Each is closed, and neither of the two calls fails."""
+    one, other = scene.channel(), scene.channel()
+
+    def handle_signal() -> None:
+        scene.multiplexer.close_channel(one)
+        scene.multiplexer.close_channel(other)
+
+    one.on_shut = handle_signal
+    scene.multiplexer.close_channel(one)
+    assert one.shut_by
+    assert other.shut_by
+
+
+def test_a_signal_handler_may_wake_a_thread_while_it_is_woken(scene: Scene) -> None:
+    """A leader that wakes a follower is not disturbed by a handler that cancels the same call."""
+
+    class Wake:
+        """A lock that a signal handler releases after any look at it."""
+
+        def __init__(self, waiter: FakeWaiter) -> None:
+            self.waiter, self.lock = waiter, waiter.wake
+            self.acquire, self.release = self.lock.acquire, self.lock.release
+
+        def locked(self) -> bool:
+            locked = self.lock.locked()
+            self.waiter.wake = self.lock
+            scene.multiplexer.interrupt(self.waiter)
+            return locked
+
+    _, other, _ = scene.leader_and_follower()
+    wake: Any = Wake(other.waiter)
+    other.waiter.wake = wake
+    other.waiter.ready = True
+    scene.multiplexer.interrupt(other.waiter)
+    scene.poller.events.put(KeyboardInterrupt())
+    assert ended(*scene.threads)
+    assert [type(error) for error in scene.errors] == [KeyboardInterrupt]
+
+
+def test_an_interrupted_pause_of_a_connection_can_be_ended(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After Ctrl-C in the middle of watch() the same connection can be watched again."""
+    channel = scene.channel()
+    unregister = scene.poller.unregister
+
+    def unregister_interrupted(fd: int) -> None:
+        unregister(fd)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.poller, "unregister", unregister_interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            scene.multiplexer.watch(channel, 0)
+    scene.multiplexer.watch(channel, READ)
+    assert scene.poller.registered[channel.fd] == READ
 
 
 def test_an_interrupted_follower_is_forgotten(scene: Scene) -> None:
