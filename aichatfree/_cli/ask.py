@@ -28,19 +28,21 @@ def ask(
 ) -> int:
     """Ask one question and print the answer as it arrives.
 
-    PROMPT is read from standard input if it is left out or "-".
+    PROMPT is read from standard input if it is left out or "-". If both are given, the piped text
+    comes first.
 
     \b
     Examples:
       aichatfree ask --local "Hello, how are you?"
       echo "Name three rivers." | aichatfree ask --local --json
+      echo "The Nile is long." | aichatfree ask --local "Translate this into French."
     """
     show_retries()
-    question = _read_prompt() if prompt in (None, "-") else prompt
+    question = _question(None if prompt == "-" else prompt)
     with open_client(**site) as client:
         with usage_errors():
             limits = None if timeout is None else Timeout(total=timeout)
-            stream = client.stream(question or "", system=system, timeout=limits)
+            stream = client.stream(question, system=system, timeout=limits)
         return _print_as_json(stream) if as_json else print_answer(stream)
 
 
@@ -54,9 +56,16 @@ def print_answer(stream: Stream) -> int:
     return 0
 
 
-def _read_prompt() -> str:
+def _question(prompt: str | None) -> str:
+    """The piped text and the prompt with an empty line between them, or the one that is given."""
     if sys.stdin.isatty():
-        raise click.UsageError('Give a prompt, or pipe one in: echo "Hello" | aichatfree ask')
+        if prompt is None:
+            raise click.UsageError('Give a prompt, or pipe one in: echo "Hello" | aichatfree ask')
+        return prompt
+    return "\n\n".join(filter(None, [_piped_text(), prompt]))
+
+
+def _piped_text() -> str:
     try:
         return sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError as error:

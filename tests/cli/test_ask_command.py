@@ -79,3 +79,11 @@ def test_retries_are_shown_on_a_terminal_only() -> None:
             session.wait_for("OverloadedError")
             session.wait_for("fine")
         assert run("ask", "Hi", url=site.url).stderr == b""
+
+
+def test_piped_text_and_the_prompt_are_joined() -> None:
+    """Text that is piped in comes before the prompt of the command line, after an empty line."""
+    with FakeSite("Hello") as site:
+        done = run("ask", "Summarize this.", url=site.url, stdin=b"The Nile is long.\n")
+        assert (done.returncode, done.stdout) == (0, b"Hello\n")
+        assert site.requests[0].text == "The Nile is long.\n\nSummarize this."
