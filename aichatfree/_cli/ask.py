@@ -35,7 +35,7 @@ def ask(
     Examples:
       aichatfree ask --local "Hello, how are you?"
       echo "Name three rivers." | aichatfree ask --local --json
-      echo "The Nile is long." | aichatfree ask --local "Translate this into French."
+      echo "The Nile is long." | aichatfree ask --local "Is this true?"
     """
     show_retries()
     question = _question(None if prompt == "-" else prompt)
