@@ -6,6 +6,7 @@ import threading
 import weakref
 from typing import Protocol
 
+from ._locks import SignalSafeLock
 from .errors import StreamInterruptedError
 
 
@@ -28,10 +29,13 @@ class CancelToken(threading.Event):
 
     def __init__(self, stopping: threading.Event | None = None) -> None:
         super().__init__()
+        # Event's own is not reentrant: a signal handler that sets the token while its thread is
+        # setting it, or begins to wait for it, would wait for ever.
+        self._cond = threading.Condition(SignalSafeLock())
         self.stopping: threading.Event = self if stopping is None else stopping
         # Guards _target. Reentrant, because a signal handler may cancel the call of its own thread.
         # Never call interrupt() while holding it.
-        self._lock = threading.RLock()
+        self._lock = SignalSafeLock()
         self._target: Interruptible | None = None
 
     def set(self) -> None:
@@ -74,7 +78,7 @@ class CancelTokens:
     def __init__(self) -> None:
         # Guards the two attributes below. Reentrant, because a signal handler may close the client.
         # Never cancel a call while holding it.
-        self._lock = threading.RLock()
+        self._lock = SignalSafeLock()
         self._tokens: list[weakref.ref[CancelToken]] = []
         self._prune_at = 64
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from aichatfree import Client
+from aichatfree._locks import SignalSafeLock
 from aichatfree.testing import Answer, FakeSite
 from helpers import LONG, ClientFor, echo
 
@@ -71,3 +72,18 @@ def test_a_pickled_client_works(client_for: ClientFor) -> None:
         assert site.requests[-1].headers["X-Mine"] == "1"
         assert repr(again) == repr(client)
         assert client.generate("still").text == "echo still"
+
+
+def test_a_lock_that_is_interrupted_while_it_is_acquired_is_not_left_locked() -> None:
+    """If a signal handler raises right after a lock was acquired, other threads can acquire it."""
+
+    class Interrupted(SignalSafeLock):  # type: ignore[misc]
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+            super().acquire(blocking, timeout)
+            raise KeyboardInterrupt
+
+    lock = Interrupted()
+    with pytest.raises(KeyboardInterrupt), lock:
+        pass
+    with pytest.raises(RuntimeError):
+        lock.release()

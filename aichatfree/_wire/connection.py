@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ssl
-import threading
 import time
 from enum import Enum
 from typing import Any, Final
 
+from .._locks import SignalSafeLock
 from .exchange import Exchange, ExchangeState
 from .multiplexer import READ, WRITE, Multiplexer
 
@@ -88,7 +88,7 @@ class Connection:
         self._idle_since = self._idle_until = time.monotonic()
         # Held while calling into the socket: OpenSSL's objects must not be read from and written to
         # at the same time. No call under it blocks.
-        self._socket_lock = threading.Lock()
+        self._socket_lock = SignalSafeLock()
 
     # The thread of the exchange calls these.
 

@@ -24,6 +24,8 @@ TRANSPORT_ERRORS: Final = (
 )
 """What sending a request and reading its response may raise."""
 
+_SILENCE: Final = (u3.ReadTimeoutError, requests.ReadTimeout, TimeoutError)
+
 _NO_TLS_HERE: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
 """OpenSSL's names for bytes that are not TLS."""
 
@@ -55,7 +57,7 @@ def error_before_response(error: Exception, *, host: str, timeout: Timeout) -> A
                 f"Nothing answers at {host} (connection refused): check base_url= "
                 "(AICHATFREE_BASE_URL), and that the site is running."
             )
-    if any(isinstance(cause, (u3.ReadTimeoutError, TimeoutError)) for cause in causes):
+    if any(isinstance(cause, _SILENCE) for cause in causes):
         return silence_error(host, timeout)
     return APIConnectionError(
         f"The connection to {host} broke before an answer came ({reason(causes)}). Try again."
@@ -90,7 +92,7 @@ def _tls_error(error: ssl.SSLError, host: str) -> APIConnectionError:
 def error_in_response(error: Exception, *, host: str, timeout: Timeout) -> APIError:
     """The error for a response that did not come to its end."""
     causes = list(causes_of(error))
-    if any(isinstance(cause, (u3.ReadTimeoutError, TimeoutError)) for cause in causes):
+    if any(isinstance(cause, _SILENCE) for cause in causes):
         return silence_error(host, timeout)
     return StreamInterruptedError(
         f"The connection to {host} broke in the middle of the answer ({reason(causes)}): the "

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from .._locks import SignalSafeLock
+
 READ: Final = 1
 WRITE: Final = 4
 """Events of a socket, numbered as in epoll."""
@@ -117,7 +119,7 @@ class Multiplexer:
         # Guards everything below, and with it which exchange a connection belongs to. Reentrant,
         # because a signal handler may cancel a call or close the client. Must not be held while
         # polling, reading or calling a method of a waiter other than is_ready().
-        self.lock = threading.RLock()
+        self.lock = SignalSafeLock()
         self._clock = clock
         self._poller: Poller = (make_poller or _default_poller)()
         self._channels: dict[int, Channel] = {}
@@ -203,7 +205,7 @@ class Multiplexer:
 
     def abandon(self) -> None:
         """In a forked child: close this process's copies, without touching what the parent uses."""
-        self.lock = threading.RLock()  # a thread that does not exist here may have held the old one
+        self.lock = SignalSafeLock()  # a thread that does not exist here may have held the old one
         channels = [*self._channels.values(), *self._closing]
         self._channels, self._closing, self._followers, self._leader = {}, {}, {}, None
         for channel in channels:

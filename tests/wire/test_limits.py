@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable
 
@@ -8,8 +9,9 @@ import pytest
 
 from aichatfree import APIConnectionError, APITimeoutError, Timeout
 from aichatfree._call import Call
+from aichatfree._cancellation import CancelToken
 from aichatfree.testing import Answer, FakeSite, Raw
-from helpers import ClientFor
+from helpers import AT_ONCE, ClientFor
 
 
 def endless(piece: bytes, gap: float = 0.05) -> Raw:
@@ -161,3 +163,23 @@ def test_refused_connections_are_no_timeouts(client_for: ClientFor) -> None:
     with pytest.raises(APIConnectionError, match="refused") as caught:
         client_for(f"http://127.0.0.1:{port}", retry=None).generate("Hi")
     assert not isinstance(caught.value, APITimeoutError)
+
+
+def test_a_signal_handler_may_cancel_a_call_that_is_being_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither of the two waits for the other, although they run in the same thread."""
+    token = CancelToken()
+    notify_all = threading.Condition.notify_all
+
+    def notify_all_after_signal(condition: threading.Condition) -> None:
+        monkeypatch.undo()
+        token.set()
+        notify_all(condition)
+
+    monkeypatch.setattr(threading.Condition, "notify_all", notify_all_after_signal)
+    thread = threading.Thread(target=token.set, daemon=True)
+    thread.start()
+    thread.join(AT_ONCE)
+    assert not thread.is_alive()
+    assert token.is_set()
