@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +20,6 @@ from aichatfree import (
     StreamInterruptedError,
     Timeout,
 )
-from aichatfree._protocol.decoding import ReplyDecoder
 from aichatfree.testing import Answer, FakeSite, Raw, Request
 from helpers import AT_ONCE, HANG, LONG, SHORT, ClientFor
 
@@ -309,47 +306,6 @@ def test_next_raises_again_after_a_failure(client_for: ClientFor) -> None:
                 next(stream)
 
 
-def test_a_read_that_is_interrupted_twice_does_not_make_an_answer_complete(
-    client_for: ClientFor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A stream is incomplete after Ctrl-C, even if another one came while the first was handled."""
-    with FakeSite([Answer("half", "rest")]) as site:
-        stream = client_for(site.url).stream("Hi")
-        next(stream)
-
-        def interrupt(*_: object) -> str:
-            raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            patch.setattr(ReplyDecoder, "feed", interrupt)
-            patch.setattr(Stream, "_fail", interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                next(stream)
-        with pytest.raises(StreamInterruptedError):
-            stream.read()
-        assert not stream.complete
-
-
-def test_an_interrupted_close_does_not_make_an_answer_complete(
-    client_for: ClientFor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A stream is incomplete after its close() has been interrupted by Ctrl-C."""
-    with FakeSite([Answer("half", "rest", gap=HANG)]) as site:
-        stream = client_for(site.url).stream("Hi")
-        next(stream)
-
-        def interrupt(_: object) -> str:
-            raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Stream, "text", property(interrupt))
-            with pytest.raises(KeyboardInterrupt):
-                stream.close()
-        assert not stream.complete
-        with pytest.raises(StreamInterruptedError):
-            stream.read()
-
-
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
 GZIPPED = gzip.compress(b"text that repeats " * 1000)
 
@@ -387,20 +343,3 @@ def test_interim_responses_do_not_shift_the_answers(client_for: ClientFor) -> No
                 assert client.generate(question).text == question
             except APIConnectionError:
                 continue
-
-
-def test_reading_after_ctrl_c_raises(
-    client_for: ClientFor,
-) -> None:
-    """After Ctrl-C in a read, reading again raises, and what has arrived is kept."""
-    with FakeSite(Answer("one", "two", gap=HANG)) as site:
-        stream = client_for(site.url).stream("Hi")
-        assert next(stream) == "one"
-        timer = threading.Timer(SHORT, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
-        with pytest.raises(KeyboardInterrupt):
-            next(stream)
-        timer.join()
-        with pytest.raises(StreamInterruptedError, match="interrupted"):
-            stream.read()
-        assert (stream.text, stream.complete) == ("one", False)

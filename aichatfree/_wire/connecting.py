@@ -22,6 +22,8 @@ from urllib3.exceptions import (
 )
 from urllib3.util import wait_for_write
 
+from .connection_errors import HandshakeTimeoutError
+
 if TYPE_CHECKING:
     from .exchange import Exchange
 
@@ -137,8 +139,9 @@ class Opener(HTTPConnectionPool):
                 raw.connect()
         except BaseException as error:
             raw.close()
-            if isinstance(error, TimeoutError):
-                raise ConnectTimeoutError(raw, f"no connection to {raw.host}") from error
+            if isinstance(error, TimeoutError):  # those of the connection itself are urllib3's
+                kind = ConnectTimeoutError if raw.proxy is not None else HandshakeTimeoutError
+                raise kind(raw, f"no connection to {raw.host}") from error
             refused = isinstance(error, (OSError, NewConnectionError))
             if raw.proxy is not None and refused and not isinstance(error, ssl.SSLError):
                 raise ProxyError("no connection to the proxy", Exception(error)) from error

@@ -9,13 +9,11 @@ from typing import Any, Final
 
 from .._locks import SignalSafeLock
 from .exchange import Exchange, ExchangeState
+from .idle_connections import Connections
 from .multiplexer import READ, WRITE, Multiplexer
 
 _READ_SIZE: Final = 65536
 """Bytes: four of the largest TLS records."""
-
-_SURPLUS_IDLE_TIME: Final = 30.0
-"""Seconds without use after which connections beyond ``max_idle`` are closed."""
 
 _WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -40,23 +38,6 @@ class ConnectionState(Enum):
     """Its socket has been closed, or will be by the leader."""
 
 
-class Connections:
-    """All connections of a pool. The multiplexer's lock guards them.
-
-    Attributes:
-        idle: those that can be taken, the one used last at the end.
-        open: all that are not closed.
-        max_idle: how many idle ones are kept even if they have not been used for a while.
-        closed: whether none is kept any longer.
-    """
-
-    def __init__(self, max_idle: int) -> None:
-        self.idle: dict[Connection, None] = {}
-        self.open: set[Connection] = set()
-        self.max_idle = max_idle
-        self.closed = False
-
-
 class Connection:
     """A non-blocking socket and the exchange that it carries.
 
@@ -66,11 +47,16 @@ class Connection:
     Attributes:
         fd: its file descriptor.
         events: what the multiplexer looks for.
-        state: changed under the multiplexer's lock only; so is ``exchange``.
+        state: assigned under the multiplexer's lock only; so is ``exchange``. Assigned in place,
+            because a signal handler may raise in any call, between two changes that belong
+            together.
+        idle_since: when it was used last (monotonic clock).
         exchange: the one that it carries and that still needs it.
     """
 
-    def __init__(self, sock: Any, multiplexer: Multiplexer, connections: Connections) -> None:
+    def __init__(
+        self, sock: Any, multiplexer: Multiplexer, connections: Connections[Connection]
+    ) -> None:
         sock.settimeout(0)
         self._tls = isinstance(sock, ssl.SSLSocket)
         if self._tls:
@@ -85,7 +71,8 @@ class Connection:
         self._connections = connections
         self._reusable = True
         self._reading = False  # whether something was read and may not have reached the exchange
-        self._idle_since = self._idle_until = time.monotonic()
+        self.idle_since: float = time.monotonic()
+        self._idle_until = self.idle_since
         # Held while calling into the socket: OpenSSL's objects must not be read from and written to
         # at the same time. No call under it blocks.
         self._socket_lock = SignalSafeLock()
@@ -149,12 +136,10 @@ class Connection:
 
     def discard(self) -> None:
         """Close it; under the multiplexer's lock."""
-        self._multiplexer.close_channel(
-            self
-        )  # first: what interrupts the rest leaves no socket open
+        # First of all: if the rest is interrupted, the socket does not stay open.
+        self._multiplexer.close_channel(self)
         self.state = ConnectionState.CLOSED
-        self._connections.idle.pop(self, None)
-        self._connections.open.discard(self)
+        self._connections.forget(self)
 
     # The multiplexer's leader calls these.
 
@@ -241,16 +226,10 @@ class Connection:
         if self._connections.closed or not self._reusable or self._reading or not seconds:
             self.discard()
             return
-        now = time.monotonic()
         self.state = ConnectionState.IDLE
-        self._idle_since, self._idle_until = now, now + seconds
-        idle = self._connections.idle
-        idle[self] = None
-        while len(idle) > self._connections.max_idle:
-            oldest = next(iter(idle))
-            if oldest._idle_since > now - _SURPLUS_IDLE_TIME:
-                break
-            oldest.discard()
+        self.idle_since = time.monotonic()
+        self._idle_until = self.idle_since + seconds
+        self._connections.keep(self)
 
     def shut(self) -> None:
         """Close the socket."""

@@ -30,6 +30,10 @@ _NO_TLS_HERE: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAI
 """OpenSSL's names for bytes that are not TLS."""
 
 
+class HandshakeTimeoutError(u3.ConnectTimeoutError):
+    """The site accepted the connection but did not answer the TLS handshake."""
+
+
 def error_before_response(error: Exception, *, host: str, timeout: Timeout) -> APIError:
     """The error for a request that got no response."""
     causes = list(causes_of(error))
@@ -44,6 +48,12 @@ def error_before_response(error: Exception, *, host: str, timeout: Timeout) -> A
             return APIConnectionError(
                 "The proxy could not be reached or refused: check proxies= and the variables "
                 "HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
+            )
+        if isinstance(cause, HandshakeTimeoutError):
+            return APITimeoutError(
+                f"{host} accepted the connection but not TLS within {timeout.connect} s: is it "
+                "http://? Check base_url= (AICHATFREE_BASE_URL), or allow more with "
+                "timeout=Timeout(connect=...)."
             )
         if _is_connect_timeout(cause):
             return APITimeoutError(
@@ -81,7 +91,9 @@ def _tls_error(error: ssl.SSLError, host: str) -> APIConnectionError:
     if error.reason in _NO_TLS_HERE:
         return APIConnectionError(
             f"There is no TLS at this port of {host}: is it http://? Check base_url= "
-            "(AICHATFREE_BASE_URL)."
+            "(AICHATFREE_BASE_URL).",
+            retryable=False,
+            fatal=True,
         )
     return APIConnectionError(
         f"No secure connection to {host} ({error.reason or 'TLS'}): check that base_url= should "

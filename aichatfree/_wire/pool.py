@@ -7,8 +7,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from .connecting import Opener
-from .connection import Connection, Connections, ConnectionState
+from .connection import Connection, ConnectionState
 from .exchange import Exchange
+from .idle_connections import Connections
 from .multiplexer import Multiplexer
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -26,7 +27,7 @@ class Pool:
     def __init__(self, opener: Opener, multiplexer: Multiplexer, max_idle: int) -> None:
         self._opener = opener
         self._multiplexer = multiplexer
-        self._connections = Connections(max_idle)
+        self._connections: Connections[Connection] = Connections(max_idle)
         self._heads: dict[str, bytes] = {}
 
     def urlopen(

@@ -6,10 +6,14 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+import pytest
 import trustme
+
+from aichatfree import Client, StreamInterruptedError
 
 Handler = Callable[[socket.socket], None]
 
@@ -133,3 +137,25 @@ def socks_proxy(target: int, seen: list[bytes]) -> Handler:
         forward(connection, target)
 
     return handle
+
+
+PROMPTLY = 2.0
+"""Seconds; on a busy machine a thread may have to wait for its turn."""
+
+
+def cancelled_after(seconds: float, client: Client) -> float:
+    """How long a stream takes to end after it was cancelled by another thread."""
+    stream = client.stream("Hi")
+    cancelled_at = 0.0
+
+    def cancel() -> None:
+        nonlocal cancelled_at
+        cancelled_at = time.monotonic()
+        stream.cancel()
+
+    timer = threading.Timer(seconds, cancel)
+    timer.start()
+    with pytest.raises(StreamInterruptedError, match="cancelled"):
+        stream.read()
+    timer.join()
+    return time.monotonic() - cancelled_at

@@ -18,8 +18,9 @@ import pytest
 
 from aichatfree import APIError, BadRequestError, Timeout
 from aichatfree._call import Call
-from aichatfree._wire.connection import Connection, Connections
+from aichatfree._wire.connection import Connection
 from aichatfree._wire.exchange import Exchange, ExchangeState
+from aichatfree._wire.idle_connections import Connections
 from aichatfree._wire.multiplexer import READ, Multiplexer
 from aichatfree.testing import Answer, FakeSite, Request
 from helpers import ClientFor
