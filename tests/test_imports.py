@@ -32,6 +32,7 @@ LAYERS: list[set[str]] = [
     {"timeout"},
     {"_outage"},
     {"_arguments", "_cancellation", "_forks"},
+    {"_locks"},
     {"_version", "errors"},
 ]
 LAYER = {name: number for number, layer in enumerate(LAYERS) for name in layer}
