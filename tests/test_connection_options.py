@@ -9,7 +9,7 @@ import pytest
 import requests
 import responses
 
-from aichatfree import ProtocolError, RateLimitError
+from aichatfree import APITimeoutError, ProtocolError, RateLimitError
 from aichatfree.testing import Answer, FakeSite
 from helpers import UNREACHABLE, ClientFor
 
@@ -89,3 +89,11 @@ def test_users_can_test_with_responses(client_for: ClientFor) -> None:
     with pytest.raises(RateLimitError, match="slow down"):
         client.generate("Hi")
     assert responses.calls[0].request.headers["Origin"] == "https://site.example"
+
+
+@responses.activate
+def test_a_timeout_of_requests_means_silence(client_for: ClientFor) -> None:
+    """A ReadTimeout without a cause, as mocks raise it, is an APITimeoutError."""
+    responses.post("https://site.example/api/generate", body=requests.ReadTimeout("slow"))
+    with pytest.raises(APITimeoutError, match="silent"):
+        client_for("https://site.example", retry=None).generate("Hi")

@@ -12,30 +12,8 @@ from aichatfree import (
     Stream,
     StreamInterruptedError,
 )
-from aichatfree._protocol.decoding import ReplyDecoder
 from aichatfree.testing import Answer, FakeSite
 from helpers import HANG, SHORT, ClientFor
-
-
-def test_a_read_that_is_interrupted_twice_does_not_make_an_answer_complete(
-    client_for: ClientFor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A stream is incomplete after Ctrl-C, even if another one came while the first was handled."""
-    with FakeSite([Answer("half", "rest")]) as site:
-        stream = client_for(site.url).stream("Hi")
-        next(stream)
-
-        def interrupt(*_: object) -> str:
-            raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            patch.setattr(ReplyDecoder, "feed", interrupt)
-            patch.setattr(Stream, "_fail", interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                next(stream)
-        with pytest.raises(StreamInterruptedError):
-            stream.read()
-        assert not stream.complete
 
 
 def test_an_interrupted_close_does_not_make_an_answer_complete(

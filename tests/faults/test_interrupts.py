@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from aichatfree import AIChatFreeError, Client
+from aichatfree import AIChatFreeError, Client, StreamInterruptedError
+from aichatfree._protocol.decoding import ReplyDecoder
+from aichatfree.stream import Stream
 from aichatfree.testing import Answer, FakeSite
 from helpers import AT_ONCE, HANG, LONG, SHORT, run_python
 
@@ -136,3 +138,24 @@ def test_a_client_may_be_closed_in_a_signal_handler() -> None:
     with FakeSite(Answer("Hel", "lo")) as site:
         done = run_python(script, site.url)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_read_that_is_interrupted_twice_does_not_make_an_answer_complete(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stream is incomplete after Ctrl-C, even if another one came while the first was handled."""
+    with FakeSite([Answer("half", "rest")]) as site:
+        stream = Client(site.url).stream("Hi")
+        next(stream)
+
+        def interrupt(*_: object) -> str:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ReplyDecoder, "feed", interrupt)
+            patch.setattr(Stream, "_fail", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                next(stream)
+        with pytest.raises(StreamInterruptedError):
+            stream.read()
+        assert not stream.complete

@@ -12,6 +12,7 @@ from aichatfree._call import Call
 from aichatfree._cancellation import CancelToken
 from aichatfree.testing import Answer, FakeSite, Raw
 from helpers import AT_ONCE, ClientFor
+from wire.sites import read_request, server
 
 
 def endless(piece: bytes, gap: float = 0.05) -> Raw:
@@ -183,3 +184,26 @@ def test_a_signal_handler_may_cancel_a_call_that_is_being_cancelled(
     thread.join(AT_ONCE)
     assert not thread.is_alive()
     assert token.is_set()
+
+
+def test_a_proxy_that_trickles_ends_in_time(client_for: ClientFor) -> None:
+    """However slowly a proxy responds to CONNECT, the limits of the call hold."""
+
+    def trickle(connection: socket.socket) -> None:
+        read_request(connection)
+        for byte in b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.1)
+
+    for limits in (Timeout(total=0.5), Timeout(connect=0.5)):
+        with server(trickle) as proxy:
+            client = client_for(
+                "https://site.example",
+                retry=None,
+                timeout=limits,
+                proxies={"https": f"http://127.0.0.1:{proxy}"},
+            )
+            began = time.monotonic()
+            with pytest.raises(APITimeoutError):
+                client.generate("Hi")
+            assert time.monotonic() - began < 0.5 + AT_ONCE

@@ -277,29 +277,6 @@ def test_tls_goes_through_a_tunnel(client_for: ClientFor, tls: tuple[ssl.SSLCont
     assert [request.split(b" ")[0] for request in seen] == [b"CONNECT"]
 
 
-def test_a_proxy_that_trickles_ends_in_time(client_for: ClientFor) -> None:
-    """However slowly a proxy responds to CONNECT, the limits of the call hold."""
-
-    def trickle(connection: socket.socket) -> None:
-        read_request(connection)
-        for byte in b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100:
-            connection.sendall(bytes([byte]))
-            time.sleep(0.1)
-
-    for limits in (Timeout(total=0.5), Timeout(connect=0.5)):
-        with server(trickle) as proxy:
-            client = client_for(
-                "https://site.example",
-                retry=None,
-                timeout=limits,
-                proxies={"https": f"http://127.0.0.1:{proxy}"},
-            )
-            began = time.monotonic()
-            with pytest.raises(APITimeoutError):
-                client.generate("Hi")
-            assert time.monotonic() - began < 0.5 + PROMPTLY
-
-
 def test_tls_goes_through_a_proxy_with_tls(
     client_for: ClientFor, tls: tuple[ssl.SSLContext, str]
 ) -> None:
