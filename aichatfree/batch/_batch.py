@@ -11,6 +11,7 @@ from contextlib import suppress
 from enum import IntEnum
 from typing import Final
 
+from .._locks import SignalSafeLock
 from .._rate_limiter import RateLimiter
 from ..errors import AIChatFreeError
 from ._backend import POLL_INTERVAL, Backend, Outcome
@@ -79,6 +80,9 @@ class Batch(Iterator[BatchResult]):
         self._duplicates = Deduplicator() if dedupe else None
         self._finished = ReorderBuffer(ordered)
         self._outcomes: deque[Outcome] = deque()  # of the backend, not yet processed
+        # Held while outcomes are fetched and processed, for POLL_INTERVAL at most: when another
+        # thread calls close(), CPython's SimpleQueue would ignore the timeout of one of them.
+        self._collect_lock = SignalSafeLock()
         self._in_flight = 0  # items that the backend has
         self._pending = 0  # items read from the input whose results have not been returned
         self._stop_error: BaseException | None = None  # why it is stopping
@@ -197,8 +201,8 @@ class Batch(Iterator[BatchResult]):
                 asked = time.monotonic()
                 self._read_item()
                 if time.monotonic() - asked > _SLOW_INPUT:
-                    self._outcomes.extend(self._backend.get(0))
-                    if self._outcomes:
+                    self._collect(0)
+                    if self._finished:
                         return  # results do not wait for a slow input
         except Exception as error:
             self._stop(error)
@@ -234,9 +238,10 @@ class Batch(Iterator[BatchResult]):
 
     def _collect(self, timeout: float) -> None:
         """Process the outcomes that the backend has, or gets within so many seconds."""
-        self._outcomes.extend(self._backend.get(timeout))
-        while self._outcomes:
-            self._process(*self._outcomes.popleft())
+        with self._collect_lock:
+            self._outcomes.extend(self._backend.get(timeout))
+            while self._outcomes:
+                self._process(*self._outcomes.popleft())
 
     def _process(self, item: Item, result: BatchResult | BaseException | None) -> None:
         self._in_flight -= 1

@@ -7,13 +7,15 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from aichatfree import AIChatFreeError
 from aichatfree.batch import BatchResult
+from aichatfree.batch._backend import POLL_INTERVAL
 from aichatfree.testing import Answer, FakeSite, Request
-from helpers import HANG, SHORT, ClientFor, echo
+from helpers import HANG, LONG, SHORT, ClientFor, echo
 
 
 def every_eighth_is_slow(request: Request) -> Answer:
@@ -168,6 +170,22 @@ def test_closing_from_another_thread_ends_the_iteration(client_for: ClientFor) -
         with pytest.raises(AIChatFreeError, match="closed"):
             next(batch)
     assert not batch.summary.complete
+
+
+def test_closing_at_the_end_of_a_wait_ends_the_iteration(client_for: ClientFor) -> None:
+    """A thread that waits does not miss that another one closes the batch when its wait ends."""
+    with FakeSite([Answer("late", delay=HANG)]) as site:
+        client = client_for(site.url, max_connections=40)
+
+        def close_after(seconds: float) -> None:
+            batch = client.batch(["x"], max_workers=1, progress=False)
+            threading.Timer(seconds, batch.close).start()
+            with pytest.raises(AIChatFreeError, match="closed"):
+                next(batch)
+
+        moments = [POLL_INTERVAL + milliseconds / 1000 for milliseconds in range(-10, 30)]
+        with ThreadPoolExecutor(len(moments)) as executor:
+            list(executor.map(close_after, moments, timeout=LONG))
 
 
 def test_a_batch_shows_its_state(client_for: ClientFor) -> None:
