@@ -134,7 +134,9 @@ class APIError(AIChatFreeError):
         self.message = message
         self.status_code = status_code
         self.body = body
-        self.retry_after = limits.wait if retry_after is None and limits else retry_after
+        self.retry_after: float | None = (
+            limits.wait if retry_after is None and limits else retry_after
+        )
         self.attempts = attempts
         self.partial_text = partial_text
         decided = {

@@ -6,7 +6,8 @@ Sites and clients: `UNREACHABLE`, `echo`, `FAST` retries, `ClientFor` (the type 
 The protocol, written independently of the package: `signature`, `is_signed`, `signed_body`.
 Engines of a gateway: `Echo`.
 Other processes: `run_python` for a script, `run` for the command line, `terminal` for the command
-line in a pseudo-terminal, `paste` for a line of the documentation in a shell.
+line in a pseudo-terminal, `paste` for a line of the documentation in a shell,
+`forks_beside_threads` to mark a test that forks.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from aichatfree import GEMINI, Client, Dialect, Message, RetryPolicy
 from aichatfree.testing import Request
 
@@ -41,6 +44,10 @@ _STRETCH = 3 if os.environ.get("CI") else 1
 #: A pause after which another thread or process has surely reached the point where it waits. Also a
 #: timeout that is meant to expire.
 SHORT = 0.2 * _STRETCH
+
+#: The mark of a test that forks while its own site or other threads of it run, which Python warns
+#: about. The package itself leaves no thread behind.
+forks_beside_threads = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 #: The most that something may take that waits for nothing, such as the end of a call after it was
 #: cancelled. Most of it is margin for a busy machine.

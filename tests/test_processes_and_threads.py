@@ -12,7 +12,7 @@ import pytest
 from aichatfree import Client
 from aichatfree._locks import SignalSafeLock
 from aichatfree.testing import Answer, FakeSite
-from helpers import LONG, ClientFor, echo
+from helpers import LONG, ClientFor, echo, forks_beside_threads
 
 
 def ask_many(client: Client, name: str, count: int = 20) -> list[str]:
@@ -37,6 +37,7 @@ def test_more_threads_than_max_connections_reuse_connections(client_for: ClientF
         assert len({request.connection for request in site.requests}) < 64
 
 
+@forks_beside_threads
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_forked_children_get_right_answers_from_a_used_client(client_for: ClientFor) -> None:
     """After a fork, parent and children get the right answers from a client that was used."""

@@ -194,6 +194,7 @@ def test_a_batch_shows_its_state(client_for: ClientFor) -> None:
         batch = client_for(site.url).batch(["x", "y"])
         assert repr(batch).startswith("<Batch new: ")
         next(batch)
-        assert repr(batch).startswith("<Batch draining: ")
+        # On a busy machine the end of the input may not have been reached.
+        assert repr(batch).startswith(("<Batch feeding: ", "<Batch draining: "))
         batch.run()
         assert repr(batch).startswith("<Batch closed: 2 answered")

@@ -23,7 +23,7 @@ from aichatfree._wire.exchange import Exchange, ExchangeState
 from aichatfree._wire.idle_connections import Connections
 from aichatfree._wire.multiplexer import READ, Multiplexer
 from aichatfree.testing import Answer, FakeSite, Request
-from helpers import ClientFor
+from helpers import LONG, ClientFor, forks_beside_threads
 from wire.sites import HEAD, HELLO, read_request, responding, server
 
 PROMPTLY = 2.0
@@ -214,6 +214,7 @@ def test_stray_bytes_on_an_idle_connection_are_not_an_answer(client_for: ClientF
         client.close()
 
 
+@forks_beside_threads
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_child_cannot_read_its_parents_stream(client_for: ClientFor) -> None:
     """In a forked child an open stream fails; the parent reads it to its end."""
@@ -264,3 +265,28 @@ def test_500_threads_survive_everything_at_once() -> None:
         finally:
             site.kill()
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+
+
+@forks_beside_threads
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_lock_that_was_held_during_a_fork_does_not_block_the_child() -> None:
+    """In a forked child nothing waits for a lock that a thread of the parent held."""
+    multiplexer = Multiplexer()
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with multiplexer.lock:
+            held.set()
+            release.wait(LONG)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(LONG)
+    child = os.fork()
+    if not child:
+        multiplexer.abandon()
+        os._exit(7)
+    release.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    multiplexer.close()

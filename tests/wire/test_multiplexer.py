@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aichatfree._wire.multiplexer import READ, Multiplexer, SelectorPoller
-from wire.scene import LIMIT, FakeChannel, FakeWaiter, Scene, ended, until
+from wire.scene import FakeChannel, FakeWaiter, Scene, ended, until
 
 
 @pytest.fixture
@@ -351,35 +351,11 @@ def test_a_forked_child_closes_its_copies_only(scene: Scene) -> None:
     assert scene.poller.registered == registered
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_lock_that_was_held_during_a_fork_does_not_block_the_child() -> None:
-    """The thread that holds it does not exist in the child."""
-    multiplexer = Multiplexer()
-    held, release = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with multiplexer.lock:
-            held.set()
-            release.wait(LIMIT)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait(LIMIT)
-    child = os.fork()
-    if not child:
-        multiplexer.abandon()
-        os._exit(7)
-    release.set()
-    thread.join()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-    multiplexer.close()
-
-
 @pytest.mark.parametrize("make_poller", [None, SelectorPoller])
 def test_a_real_poller_notices_what_is_registered_while_it_polls(
     make_poller: Callable[[], SelectorPoller] | None,
 ) -> None:
-    """With epoll by itself, elsewhere because the leader is woken."""
+    """A leader that polls notices a socket that is registered meanwhile, also without epoll."""
     multiplexer = Multiplexer(make_poller)
     reader, writer = os.pipe()
     never, channel = FakeWaiter(), FakeChannel(reader, FakeWaiter())
