@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from ._adaptive_rate import AdaptiveRate
 from ._arguments import check_number
-from ._call import Call
+from ._call import MAX_SINGLE_WAIT, Call
 from ._cancellation import cancelled_error
 from ._forks import renew_after_fork
 from .errors import APIError, RateLimitError
@@ -80,7 +80,7 @@ class RateLimiter:
         self._last_poll = -math.inf
         self._total_wait = 0.0
         self._last_message = ""
-        self._retry_after: float | None = None  # seconds, as the last rejection stated it
+        self._retry_at = -math.inf  # clock time, as the last rejection stated it
 
     def _new_adaptive_rate(self, sent: int) -> AdaptiveRate:
         per_minute = self.max_requests_per_minute
@@ -125,7 +125,8 @@ class RateLimiter:
         Raises:
             StreamInterruptedError: the call was cancelled.
             APITimeoutError: its deadline has passed.
-            RateLimitError: its deadline is before the slot of its request.
+            RateLimitError: its deadline is before the slot of its request, or it has no retries
+                and would wait too long for a site that rejects requests.
         """
         number = None
         with self._lock:
@@ -148,8 +149,9 @@ class RateLimiter:
             error: how the site answered it.
         """
         with self._lock:
-            self._last_message, self._retry_after = error.message, error.retry_after
-            self._adaptive_rate.record_rejection(number, self._clock(), error.retry_after)
+            now = self._clock()
+            self._last_message, self._retry_at = error.message, now + (error.retry_after or 0.0)
+            self._adaptive_rate.record_rejection(number, now, error.retry_after)
 
     def _acquire_in_queue(self, call: Call, arrived: float) -> int:
         waiter = _Waiter(call, threading.Event())
@@ -187,10 +189,12 @@ class RateLimiter:
         if self._is_refused(call, ahead, now):
             if call.cancel_token.stopping.is_set():
                 raise cancelled_error()
-            raise call.deadline_error() if now >= call.deadline else self._too_late_error()
+            raise call.deadline_error() if now >= call.deadline else self._too_late_error(now)
 
     def _is_refused(self, call: Call, ahead: int, now: float) -> bool:
         latest = min(call.deadline, call.last_attempt_before)
+        if self._adaptive_rate.is_reduced:
+            latest = min(latest, call.waits_for_rejections_until)
         too_late = max(now, self._adaptive_rate.earliest(ahead)) > latest
         return too_late or call.cancel_token.stopping.is_set()
 
@@ -201,12 +205,14 @@ class RateLimiter:
                 if self._is_refused(waiter.call, ahead, now):
                     waiter.awake.set()
 
-    def _too_late_error(self) -> RateLimitError:
+    def _too_late_error(self, now: float) -> RateLimitError:
+        slot = self._adaptive_rate.slot
         message = f" Its last message was: {self._last_message}" if self._last_message else ""
         return RateLimitError(
             "The site's rate limit allows this request only after its deadline, so it was not "
             f"sent.{message} Try again later, or allow more time with timeout=Timeout(total=...) "
-            "or retry=RetryPolicy(max_elapsed=...).",
-            retry_after=self._retry_after,
+            "or retry=RetryPolicy(max_elapsed=...); with retry=None a call waits for "
+            f"{MAX_SINGLE_WAIT:.0f} s at most.",
+            retry_after=max(0.0, (self._retry_at if self._retry_at > now else slot) - now),
             retryable=False,
         )

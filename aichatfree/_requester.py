@@ -100,6 +100,7 @@ class Requester:
         call = Call(
             self.settings.timeout if timeout is None else timeout_from(timeout),
             max_elapsed=policy.max_elapsed if isinstance(policy, RetryPolicy) else None,
+            single_attempt=policy is None,
         )
         reasoning: list[str] = []
         return Stream(
