@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 from ._cancellation import CancelToken
+from ._prompt_rejections import PromptRejections
 from .errors import APITimeoutError
 from .timeout import Timeout
 
@@ -21,6 +22,7 @@ class Call:
         timeout: its time limits.
         cancel_token: set when the answer is no longer wanted.
         attempts: requests sent so far.
+        rejections: those of its prompt.
         first_byte_at: when the answer to the last attempt began to arrive (monotonic clock).
         started: when its total time limit began (monotonic clock).
         deadline: when the call has to be finished (monotonic clock), or infinity.
@@ -37,6 +39,7 @@ class Call:
         *,
         max_elapsed: float | None = None,
         single_attempt: bool = False,
+        rejections: PromptRejections | None = None,
         starts_with_first_request: bool = False,
     ) -> None:
         """Begin a call.
@@ -47,6 +50,7 @@ class Call:
             max_elapsed: seconds after which no further attempt may begin.
             single_attempt: whether it has no retries, so that it waits for ``MAX_SINGLE_WAIT`` at
                 most while rejections slow the client down.
+            rejections: those of earlier calls for the same prompt.
             starts_with_first_request: let the total time limit begin when the first request may be
                 sent. In a batch, hundreds of prompts may wait for the rate limiter; that time must
                 not count against them.
@@ -54,6 +58,7 @@ class Call:
         self.timeout = timeout
         self.cancel_token: CancelToken = cancel_token or CancelToken()
         self.attempts: int = 0
+        self.rejections: PromptRejections = PromptRejections() if rejections is None else rejections
         self.first_byte_at: float | None = None
         self._max_elapsed = math.inf if max_elapsed is None else max_elapsed
         self._max_rejected_wait = MAX_SINGLE_WAIT if single_attempt else math.inf

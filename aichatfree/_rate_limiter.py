@@ -14,6 +14,7 @@ from ._arguments import check_number
 from ._call import MAX_SINGLE_WAIT, Call
 from ._cancellation import cancelled_error
 from ._forks import renew_after_fork
+from ._prompt_rejections import SUSPECT_SHARE, Cause, PromptRejections
 from .errors import APIError, RateLimitError
 
 _MIN_REQUESTS_PER_MINUTE: Final = 0.001
@@ -30,10 +31,11 @@ class _Waiter(NamedTuple):
 class RateLimiter:
     """Decides when each request of a client is sent, and learns from those that are rejected.
 
-    Guarantees: requests are sent in the order in which their threads arrived. No thread waits
-    before the first rejection, unless a limit is configured. A call that is cancelled, or cannot
-    be sent before its deadline, stops waiting within ``_POLL_INTERVAL`` or two, and the next one
-    takes its slot.
+    Guarantees: requests are sent in the order in which their threads arrived, except that a prompt
+    that was rejected once is sent again after three others, because its second rejection may show
+    that it is the cause. No thread waits before the first rejection, unless a limit is configured.
+    A call that is cancelled, or cannot be sent before its deadline, stops waiting within
+    ``_POLL_INTERVAL`` or two, and the next one takes its slot.
 
     Only the first thread in the queue watches the clock, because hundreds of threads that all woke
     up for each slot would take the processor from those that read answers. It also wakes those
@@ -75,16 +77,21 @@ class RateLimiter:
     def after_fork(self) -> None:
         # Guards the attributes below. Never sleep or call code of others while holding it.
         self._lock = threading.Lock()
-        self._adaptive_rate = self._new_adaptive_rate(sent=0)
+        self._reset(sent=0)
+        self._accepted: deque[int] = deque(maxlen=1000)  # the numbers of the last requests answered
+        self._rejected = 0  # requests
         self._queue: deque[_Waiter] = deque()
         self._last_poll = -math.inf
         self._total_wait = 0.0
         self._last_message = ""
         self._retry_at = -math.inf  # clock time, as the last rejection stated it
 
-    def _new_adaptive_rate(self, sent: int) -> AdaptiveRate:
+    def _reset(self, sent: int) -> None:
+        """Forget what was learnt; rejections of requests up to `sent` are ignored."""
         per_minute = self.max_requests_per_minute
-        return AdaptiveRate(math.inf if per_minute is None else per_minute / 60, sent=sent)
+        limit = math.inf if per_minute is None else per_minute / 60
+        self._adaptive_rate = AdaptiveRate(limit, sent=sent)
+        self._evidence = 0  # rejections that the rate was learnt from
 
     def __getstate__(self) -> dict[str, Any]:
         return {"max_requests_per_minute": self.max_requests_per_minute}
@@ -114,7 +121,7 @@ class RateLimiter:
         """Forget a used-up quota: when a new batch begins, it may have been renewed."""
         with self._lock:
             if self._adaptive_rate.exhausted is not None:
-                self._adaptive_rate = self._new_adaptive_rate(self._adaptive_rate.sent)
+                self._reset(self._adaptive_rate.sent)
 
     def acquire(self, call: Call) -> int:
         """Wait until the next attempt of a call may be sent; send it at once.
@@ -131,7 +138,7 @@ class RateLimiter:
         number = None
         with self._lock:
             arrived = self._clock()
-            self._check(call, len(self._queue), arrived)
+            self._check(call, self._place(call), arrived)
             if not self._queue and self._adaptive_rate.slot <= arrived:
                 number = self._adaptive_rate.record_sent(arrived, delayed=False)
         if number is None:
@@ -139,25 +146,53 @@ class RateLimiter:
         call.begin_attempt()
         return number
 
-    def record_rejection(self, number: int, error: APIError) -> None:
+    def record_answer(self, number: int) -> None:
+        """Learn that the site answered request `number`."""
+        with self._lock:
+            self._accepted.append(number)
+
+    def record_rejection(self, number: int, error: APIError, prompt: PromptRejections) -> None:
         """Learn that the site rejected a request because there are too many.
 
         Report each rejection once. Other failures, such as a lost connection, are not reported.
+        If the site rejects only this prompt, the error becomes a failure that is not retried, and
+        what was learnt from it is forgotten.
 
         Args:
             number: what :meth:`acquire` returned for the request.
             error: how the site answered it.
+            prompt: the earlier rejections of the same prompt.
         """
         with self._lock:
             now = self._clock()
             self._last_message, self._retry_at = error.message, now + (error.retry_after or 0.0)
-            self._adaptive_rate.record_rejection(number, now, error.retry_after)
+            cause = prompt.add(number, now, self._accepted, self._rejected)
+            self._rejected += 1
+            if cause is Cause.LIMIT:
+                self._evidence += 1
+                self._adaptive_rate.record_rejection(number, now, error.retry_after)
+            else:
+                self._forget(prompt)
+        if cause is Cause.PROMPT:
+            error.rejection = error.retryable = False
+            error.message += (
+                f" The site rejected this prompt {len(prompt)} times while it accepted others: "
+                "shorten it, or leave it out."
+            )
+            error.args = (error.message,)
+
+    def _forget(self, prompt: PromptRejections) -> None:
+        """Start again if the rate was learnt from nothing but this prompt's rejections."""
+        self._evidence -= min(prompt.evidence, self._evidence)
+        prompt.evidence = 0
+        if not self._evidence and self._adaptive_rate.is_reduced:
+            self._reset(self._adaptive_rate.sent)
 
     def _acquire_in_queue(self, call: Call, arrived: float) -> int:
         waiter = _Waiter(call, threading.Event())
         try:
             with self._lock:
-                self._queue.append(waiter)
+                self._queue.insert(self._place(call), waiter)
             return self._wait_for_slot(waiter)
         finally:
             with self._lock:
@@ -166,6 +201,11 @@ class RateLimiter:
                     self._queue.remove(waiter)
                 if self._queue:
                     self._queue[0].awake.set()
+
+    def _place(self, call: Call) -> int:
+        """The place in the queue of a call that arrives now."""
+        end = len(self._queue)
+        return min(end, SUSPECT_SHARE) if len(call.rejections) == 1 else end
 
     def _wait_for_slot(self, waiter: _Waiter) -> int:
         while True:

@@ -209,8 +209,9 @@ class Requester:
             except APIError as error:
                 redact(error, settings.password, settings.site.secret)
                 if error.rejection:
-                    self.rate_limiter.record_rejection(number, error)
+                    self.rate_limiter.record_rejection(number, error, call.rejections)
                 raise
+            self.rate_limiter.record_answer(number)
 
         return attempt
 

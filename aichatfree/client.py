@@ -196,7 +196,8 @@ class Client:
 
         A prompt that fails has a result with its error, and the others continue. The run stops if
         every prompt would fail (a wrong password or secret, an unknown host) or if the site's quota
-        is exhausted. Requests that the site rejects as too many are retried until it accepts them.
+        is exhausted. Requests that the site rejects as too many are retried until it accepts them;
+        but a prompt that it rejects again and again while it answers others fails.
 
         >>> prompts = ["Name a river.", "Name a lake."]
         >>> for result in client.batch(prompts, output="answers.jsonl"):
