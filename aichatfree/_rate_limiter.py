@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from ._adaptive_rate import AdaptiveRate
@@ -15,12 +16,17 @@ from ._call import MAX_SINGLE_WAIT, Call
 from ._cancellation import cancelled_error
 from ._forks import renew_after_fork
 from ._prompt_rejections import SUSPECT_SHARE, Cause, PromptRejections
-from .errors import APIError, RateLimitError
+from .errors import APIError, RateLimitError, StatedLimits
 
 _MIN_REQUESTS_PER_MINUTE: Final = 0.001
 _MAX_REQUESTS_PER_MINUTE: Final = 1_000_000_000
 _POLL_INTERVAL: Final = 0.025
 """Seconds between two checks whether a waiting call was cancelled or has run out of time."""
+
+_MAX_STATED_PERIOD: Final = 3600.0
+"""Seconds; requests are not spread evenly over a longer period, such as a day."""
+_MAX_RETRY_AFTER: Final = 366 * 86400.0
+"""Seconds; a longer stated wait is not shown as a date."""
 
 
 class _Waiter(NamedTuple):
@@ -45,7 +51,8 @@ class RateLimiter:
     sets that event under the lock, after it has left the queue.
 
     Args:
-        max_requests_per_minute: the site's limit, or ``None`` to learn it.
+        max_requests_per_minute: the site's limit, or ``None`` to learn it. A lower limit that a
+            rejection states (``error.limits``) is adopted in the same way.
         clock: returns seconds; the clock of the calls' deadlines.
         wait: sleeps for so many seconds, or until the event is set.
 
@@ -77,6 +84,7 @@ class RateLimiter:
     def after_fork(self) -> None:
         # Guards the attributes below. Never sleep or call code of others while holding it.
         self._lock = threading.Lock()
+        self._stated_rate = math.inf  # requests/s that the site says it allows
         self._reset(sent=0)
         self._accepted: deque[int] = deque(maxlen=1000)  # the numbers of the last requests answered
         self._rejected = 0  # requests
@@ -89,8 +97,8 @@ class RateLimiter:
     def _reset(self, sent: int) -> None:
         """Forget what was learnt; rejections of requests up to `sent` are ignored."""
         per_minute = self.max_requests_per_minute
-        limit = math.inf if per_minute is None else per_minute / 60
-        self._adaptive_rate = AdaptiveRate(limit, sent=sent)
+        configured = math.inf if per_minute is None else per_minute / 60
+        self._adaptive_rate = AdaptiveRate(min(configured, self._stated_rate), sent=sent)
         self._evidence = 0  # rejections that the rate was learnt from
 
     def __getstate__(self) -> dict[str, Any]:
@@ -115,7 +123,10 @@ class RateLimiter:
         reason = self._adaptive_rate.exhausted
         if reason is None:
             return None
-        return f"{reason}. The site's last message was: {self._last_message}"
+        left = self._retry_at - self._clock()
+        until = datetime.now(UTC) + timedelta(seconds=min(left, _MAX_RETRY_AFTER))
+        again = f". Run it again after {until:%Y-%m-%d %H:%M} UTC" if left > 0 else ""
+        return f"{reason}{again}. The site's last message was: {self._last_message}"
 
     def begin_run(self) -> None:
         """Forget a used-up quota: when a new batch begins, it may have been renewed."""
@@ -170,7 +181,7 @@ class RateLimiter:
             self._rejected += 1
             if cause is Cause.LIMIT:
                 self._evidence += 1
-                self._adaptive_rate.record_rejection(number, now, error.retry_after)
+                self._learn(number, now, error)
             else:
                 self._forget(prompt)
         if cause is Cause.PROMPT:
@@ -180,6 +191,23 @@ class RateLimiter:
                 "shorten it, or leave it out."
             )
             error.args = (error.message,)
+
+    def _learn(self, number: int, now: float, error: APIError) -> None:
+        """Adopt the limit that the site states, or learn it if that is wrong or missing."""
+        limits = error.limits or StatedLimits()
+        rate = math.inf
+        if limits.requests and limits.period and limits.period <= _MAX_STATED_PERIOD:
+            rate = limits.requests / limits.period
+        if rate < self._stated_rate:
+            self._stated_rate = rate
+            self._reset(self._adaptive_rate.sent)
+            # It was used up by the requests before.
+            wait = limits.period or 0.0 if limits.wait is None else limits.wait
+            self._adaptive_rate.slot = now + max(min(wait, limits.period or 0.0), 1 / rate)
+        else:
+            self._adaptive_rate.record_rejection(number, now, error.retry_after)
+        if limits.exhausted_until is not None:
+            self._adaptive_rate.exhausted = "a quota is used up"
 
     def _forget(self, prompt: PromptRejections) -> None:
         """Start again if the rate was learnt from nothing but this prompt's rejections."""
