@@ -105,6 +105,11 @@ class AdaptiveRate:
         self._round_trip = 0.0  # seconds
         self._enter(Phase.UNLIMITED if math.isinf(limit) else Phase.CONGESTION_AVOIDANCE)
 
+    @property
+    def is_reduced(self) -> bool:
+        """Whether rejections delay requests now, more than a configured limit does."""
+        return self.rate < self._max_rate or self.phase in (Phase.OUTAGE, Phase.PROBING)
+
     def earliest(self, ahead: int) -> float:
         """The clock time before which a request with `ahead` others before it cannot be sent."""
         return self.slot + ahead / self._max_rate

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Final
 
 from ._cancellation import CancelToken
+from ._prompt_rejections import PromptRejections
 from .errors import APITimeoutError
 from .timeout import Timeout
+
+MAX_SINGLE_WAIT: Final = 2.0
+"""Seconds that a call without retries waits while the site rejects requests."""
 
 
 class Call:
@@ -17,11 +22,14 @@ class Call:
         timeout: its time limits.
         cancel_token: set when the answer is no longer wanted.
         attempts: requests sent so far.
+        rejections: those of its prompt.
         first_byte_at: when the answer to the last attempt began to arrive (monotonic clock).
         started: when its total time limit began (monotonic clock).
         deadline: when the call has to be finished (monotonic clock), or infinity.
         last_attempt_before: when its retry policy allows no further attempt (monotonic clock), or
             infinity.
+        waits_for_rejections_until: how long it waits for the rate limiter while rejections slow
+            the client down (monotonic clock), or infinity.
     """
 
     def __init__(
@@ -30,6 +38,8 @@ class Call:
         cancel_token: CancelToken | None = None,
         *,
         max_elapsed: float | None = None,
+        single_attempt: bool = False,
+        rejections: PromptRejections | None = None,
         starts_with_first_request: bool = False,
     ) -> None:
         """Begin a call.
@@ -38,6 +48,9 @@ class Call:
             timeout: its time limits.
             cancel_token: cancels it; a new one unless given.
             max_elapsed: seconds after which no further attempt may begin.
+            single_attempt: whether it has no retries, so that it waits for ``MAX_SINGLE_WAIT`` at
+                most while rejections slow the client down.
+            rejections: those of earlier calls for the same prompt.
             starts_with_first_request: let the total time limit begin when the first request may be
                 sent. In a batch, hundreds of prompts may wait for the rate limiter; that time must
                 not count against them.
@@ -45,8 +58,10 @@ class Call:
         self.timeout = timeout
         self.cancel_token: CancelToken = cancel_token or CancelToken()
         self.attempts: int = 0
+        self.rejections: PromptRejections = PromptRejections() if rejections is None else rejections
         self.first_byte_at: float | None = None
         self._max_elapsed = math.inf if max_elapsed is None else max_elapsed
+        self._max_rejected_wait = MAX_SINGLE_WAIT if single_attempt else math.inf
         self._starts_with_first_request = starts_with_first_request
         self.start()
 
@@ -56,6 +71,7 @@ class Call:
         total = math.inf if self._starts_with_first_request else self.timeout.total
         self.deadline: float = self.started + (total or math.inf)
         self.last_attempt_before: float = self.started + self._max_elapsed
+        self.waits_for_rejections_until: float = self.started + self._max_rejected_wait
 
     def begin_attempt(self) -> None:
         """A request is about to be sent."""

@@ -100,6 +100,7 @@ class Requester:
         call = Call(
             self.settings.timeout if timeout is None else timeout_from(timeout),
             max_elapsed=policy.max_elapsed if isinstance(policy, RetryPolicy) else None,
+            single_attempt=policy is None,
         )
         reasoning: list[str] = []
         return Stream(
@@ -208,8 +209,9 @@ class Requester:
             except APIError as error:
                 redact(error, settings.password, settings.site.secret)
                 if error.rejection:
-                    self.rate_limiter.record_rejection(number, error)
+                    self.rate_limiter.record_rejection(number, error, call.rejections)
                 raise
+            self.rate_limiter.record_answer(number)
 
         return attempt
 

@@ -47,7 +47,8 @@ class Client:
         model: the model named in requests (``AICHATFREE_MODEL``); most sites ignore it.
         system: the system prompt of every conversation that does not have one.
         timeout: a :class:`Timeout`, or seconds for its ``connect`` and ``read``.
-        retry: a :class:`RetryPolicy`, a ``tenacity.Retrying``, or ``None`` for one attempt.
+        retry: a :class:`RetryPolicy`, a ``tenacity.Retrying``, or ``None`` for one attempt, which
+            does not wait for more than two seconds after the site has rejected requests.
         max_requests_per_minute: the site's rate limit if you know it; otherwise the client learns
             it from rejected requests.
         max_connections: idle connections kept open for reuse.
@@ -195,7 +196,8 @@ class Client:
 
         A prompt that fails has a result with its error, and the others continue. The run stops if
         every prompt would fail (a wrong password or secret, an unknown host) or if the site's quota
-        is exhausted. Requests that the site rejects as too many are retried until it accepts them.
+        is exhausted. Requests that the site rejects as too many are retried until it accepts them;
+        but a prompt that it rejects again and again while it answers others fails.
 
         >>> prompts = ["Name a river.", "Name a lake."]
         >>> for result in client.batch(prompts, output="answers.jsonl"):

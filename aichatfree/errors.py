@@ -221,7 +221,7 @@ class EmptyReplyError(APIError):
     """The answer ended without any text; it is retried once."""
 
     retryable = True
-    max_retries = 1
+    max_retries: int | None = 1
 
 
 class ReplyTooLargeError(APIError):

@@ -30,6 +30,11 @@ class RetryPolicy:
     after it, plus jitter. If ``max_elapsed`` or ``Timeout.total`` leaves no time for it, the error
     is raised at once, with ``retry_after``.
 
+    Without a policy (``retry=None``) there is one attempt. If the site has rejected requests, and
+    therefore it could be sent only after more than two seconds, a :class:`RateLimitError` with
+    ``retry_after`` is raised instead and nothing is sent. A wait for ``max_requests_per_minute``
+    alone does not count. Prompts of a batch wait all the same.
+
     >>> policy = aichatfree.RetryPolicy(max_attempts=8, max_elapsed=600)
     >>> print(client.generate("Name a river.", retry=policy))
     The Nile.

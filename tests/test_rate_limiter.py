@@ -10,6 +10,7 @@ import pytest
 
 from aichatfree import APIError, APITimeoutError, RateLimitError, StreamInterruptedError, Timeout
 from aichatfree._call import Call
+from aichatfree._prompt_rejections import PromptRejections
 from aichatfree._rate_limiter import RateLimiter
 from helpers import AT_ONCE, HANG, LONG, SHORT, wait_until
 
@@ -99,7 +100,7 @@ def test_nobody_waits_before_the_first_rejection() -> None:
 def test_a_rejection_delays_the_next_request() -> None:
     """After the first rejection requests are sent at intervals, whatever call they belong to."""
     limiter, clock = simulated()
-    limiter.record_rejection(limiter.acquire(call()), REJECTED)
+    limiter.record_rejection(limiter.acquire(call()), REJECTED, PromptRejections())
     before = clock.now
     limiter.acquire(call())
     assert clock.now - before == pytest.approx(0.25)
@@ -145,7 +146,7 @@ def test_an_exhausted_quota_is_reported_with_the_sites_message() -> None:
     limiter, _ = simulated()
     assert limiter.exhausted is None
     error = RateLimitError("Come back tomorrow.", retry_after=7200.0)
-    limiter.record_rejection(limiter.acquire(call()), error)
+    limiter.record_rejection(limiter.acquire(call()), error, PromptRejections())
     assert limiter.exhausted is not None
     assert "7200 s" in limiter.exhausted
     assert "Come back tomorrow." in limiter.exhausted
@@ -156,9 +157,9 @@ def test_a_new_batch_forgets_an_exhausted_quota() -> None:
     limiter, clock = simulated(600)
     error = RateLimitError("Come back tomorrow.", retry_after=7200.0)
     numbers = [limiter.acquire(call()) for _ in range(2)]
-    limiter.record_rejection(numbers[0], error)
+    limiter.record_rejection(numbers[0], error, PromptRejections())
     limiter.begin_run()
-    limiter.record_rejection(numbers[1], error)
+    limiter.record_rejection(numbers[1], error, PromptRejections())
     assert limiter.exhausted is None
     before = clock.now
     assert limiter.acquire(call()) == 3
@@ -182,7 +183,7 @@ def test_a_call_that_is_not_sent_quotes_the_last_rejection() -> None:
     """The error of a call that is not sent has the last message and Retry-After of the site."""
     limiter, clock = simulated(1)
     error = RateLimitError("One a minute, please.", retry_after=60.0)
-    limiter.record_rejection(limiter.acquire(call()), error)
+    limiter.record_rejection(limiter.acquire(call()), error, PromptRejections())
     with pytest.raises(RateLimitError, match="One a minute, please") as caught:
         limiter.acquire(call(deadline=clock.now + 1))
     assert caught.value.retry_after == 60.0
@@ -262,7 +263,7 @@ def test_a_slot_that_moves_past_the_deadline_ends_the_wait() -> None:
     number = limiter.acquire(call())
     waiting = Caller(limiter, deadline=time.monotonic() + 1.9)  # the slot is in 1 s
     wait_until(lambda: limiter.waiting == 1)
-    limiter.record_rejection(number, REJECTED)  # a pause of 2 s
+    limiter.record_rejection(number, REJECTED, PromptRejections())  # a pause of 2 s
     rejected_at = time.monotonic()
     waiting.join(LONG)
     assert isinstance(waiting.error, RateLimitError)
@@ -325,7 +326,7 @@ def test_rejections_are_recorded_while_threads_wait() -> None:
     number = limiter.acquire(call())
     callers = queue_of(limiter, 1)
     reporter = threading.Thread(
-        target=limiter.record_rejection, args=(number, REJECTED), daemon=True
+        target=limiter.record_rejection, args=(number, REJECTED, PromptRejections()), daemon=True
     )
     reporter.start()
     reporter.join(0.5)

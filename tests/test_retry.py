@@ -27,6 +27,7 @@ from aichatfree import (
     StreamInterruptedError,
     Timeout,
 )
+from aichatfree._call import MAX_SINGLE_WAIT
 from aichatfree.testing import Answer, FakeSite, Raw, Request
 from helpers import AT_ONCE, FAST, SHORT, UNREACHABLE, ClientFor
 
@@ -114,6 +115,35 @@ def test_without_retries_one_request_is_sent(client_for: ClientFor) -> None:
         with pytest.raises(ServerError):
             client_for(site.url).generate("Hi", retry=None)
         assert len(site.requests) == 2
+
+
+def test_without_retries_a_call_does_not_wait_for_a_site_that_rejects_requests(
+    client_for: ClientFor,
+) -> None:
+    """With retry=None a call that the rate limiter delays for an hour fails at once, not sent."""
+    later = Answer(status=429, body="Come back later.", headers={"Retry-After": "3600"})
+    with FakeSite([later]) as site:
+        client = client_for(site.url, retry=None)
+        requests = -1
+        while len(site.requests) > requests:  # until the limiter believes the site
+            requests = len(site.requests)
+            started = time.monotonic()
+            with pytest.raises(RateLimitError, match=r"Come back later\.") as caught:
+                client.generate("Hi")
+            assert time.monotonic() - started < MAX_SINGLE_WAIT + AT_ONCE
+    assert not caught.value.retryable
+    assert caught.value.retry_after is not None
+    assert caught.value.retry_after > MAX_SINGLE_WAIT
+    assert requests <= 6
+
+
+def test_without_retries_a_call_waits_for_a_configured_limit(client_for: ClientFor) -> None:
+    """With retry=None and max_requests_per_minute, calls wait for their slot as usual."""
+    with FakeSite(["fine"]) as site:
+        client = client_for(site.url, retry=None, max_requests_per_minute=24)
+        started = time.monotonic()
+        assert [client.generate("Hi").text for _ in range(2)] == ["fine"] * 2
+    assert time.monotonic() - started > MAX_SINGLE_WAIT
 
 
 @pytest.mark.parametrize(

@@ -96,24 +96,24 @@ class Exchange:
     def __init__(
         self, call: Call, host: str, multiplexer: Multiplexer, max_bytes: float = math.inf
     ) -> None:
-        self.state = ExchangeState.CONNECTING
-        self.ended = False
-        self.status = 0
+        self.state: ExchangeState = ExchangeState.CONNECTING
+        self.ended: bool = False
+        self.status: int = 0
         self.headers: Mapping[str, str] = {}
-        self.framed = False
-        self.received = 0
-        self.wake = threading.Lock()
+        self.framed: bool = False
+        self.received: int = 0
+        self.wake: threading.Lock = threading.Lock()
         self.wake.acquire()
-        self.deadline = math.inf
+        self.deadline: float = math.inf
         self.carrier: Carrier | None = None
-        self.writable = False
+        self.writable: bool = False
         self._call = call
         call.first_byte_at = None
         self._host = host
         self._multiplexer = multiplexer
         self._max_bytes = max_bytes
         self._max_silence = call.timeout.read or math.inf
-        self.parser = ResponseParser(max(max_bytes, _MAX_ERROR_BODY))
+        self.parser: ResponseParser = ResponseParser(max(max_bytes, _MAX_ERROR_BODY))
         self._chunks: deque[bytes] = self.parser.chunks
         self._need = _Need.HEAD
         self._begun = False

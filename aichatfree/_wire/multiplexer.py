@@ -119,7 +119,7 @@ class Multiplexer:
         # Guards everything below, and with it which exchange a connection belongs to. Reentrant,
         # because a signal handler may cancel a call or close the client. Must not be held while
         # polling, reading or calling a method of a waiter other than is_ready().
-        self.lock = SignalSafeLock()
+        self.lock: SignalSafeLock = SignalSafeLock()
         self._clock = clock
         self._poller: Poller = (make_poller or _default_poller)()
         self._channels: dict[int, Channel] = {}

@@ -74,15 +74,15 @@ class ResponseParser:
     """
 
     def __init__(self, max_bytes: float) -> None:
-        self.status = 0
-        self.headers = _NO_HEADERS
-        self.framed = False
+        self.status: int = 0
+        self.headers: Headers = _NO_HEADERS
+        self.framed: bool = False
         self.chunks: deque[bytes] = deque()
-        self.received = 0
-        self.progress = 0
-        self.complete = False
-        self.keep_alive = False
-        self.surplus = False
+        self.received: int = 0
+        self.progress: int = 0
+        self.complete: bool = False
+        self.keep_alive: bool = False
+        self.surplus: bool = False
         self._max_bytes = max_bytes
         self._overhead = 0
         self._fields: list[tuple[bytes, bytes]] = []

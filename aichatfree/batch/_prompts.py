@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from .._prompt_rejections import PromptRejections
 from .._protocol.messages import Prompt, replace_surrogates
 
 PromptSource: TypeAlias = "Iterable[Prompt | Mapping[str, Any]] | str | os.PathLike[str]"
@@ -33,6 +34,7 @@ class Item:
         temperature: the randomness of the answer, or ``None``.
         error: why the input cannot be sent, in which case there is no prompt; or ``None``.
         attempts: requests that were sent for it before it was last deferred.
+        rejections: those of its requests so far, or ``None``.
         started: when a worker first took it (monotonic clock), or 0.
     """
 
@@ -42,6 +44,7 @@ class Item:
     temperature: float | None = None
     error: Exception | None = None
     attempts: int = 0
+    rejections: PromptRejections | None = None
     started: float = 0.0
 
     def digest(self) -> str:

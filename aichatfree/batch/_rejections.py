@@ -2,7 +2,8 @@
 
 A single call gives up after a few. A batch does not count them as attempts, because the rate
 limiter delays the next request until the site may accept it. If the site states a longer wait, the
-prompt is deferred, so that it occupies no thread meanwhile.
+prompt is deferred, so that it occupies no thread meanwhile. A prompt that is rejected again and
+again while others are accepted fails; see `PromptRejections`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def batch_retrying(policy: RetryPolicy, call: Call) -> tenacity.Retrying:
 
     def wait(state: tenacity.RetryCallState) -> float:
         error = _error_of(state)
-        if error is not None and error.rejection and error.retry_after is None:
+        is_rejection = error is not None and error.rejection and error.retry_after is None
+        if is_rejection and not call.rejections.waits:
             return 0.0  # the rate limiter delays the next attempt
         return policy.wait(state)
 

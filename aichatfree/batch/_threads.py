@@ -127,7 +127,9 @@ class ThreadBackend:
         item.started = item.started or time.monotonic()
         settings = self._requester.settings
         token = CancelToken(self._stopping)
-        call = Call(settings.timeout, token, starts_with_first_request=True)
+        call = Call(
+            settings.timeout, token, rejections=item.rejections, starts_with_first_request=True
+        )
         self._calls.add(call)
         failure: APIError | None = None
         try:
@@ -139,6 +141,7 @@ class ThreadBackend:
             deferred = deferral(error) if isinstance(settings.retry, RetryPolicy) else None
             if deferred is not None:
                 item.attempts += error.attempts
+                item.rejections = call.rejections
                 return deferred
             text, failure, attempts = error.partial_text, error, error.attempts
         finally:
