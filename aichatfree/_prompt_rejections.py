@@ -11,6 +11,8 @@ MIN_REJECTIONS: Final = 5
 """Rejections of one prompt, and answers to others after the first, before it may fail."""
 MIN_INTERVAL: Final = 10.0
 """Seconds between two rejections that both count although nothing was accepted in between."""
+FIRST_WAIT: Final = 0.25
+"""Seconds before a suspect is sent again if nothing was accepted in between; then they double."""
 MAX_CHANCE: Final = 1e-6
 """The probability with which a prompt may fail that was rejected by chance alone."""
 SUSPECT_SHARE: Final = 3
@@ -34,12 +36,13 @@ class PromptRejections:
 
     Attributes:
         evidence: how many of them the rate limiter has learnt from.
-        waits: whether the next attempt has to wait although the rate limiter does not delay it.
+        wait: seconds before the next attempt, which the rate limiter does not delay.
     """
 
     def __init__(self) -> None:
         self.evidence: int = 0
-        self.waits: bool = False
+        self.wait: float = 0.0
+        self._uncounted = 0  # since the last one that counted
         self._count = 0
         self._persistent = 0  # those that count towards MIN_REJECTIONS
         self._first_number = 0  # of the first request that was rejected
@@ -72,7 +75,9 @@ class PromptRejections:
         share = (others_rejected + 1) / (others_accepted + others_rejected + 2)
         others_pass = others_accepted >= SUSPECT_SHARE * (others_rejected + 1)
         suspect = self._count >= (2 if others_pass else 3) and (others_pass or passed)
-        self.waits = suspect and not persistent
+        self._uncounted = 0 if persistent else self._uncounted + 1
+        is_early = suspect and not persistent
+        self.wait = min(FIRST_WAIT * 2.0 ** min(self._uncounted - 1, 9), MIN_INTERVAL) * is_early
         is_enough = min(self._persistent, others_accepted) >= MIN_REJECTIONS
         if is_enough and share**self._persistent < MAX_CHANCE:
             return Cause.PROMPT

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from aichatfree._prompt_rejections import MIN_INTERVAL, MIN_REJECTIONS, Cause, PromptRejections
+from aichatfree._prompt_rejections import (
+    FIRST_WAIT,
+    MIN_INTERVAL,
+    MIN_REJECTIONS,
+    Cause,
+    PromptRejections,
+)
 
 
 def causes(rounds: int, *, accepted: int, rejected: int, seconds: float = 1.0) -> list[Cause]:
@@ -61,5 +67,5 @@ def test_a_suspect_waits_before_its_next_attempt_if_nothing_was_accepted() -> No
     waits = []
     for number, before in [(1, range(0)), (100, answered), (101, answered)]:
         prompt.add(number, 0.0, before, 0)
-        waits.append(prompt.waits)
-    assert waits == [False, False, True]
+        waits.append(prompt.wait)
+    assert waits == [0, 0, FIRST_WAIT]

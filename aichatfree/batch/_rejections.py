@@ -37,9 +37,8 @@ def batch_retrying(policy: RetryPolicy, call: Call) -> tenacity.Retrying:
 
     def wait(state: tenacity.RetryCallState) -> float:
         error = _error_of(state)
-        is_rejection = error is not None and error.rejection and error.retry_after is None
-        if is_rejection and not call.rejections.waits:
-            return 0.0  # the rate limiter delays the next attempt
+        if error is not None and error.rejection and error.retry_after is None:
+            return call.rejections.wait  # the rate limiter delays the next attempt
         return policy.wait(state)
 
     return policy.retrying(call).copy(
