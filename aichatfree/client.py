@@ -47,10 +47,8 @@ class Client:
         model: the model named in requests (``AICHATFREE_MODEL``); most sites ignore it.
         system: the system prompt of every conversation that does not have one.
         timeout: a :class:`Timeout`, or seconds for its ``connect`` and ``read``.
-        retry: a :class:`RetryPolicy`, a ``tenacity.Retrying``, or ``None`` for one attempt, which
-            does not wait for more than two seconds after the site has rejected requests.
-        max_requests_per_minute: the site's rate limit if you know it; otherwise the client learns
-            it from rejected requests.
+        retry: a :class:`RetryPolicy`, a ``tenacity.Retrying``, or ``None`` for one attempt.
+        max_requests_per_minute: the site's rate limit; learned from rejections unless given.
         max_connections: idle connections kept open for reuse.
         max_reply_bytes: the largest answer accepted, in bytes; ``None`` for any size.
         headers: sent with every request; they override the default ones.
