@@ -213,6 +213,11 @@ class Multiplexer:
         self._closed = True
         self._close_pending()
 
+    def __repr__(self) -> str:
+        with self.lock:
+            leader = "without a leader" if self._leader is None else "with a leader"
+            return f"<Multiplexer {leader}, {len(self._followers)} followers>"
+
     def _enter(self, waiter: Waiter) -> bool:
         """Register the waiter as the leader or a follower; whether it has to wait at all."""
         with self.lock:

@@ -134,7 +134,7 @@ class Scene:
         leader = self.wait_in_thread(one)
         until(self.poller.polling.is_set)
         follower = self.wait_in_thread(other)
-        until(lambda: other.waiter in self.multiplexer._followers)
+        until(lambda: "with a leader, 1 followers" in repr(self.multiplexer))
         return one, other, [leader, follower]
 
     def event(self, *channels: FakeChannel) -> None:
