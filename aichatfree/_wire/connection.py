@@ -157,7 +157,9 @@ class Connection:
         self._read(exchange, now)
         if exchange.ended or exchange.overfull:
             with self._multiplexer.lock:
-                if exchange.ended and self.state is ConnectionState.READING:
+                if self.exchange is not exchange:
+                    pass  # its thread has released it, and another one may use it by now
+                elif exchange.ended and self.state is ConnectionState.READING:
                     self._release(exchange)
                 elif exchange.overfull and not exchange.ended:
                     self._multiplexer.watch(self, 0)

@@ -161,6 +161,35 @@ def test_what_was_lost_to_two_interruptions_is_missed(monkeypatch: pytest.Monkey
     multiplexer.close()
 
 
+def test_a_released_connection_stays_with_its_next_exchange(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A leader that has just read an end does not release what another thread uses by now."""
+    multiplexer = Multiplexer()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection = Connection(ours, multiplexer, Connections(1))
+        first, second = (Exchange(Call(Timeout()), "host", multiplexer) for _ in range(2))
+        multiplexer.add(connection)
+        connection.take(first)
+        first.begin_sending()
+        feed = Exchange.feed
+
+        def feed_and_hand_over(exchange: Exchange, data: bytes, now: float) -> None:
+            feed(exchange, data, now)
+            connection.end_sending(first)
+            connection.take(second)
+            second.begin_sending()
+            connection.end_sending(second)
+
+        monkeypatch.setattr(Exchange, "feed", feed_and_hand_over)
+        theirs.sendall(HELLO)
+        connection.on_event(READ, time.monotonic())
+        assert connection.exchange is second
+        multiplexer.close_channel(connection)
+    multiplexer.close()
+
+
 def test_a_request_that_the_site_does_not_read_ends_in_time(client_for: ClientFor) -> None:
     """The limit for silence holds while a request is sent, too."""
     done = threading.Event()
