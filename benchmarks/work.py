@@ -100,7 +100,7 @@ class Work:
 
 
 def run_workload(work: str, client: str, given: Circumstances, channel: Connection) -> None:
-    """In the client's process: measure each part that is named, until there is no name."""
+    """In the client's process: measure each part that is named, until an empty name comes."""
     os.setpgrp()  # so that everything it starts can be ended with it
     names = WORKS[work].parts_of(quick=given.quick)
     parts = {name: WORKS[work].measurements(client, given, name) for name in names}

@@ -120,8 +120,8 @@ class Opening:
                 inside, rest = self._pending[:-held], self._pending[-held:]
             if self._tag in REASONING_TAGS:
                 self.reasoning.append(inside)
-            self._pending = rest
             if not closed:
+                self._pending = rest
                 return
             self._tag = ""
             self._pending = rest.lstrip()
