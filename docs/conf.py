@@ -49,7 +49,7 @@ nitpick_ignore = [
 ]
 nitpick_ignore_regex = [
     # There is no inventory of other projects, because the site is built without the network.
-    ("py:.*", r"(?:(?:collections|concurrent|os|requests|tenacity)\..*|Executor)"),
+    ("py:.*", r"(?:(?:collections|concurrent|os|requests|tenacity|threading)\..*|Executor)"),
 ]
 
 html_theme = "furo"

@@ -8,6 +8,7 @@ Engines of a gateway: `Echo`.
 Other processes: `run_python` for a script, `run` for the command line, `terminal` for the command
 line in a pseudo-terminal, `paste` for a line of the documentation in a shell,
 `forks_beside_threads` to mark a test that forks.
+The documentation: `PAGES`, and the fenced `blocks` of a page.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import hashlib
 import json
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -29,6 +31,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -168,12 +171,17 @@ def run(
     )
 
 
-def paste(line: str, *, url: str, folder: Path) -> None:
-    """Run a line as a user pastes it into a shell; a server is stopped as soon as it serves."""
-    (folder / "prompts.jsonl").write_text('{"prompt": "Name a colour."}\n')
-    serving = " serve " in line
-    if serving:
-        line = f"exec {line.replace('--port 8000', '')} --port 0"  # 0 stands for any free port
+def paste(line: str, *, url: str, folder: Path, code: int = 0) -> None:
+    """Run a line as a user pastes it into a shell, and check its exit code.
+
+    A server is stopped as soon as it serves. The line finds a file ``prompts.jsonl``.
+    """
+    prompts = folder / "prompts.jsonl"
+    if not prompts.exists():
+        prompts.write_text('{"prompt": "Name a colour."}\n')
+    serving = " serve " in line and "--help" not in line
+    if serving:  # on any free port, for which 0 stands
+        line = f"exec env {re.sub(r' --port [0-9]+', '', line)} --port 0"
     scripts = sysconfig.get_path("scripts")
     with subprocess.Popen(
         line,
@@ -193,12 +201,50 @@ def paste(line: str, *, url: str, folder: Path) -> None:
         try:
             if serving:
                 assert process.stderr is not None
-                assert "Serving at http://127.0.0.1:" in process.stderr.readline()
+                assert "Serving at http://" in process.stderr.readline()
                 process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=3 * LONG)  # a model may have to be loaded
         finally:
             process.kill()
-    assert process.returncode == (130 if serving else 0), (out, err)
+    assert process.returncode == (130 if serving else code), (line, out, err)
+
+
+# --- the documentation ------------------------------------------------------------------------
+
+ROOT = Path(__file__).parent.parent
+
+#: The Markdown files that users read, by their paths in the repository.
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page: its tag, its lines, where it is, and the comment above it."""
+
+    tag: str
+    text: str
+    line: int
+    comment: str
+
+    def marker(self, name: str) -> str | None:
+        """The value of a comment such as ``<!-- exit: 1 -->``, if that is the one above it."""
+        found = re.fullmatch(rf"<!-- {name}: (.+) -->", self.comment)
+        return found and found[1]
+
+
+def blocks(page: str) -> list[Block]:
+    """All fenced blocks of a page."""
+    found = []
+    for fence in re.finditer(
+        r"(?:^ *(<!--.*-->)\n)?^( *)(```+)([^`\n]*)\n(.*?)^ *\3 *$", page, re.MULTILINE | re.DOTALL
+    ):
+        comment, _, _, tag, text = fence.groups()
+        line = page.count("\n", 0, fence.start(5)) + 1
+        found.append(Block(tag.strip(), textwrap.dedent(text), line, comment or ""))
+    return found
 
 
 class Terminal:

@@ -36,7 +36,7 @@ def pages(app: Sphinx) -> list[str]:
 
 def title(app: Sphinx, name: str) -> str:
     """The heading of a page."""
-    return app.env.titles[name].astext()
+    return str(app.env.titles[name].astext())
 
 
 def first_sentence(app: Sphinx, name: str) -> str:
