@@ -58,8 +58,11 @@ def code_of(*pages: str) -> str:
     )
 
 
-def missing(names: Iterable[str], code: str) -> set[str]:
-    return {name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", code)}
+def assert_occurs(names: Iterable[str], code: str) -> None:
+    missing = [
+        name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", code)
+    ]
+    assert not missing, " ".join(sorted(missing))
 
 
 MANUAL = code_of(*(page for page in PAGES if page not in ("README.md", "docs/api.md")))
@@ -80,27 +83,27 @@ def test_the_api_reference_has_every_public_name_once() -> None:
 
 def test_the_manual_has_every_public_name() -> None:
     """Each public name occurs on a page besides the API reference."""
-    assert missing({name.rpartition(".")[2] for name in PUBLIC}, MANUAL) == set()
+    assert_occurs({name.rpartition(".")[2] for name in PUBLIC}, MANUAL)
 
 
 def test_the_manual_has_every_argument() -> None:
     """Each argument of a client, its methods, its settings and a gateway occurs in the manual."""
-    assert missing(ARGUMENTS, MANUAL) == set()
+    assert_occurs(ARGUMENTS, MANUAL)
 
 
 def test_the_manual_has_every_option() -> None:
     """Each long option of the command line occurs in the manual."""
-    assert missing(OPTIONS, MANUAL) == set()
+    assert_occurs(OPTIONS, MANUAL)
 
 
 def test_the_page_on_settings_has_every_variable() -> None:
     """Each variable of the environment that the package reads occurs on the page on settings."""
-    assert missing(VARIABLES, code_of("docs/sites.md")) == set()
+    assert_occurs(VARIABLES, code_of("docs/sites.md"))
 
 
 def test_the_page_on_errors_has_every_error() -> None:
     """Each class of errors occurs on the page on errors."""
-    assert missing(ERRORS, code_of("docs/errors.md")) == set()
+    assert_occurs(ERRORS, code_of("docs/errors.md"))
 
 
 @pytest.mark.parametrize("command", ["", *cli.commands])

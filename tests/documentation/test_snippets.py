@@ -30,7 +30,7 @@ NOT_RUN: dict[str, int] = {}
 
 RUN = ("python", "ipython", "console")
 NOT_CHECKED = ("sh", "text", "nginx")  # ``sh`` changes the machine: packages and services
-DIRECTIVE = re.compile(r"\{(toctree|eval-rst|command-help|note|warning|figure|image)\}.*")
+DIRECTIVE = re.compile(r"\{(toctree|eval-rst|command-help|glossary|note|warning|figure|image)\}.*")
 
 ON_THE_MODEL = "<!-- site: model -->"
 every_page = pytest.mark.parametrize("page", PAGES)

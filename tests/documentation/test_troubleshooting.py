@@ -26,7 +26,7 @@ ENTRIES = {
 }
 
 #: So short a part of a message may be that of another one.
-SHORTEST = 20
+SHORTEST = 15
 
 
 def template(node: ast.expr) -> str:
