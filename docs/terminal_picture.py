@@ -61,12 +61,9 @@ def read(terminal: int) -> bytes:
 
 def draw() -> str:
     """The picture, as SVG that needs no font from the network."""
+    unseen = io.StringIO()
     console = Console(
-        record=True,
-        width=COLUMNS,
-        file=io.StringIO(),
-        force_terminal=True,
-        color_system="truecolor",
+        record=True, width=COLUMNS, file=unseen, force_terminal=True, color_system="truecolor"
     )
     with tempfile.TemporaryDirectory() as folder:
         for command in COMMANDS:

@@ -36,7 +36,7 @@ def as_page(text: str) -> str:
 def _from_docs(target: str) -> str:
     if target.startswith("docs/"):
         return target.removeprefix("docs/")
-    return PAGES.get(target, f"../{target}")
+    return PAGES.get(target, f"path:../{target}")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
