@@ -52,6 +52,8 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?:(?:collections|concurrent|os|requests|tenacity|threading)\..*|Executor)"),
 ]
 
+highlight_language = "none"
+
 html_theme = "furo"
 html_title = "aichatfree"
 html_static_path = ["_static"]

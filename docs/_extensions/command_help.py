@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
+from click.testing import CliRunner
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
@@ -16,12 +16,9 @@ WIDTH = 84
 
 def help_of(command: str) -> str:
     """What ``aichatfree COMMAND --help`` prints, or ``aichatfree --help`` for no command."""
-    parent = click.Context(cli, info_name="aichatfree", max_content_width=WIDTH)
-    if not command:
-        return parent.get_help()
-    return click.Context(
-        cli.commands[command], parent, info_name=command, max_content_width=WIDTH
-    ).get_help()
+    arguments = [*command.split(), "--help"]
+    ran = CliRunner().invoke(cli, arguments, prog_name="aichatfree", terminal_width=WIDTH)
+    return ran.output
 
 
 class CommandHelp(Directive):
@@ -32,7 +29,7 @@ class CommandHelp(Directive):
     def run(self) -> list[nodes.Node]:
         """Called by docutils."""
         text = help_of(self.arguments[0] if self.arguments else "")
-        return [nodes.literal_block(text, text, language="text")]
+        return [nodes.literal_block(text, text, language="none")]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
