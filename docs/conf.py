@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from pygments.lexers.special import TextLexer
+from sphinx.application import Sphinx
+
 import aichatfree
 
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
@@ -61,3 +64,8 @@ html_css_files = ["narrow.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx; IPython, which has a lexer for its cells, is not installed for the build."""
+    app.add_lexer("ipython", TextLexer)
