@@ -67,5 +67,5 @@ html_show_sphinx = False
 
 
 def setup(app: Sphinx) -> None:
-    """Called by Sphinx; IPython, which has a lexer for its cells, is not installed for the build."""
+    """Called by Sphinx. IPython has a lexer for its cells, but is not installed for the build."""
     app.add_lexer("ipython", TextLexer)

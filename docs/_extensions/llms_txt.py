@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from docutils import nodes
 from repository_files import FILES, ROOT
+from sphinx import addnodes
 from sphinx.application import Sphinx
 
 SUMMARY = (
@@ -20,18 +20,15 @@ def write_files(app: Sphinx, exception: Exception | None) -> None:
     """Write both files into the root of the site."""
     if exception is not None or app.builder.format != "html":
         return
-    names = pages(app)
-    lines = [f"- [{title(app, name)}]({name}.html): {first_sentence(app, name)}" for name in names]
-    index = f"# aichatfree\n\n> {SUMMARY}\n\n## Pages\n\n" + "\n".join(lines) + "\n"
-    texts = "\n\n".join(text(app, name) for name in names)
-    (app.outdir / "llms.txt").write_text(index, encoding="utf-8")
-    (app.outdir / "llms-full.txt").write_text(texts, encoding="utf-8")
-
-
-def pages(app: Sphinx) -> list[str]:
-    """All pages but the index, in the order of the tables of contents."""
-    toctree = app.env.toctree_includes
-    return [name for name in toctree["index"] if name in app.env.found_docs]
+    parts = [f"# aichatfree\n\n> {SUMMARY}\n"]
+    texts = []
+    for tree in app.env.get_doctree("index").findall(addnodes.toctree):
+        parts.append(f"\n## {tree['caption']}\n\n")
+        for _, name in tree["entries"]:
+            parts.append(f"- [{title(app, name)}]({name}.html): {first_sentence(app, name)}\n")
+            texts.append(text(app, name))
+    (app.outdir / "llms.txt").write_text("".join(parts), encoding="utf-8")
+    (app.outdir / "llms-full.txt").write_text("\n".join(texts), encoding="utf-8")
 
 
 def title(app: Sphinx, name: str) -> str:
@@ -40,10 +37,12 @@ def title(app: Sphinx, name: str) -> str:
 
 
 def first_sentence(app: Sphinx, name: str) -> str:
-    """What a page says first."""
-    paragraph = next(iter(app.env.get_doctree(name).findall(nodes.paragraph)), None)
-    words = " ".join(paragraph.astext().split()) if paragraph else title(app, name)
-    return re.split(r"(?<=[.?!:]) ", words)[0]
+    """The first sentence below a page's title; a test checks that there is one."""
+    page = Path(app.env.doc2path(name)).read_text(encoding="utf-8")
+    page = re.sub(r"<!--.*?-->", "", page)
+    paragraph = " ".join(page.partition("\n")[2].strip().partition("\n\n")[0].split())
+    sentence = re.split(r"(?<=[.?!]) ", paragraph)[0]
+    return re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", sentence)
 
 
 def text(app: Sphinx, name: str) -> str:
