@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
+from sphinx.domains.python._object import PyObject
 
 import aichatfree
 
@@ -35,7 +36,8 @@ copybutton_prompt_text = "$ "
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented"
+autodoc_typehints_description_target = "documented_params"
+python_use_unqualified_type_names = True
 autodoc_preserve_defaults = True
 autodoc_class_signature = "mixed"
 napoleon_google_docstring = True
@@ -66,6 +68,24 @@ html_show_sourcelink = False
 html_show_sphinx = False
 
 
+# Classes whose objects only the package itself makes.
+MADE_BY_METHODS = ("aichatfree.Chat", "aichatfree.Stream", "aichatfree.batch.Batch")
+
+
+def readable_signature(
+    app: Sphinx, what: str, name: str, obj: object, options: object, signature: str, returns: str
+) -> tuple[str, str] | None:
+    """Show no constructor that is not for users, and a dialect by its name."""
+    if name in MADE_BY_METHODS:
+        return "", returns
+    return (signature.replace(repr(aichatfree.GEMINI), "GEMINI"), returns) if signature else None
+
+
 def setup(app: Sphinx) -> None:
-    """Called by Sphinx. IPython has a lexer for its cells, but is not installed for the build."""
+    """Called by Sphinx."""
+    app.connect("autodoc-process-signature", readable_signature)
+    # IPython has a lexer for its cells, but is not installed for the build.
     app.add_lexer("ipython", TextLexer)
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"  # not "Variables"
