@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from helpers import PAGES
+from helpers import PAGES, blocks
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/")])
@@ -18,3 +18,10 @@ def test_a_page_begins_with_a_sentence_that_says_what_it_answers(page: str) -> N
     sentence = re.split(r"(?<=[.?!])(?: |$)", paragraph)[0]
     assert title.startswith("# ")
     assert re.fullmatch(r"[A-Z`\[\"].{20,250}[.?!]", sentence), sentence[:80]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_fence_belongs_to_a_block(page: str) -> None:
+    """The tests see every fenced block of a page: each fence opens or closes one."""
+    fences = re.findall(r"^ *```", PAGES[page], re.MULTILINE)
+    assert len(fences) == 2 * len(blocks(PAGES[page]))
