@@ -239,7 +239,9 @@ def blocks(page: str) -> list[Block]:
     """All fenced blocks of a page."""
     found = []
     for fence in re.finditer(
-        r"(?:^ *(<!--[^\n]*-->)\n)?^( *)(```+)([^`\n]*)\n(.*?)^ *\3 *$", page, re.MULTILINE | re.DOTALL
+        r"(?:^ *(<!--[^\n]*-->)\n)?^( *)(```+)([^`\n]*)\n(.*?)^ *\3 *$",
+        page,
+        re.MULTILINE | re.DOTALL,
     ):
         comment, _, _, tag, text = fence.groups()
         line = page.count("\n", 0, fence.start(5)) + 1
