@@ -235,18 +235,24 @@ class Block:
         return found and found[1]
 
 
+_FENCE = re.compile(
+    r"(?:^ *(?P<comment><!--[^\n]*-->)\n)?"
+    r"^ *(?P<ticks>```+)(?P<tag>[^`\n]*)\n(?P<text>.*?)^ *(?P=ticks) *$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
 def blocks(page: str) -> list[Block]:
     """All fenced blocks of a page."""
-    found = []
-    for fence in re.finditer(
-        r"(?:^ *(<!--[^\n]*-->)\n)?^( *)(```+)([^`\n]*)\n(.*?)^ *\3 *$",
-        page,
-        re.MULTILINE | re.DOTALL,
-    ):
-        comment, _, _, tag, text = fence.groups()
-        line = page.count("\n", 0, fence.start(5)) + 1
-        found.append(Block(tag.strip(), textwrap.dedent(text), line, comment or ""))
-    return found
+    return [
+        Block(
+            tag=fence["tag"].strip(),
+            text=textwrap.dedent(fence["text"]),
+            line=page.count("\n", 0, fence.start("text")) + 1,
+            comment=fence["comment"] or "",
+        )
+        for fence in _FENCE.finditer(page)
+    ]
 
 
 class Terminal:
