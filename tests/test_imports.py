@@ -26,7 +26,7 @@ LAYERS: list[set[str]] = [
     {"batch", "chat", "gateway", "health", "testing"},
     {"_requester"},
     {"_rate_limiter", "_settings", "_signing_clock", "stream"},
-    {"_adaptive_rate", "_output", "_wire", "retry"},
+    {"_adaptive_rate", "_output", "_slot_queue", "_wire", "retry"},
     {"_protocol"},
     {"_call"},
     {"timeout"},

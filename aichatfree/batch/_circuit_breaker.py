@@ -55,7 +55,7 @@ class CircuitBreaker:
         """Why it is open, as a sentence; ``None`` as long as it is closed."""
         exhausted = self._rate_limiter.exhausted
         if exhausted is not None and self._reason is None:
-            return f"Stopped because the site's quota seems to be exhausted: {exhausted}"
+            return f"Stopped because {exhausted}"
         return self._reason
 
     def _reason_after(self, error: Exception) -> str | None:
