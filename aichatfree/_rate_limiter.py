@@ -7,7 +7,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from ._adaptive_rate import AdaptiveRate
@@ -15,15 +14,13 @@ from ._arguments import check_number
 from ._call import MAX_SINGLE_WAIT, Call
 from ._forks import renew_after_fork
 from ._prompt_rejections import Cause, PromptRejections
-from ._slot_queue import SlotQueue
+from ._slot_queue import SlotQueue, run_again_in
 from .errors import APIError, RateLimitError, StatedLimits
 
 _MIN_REQUESTS_PER_MINUTE: Final = 0.001
 _MAX_REQUESTS_PER_MINUTE: Final = 1_000_000_000
 _MAX_STATED_PERIOD: Final = 3600.0
 """Seconds; requests are not spread evenly over a longer period, such as a day."""
-_MAX_RETRY_AFTER: Final = 366 * 86400.0
-"""Seconds; a longer stated wait is not shown as a date."""
 
 
 class RateLimiter(SlotQueue[int]):
@@ -90,9 +87,7 @@ class RateLimiter(SlotQueue[int]):
         reason = self._adaptive_rate.exhausted
         if reason is None:
             return None
-        left = self._retry_at - self._clock()
-        until = datetime.now(UTC) + timedelta(seconds=min(left, _MAX_RETRY_AFTER))
-        again = f". Run it again after {until:%Y-%m-%d %H:%M} UTC" if left > 0 else ""
+        again = run_again_in(self._retry_at - self._clock())
         message = f"The site's last message was: {self._last_message}"
         return f"the site's quota seems to be exhausted: {reason}{again}. {message}"
 

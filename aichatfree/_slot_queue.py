@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from ._call import Call
@@ -19,6 +20,8 @@ _POLL_INTERVAL: Final = 0.025
 """Seconds between two checks whether a waiting call was cancelled or has run out of time."""
 _MIN_WAIT: Final = 0.001
 """Seconds of the shortest wait, for a slot that somebody else has just taken."""
+_MAX_SHOWN_WAIT: Final = 366 * 86400.0
+"""Seconds; a longer wait is not shown as a date."""
 
 T = TypeVar("T")
 
@@ -186,3 +189,11 @@ class SlotQueue(ABC, Generic[T]):
             for ahead, waiter in enumerate(self._queue):
                 if self._is_refused(waiter.call, ahead, now):
                     waiter.awake.set()
+
+
+def run_again_in(seconds: float) -> str:
+    """When to run a batch again whose quota is used up, as a sentence after another; or nothing."""
+    if seconds <= 0:
+        return ""
+    until = datetime.now(UTC) + timedelta(seconds=min(seconds, _MAX_SHOWN_WAIT))
+    return f". Run it again after {until:%Y-%m-%d %H:%M} UTC"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import Final
+from typing import Any, Final
 
-from .._rate_limiter import RateLimiter
+from .._slot_queue import SlotQueue
 from ..errors import APIConnectionError, APIError, PermissionDeniedError
 
 MAX_UNREACHABLE: Final = 32
@@ -27,7 +27,7 @@ class CircuitBreaker:
     """
 
     def __init__(
-        self, rate_limiter: RateLimiter, max_errors: int | None, stopping: threading.Event
+        self, rate_limiter: SlotQueue[Any], max_errors: int | None, stopping: threading.Event
     ) -> None:
         self._rate_limiter = rate_limiter
         self._max_errors = math.inf if max_errors is None else max_errors
