@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from ._call import Call
 from ._prompt_sender import Attempt, PromptSender, Question
@@ -33,14 +33,6 @@ from ._wire.transport import Transport
 from .errors import APIError
 from .retry import MakeRetrying
 from .timeout import Timeout
-
-
-class Send(Protocol):
-    """Sends one request, in the slot with this number, and yields the chunks of its answer."""
-
-    def __call__(self, number: int, on_accepted: Callable[[], None] = ...) -> Iterator[str]:
-        """Args: ``on_accepted`` is called when the site begins to respond without an error."""
-        ...
 
 
 class Requester(PromptSender):
@@ -117,7 +109,7 @@ class Requester(PromptSender):
 
         return attempt, make_retrying
 
-    def prepare(self, question: Question, call: Call) -> Send:
+    def prepare(self, question: Question, call: Call) -> Callable[[int], Iterator[str]]:
         """A function that makes one attempt, given the number of the slot that it may use.
 
         The request is signed then, because sites compare its time with their clock.
@@ -132,7 +124,7 @@ class Requester(PromptSender):
             temperature = None
         check_temperature(temperature, site.dialect)
 
-        def send(number: int, on_accepted: Callable[[], None] = _ignore) -> Iterator[str]:
+        def send(number: int) -> Iterator[str]:
             call.site = site.base_url
             body = request_body(
                 site,
@@ -143,8 +135,6 @@ class Requester(PromptSender):
                 temperature=temperature,
             )
             exchange = self._transport.post(site.dialect.path, body, call)
-            if 200 <= exchange.status < 300:
-                on_accepted()
             try:
                 yield from _read_text(
                     exchange, site, question.reasoning, buffered=question.buffered
@@ -162,10 +152,6 @@ class Requester(PromptSender):
         if system is None and not _has_system_message(prompt):
             system = self.settings.system
         return messages_from(prompt, system, self.settings.site.dialect)
-
-
-def _ignore() -> None:
-    """Nobody wants to know that the site accepted the request."""
 
 
 def _has_system_message(prompt: object) -> bool:

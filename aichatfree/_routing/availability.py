@@ -15,6 +15,8 @@ MIN_COOL_DOWN: Final = 1.0
 """Seconds after the first failure; doubled for each further one until the site answers."""
 MAX_COOL_DOWN: Final = 300.0
 """Seconds; a wait that the site states may be longer."""
+MIN_REJECTION_TIME: Final = 0.1
+"""Seconds that a site is given to reject a probe, half of the time that the others wait for it."""
 LONG_OUTAGE: Final = 120.0
 """Seconds without an answer after which waiting for a site is pointless for now."""
 LONG_WAIT: Final = 600.0
@@ -37,9 +39,15 @@ class Availability:
     last one. Then one prompt probes the site. Many prompts that were in flight when it failed are
     one failure: those sent before the last cool-down began are ignored.
 
+    The probe has succeeded with the first text of its answer. If the site had rejected requests, it
+    has succeeded after two round trips already, because by then another rejection would be known;
+    from there on the site's rate limiter decides how much is sent. A cool-down without a stated end
+    is over as soon as an answer begins to a prompt that was sent after the one that failed: a stray
+    500 in a hundred answers must not halt a batch each time.
+
     Attributes:
         state: the state.
-        until: clock time at which the cool-down ends.
+        until: clock time at which the cool-down ends, or the wait for the outcome of the probe.
         error: the last failure that counted, or ``None``.
         epoch: the number of cool-downs so far.
     """
@@ -50,18 +58,22 @@ class Availability:
         self.epoch: int = 0
         self._failures = 0  # in a row, not counting those that stated a wait
         self._is_stated = False  # whether the site stated the end of the cool-down
-        self._down_since = math.inf  # clock time
+        self._failed_sent_at = -math.inf  # clock time at which the prompt was sent that failed
+        self._rejection_time = math.inf  # seconds until a probe would be rejected
+        self._down_since = math.inf  # clock time; infinite while it is available
         self._enter(SiteState.AVAILABLE)
 
     def _enter(self, state: SiteState) -> None:
         """Enter a state; the only place that does."""
         self.state: SiteState = state
+        if state is SiteState.AVAILABLE:
+            self._down_since = math.inf
 
     def ready_at(self) -> float:
         """The clock time from which on a prompt may be sent; infinite if that is not known."""
         if self.state is SiteState.AVAILABLE:
             return -math.inf
-        return self.until if self.state is SiteState.COOLING_DOWN else math.inf
+        return math.inf if self.state is SiteState.DISABLED else self.until
 
     def is_pointless(self, now: float) -> bool:
         """Whether waiting for the site is pointless for now."""
@@ -71,41 +83,41 @@ class Availability:
 
     def begin_run(self, now: float) -> None:
         """A batch begins, which has not waited for the site yet."""
-        self._down_since = max(self._down_since, now) if self._down_since < math.inf else math.inf
+        if self._down_since < math.inf:
+            self._down_since = now
 
-    def record_sent(self) -> None:
+    def record_sent(self, now: float) -> None:
         """A prompt is sent to the site, which was ready for it."""
-        if self.state is SiteState.COOLING_DOWN:
+        if self.state is SiteState.PROBING:
+            self._enter(SiteState.AVAILABLE)  # the probe was not rejected
+        elif self.state is SiteState.COOLING_DOWN:
+            self.until = now + 2 * self._rejection_time
             self._enter(SiteState.PROBING)
 
-    def record_accepted(self) -> None:
-        """The site has begun to respond to a prompt; after a rejection, that is all it takes."""
-        if self.state is SiteState.PROBING and self.error is not None and self.error.rejection:
-            self.record_chunk()
-
-    def record_chunk(self) -> None:
-        """The site has sent text, which shows that it works now, unless it stated a wait."""
-        if self.state is SiteState.PROBING or (
-            self.state is SiteState.COOLING_DOWN and not self._is_stated
-        ):
-            self._down_since = math.inf
+    def record_chunk(self, sent_at: float) -> None:
+        """The site has sent text for a prompt that was sent at this clock time."""
+        is_news = sent_at > self._failed_sent_at and not self._is_stated
+        if self.state is SiteState.PROBING or (self.state is SiteState.COOLING_DOWN and is_news):
             self._enter(SiteState.AVAILABLE)
 
     def record_answer(self) -> None:
         """The site has answered a prompt completely."""
         self._failures = 0
-        self.record_chunk()
 
     def record_abandoned(self, epoch: int) -> None:
         """Nobody waits for the outcome of a prompt that was sent in this epoch."""
         if self.state is SiteState.PROBING and epoch == self.epoch:
-            self._enter(SiteState.COOLING_DOWN)  # which is over: the next prompt is the probe
+            self.until = -math.inf  # the next prompt is the probe
+            self._enter(SiteState.COOLING_DOWN)
 
-    def record_failure(self, epoch: int, now: float, error: APIError, stated: float | None) -> None:
+    def record_failure(
+        self, epoch: int, sent_at: float, now: float, error: APIError, stated: float | None
+    ) -> None:
         """The site has failed to answer a prompt.
 
         Args:
-            epoch: when the prompt was sent.
+            epoch: that of the site when the prompt was sent.
+            sent_at: clock time at which it was sent.
             now: clock time.
             error: the failure.
             stated: seconds that the site asks to wait, or ``None``.
@@ -117,18 +129,20 @@ class Availability:
             self._enter(SiteState.DISABLED)
         elif epoch == self.epoch:
             self.error = error
+            took = max(now - sent_at, MIN_REJECTION_TIME)
+            self._rejection_time = took if error.rejection else math.inf
+            self._failed_sent_at = sent_at
             self._cool_down(now, stated)
         elif stated is not None and self.state is SiteState.COOLING_DOWN:
             self.until, self._is_stated = max(self.until, now + stated), True
 
     def _cool_down(self, now: float, stated: float | None) -> None:
-        if stated is None:
-            stated_or_doubled = min(MAX_COOL_DOWN, MIN_COOL_DOWN * 2.0 ** min(self._failures, 30))
+        seconds = stated
+        if seconds is None:
+            seconds = min(MAX_COOL_DOWN, MIN_COOL_DOWN * 2.0 ** min(self._failures, 30))
             self._failures += 1
-        else:
-            stated_or_doubled = stated
         self._is_stated = stated is not None
+        self.until = now + seconds
         self.epoch += 1
-        self.until = now + stated_or_doubled
         self._down_since = min(self._down_since, now)
         self._enter(SiteState.COOLING_DOWN)

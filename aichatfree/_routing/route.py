@@ -104,9 +104,8 @@ class Route:
     def _read(self, visit: Visit) -> Iterator[str]:
         assert visit.site is not None
         self._call.rejections = self._rejections[visit.site]
-        send = self._sends[visit.site]
         is_first = True
-        for chunk in send(visit.number, lambda: self._selector.record_accepted(visit)):
+        for chunk in self._sends[visit.site](visit.number):
             if is_first:
                 self._selector.record_chunk(visit)
             is_first = False

@@ -186,7 +186,7 @@ class SiteSelector(SlotQueue[Visit]):
 
     def _send(self, visit: Visit, index: int, number: int, now: float) -> None:
         site = self._sites[index]
-        site.availability.record_sent()
+        site.availability.record_sent(now)
         site.in_flight += 1
         visit.site, visit.number = index, number
         visit.epoch, visit.sent_at = site.availability.epoch, now
@@ -202,15 +202,10 @@ class SiteSelector(SlotQueue[Visit]):
 
     # --- outcomes -------------------------------------------------------------------------------
 
-    def record_accepted(self, visit: Visit) -> None:
-        """The site has begun to respond, without an error so far."""
-        with self._lock:
-            self._site_of(visit).availability.record_accepted()
-
     def record_chunk(self, visit: Visit) -> None:
         """The site has sent the first text of the answer."""
         with self._lock:
-            self._site_of(visit).availability.record_chunk()
+            self._site_of(visit).availability.record_chunk(visit.sent_at)
 
     def record_answer(self, visit: Visit) -> None:
         """The site has answered completely."""
@@ -237,7 +232,9 @@ class SiteSelector(SlotQueue[Visit]):
             if error.rejection and (cause is not Cause.LIMIT or not stated):
                 site.availability.record_abandoned(visit.epoch)
             else:
-                site.availability.record_failure(visit.epoch, self._clock(), error, stated)
+                site.availability.record_failure(
+                    visit.epoch, visit.sent_at, self._clock(), error, stated
+                )
 
     def end(self, visit: Visit) -> None:
         """The visit is over; to be called once for each, whatever its outcome. Takes no lock."""

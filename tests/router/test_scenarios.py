@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import pytest
 
 from aichatfree import (
     APIError,
-    AuthenticationError,
     BadRequestError,
-    Client,
-    RetryPolicy,
     StreamInterruptedError,
     Timeout,
 )
-from aichatfree.testing import Answer, FakeSite
+from aichatfree.testing import Answer
 from helpers import AT_ONCE, SHORT, UNREACHABLE, echo
 
 from .sites import (
