@@ -28,6 +28,8 @@ from .sites import (
     until,
 )
 
+UNKNOWN_HOST = "http://does-not-exist.invalid"
+
 PROMPTS = [f"prompt {number}" for number in range(40)]
 
 
@@ -94,12 +96,15 @@ def test_a_site_that_refuses_connections_costs_nothing() -> None:
 def test_a_silent_site_costs_one_timeout() -> None:
     """A site that accepts requests and says nothing is left after `Timeout.read`, and then left
     alone."""
-    with sites(NO_HEAD, echo) as (first, second):
-        with router_over(first.url, second.url, timeout=Timeout(read=SHORT)) as router:
-            reply = router.generate("Hello")
-            assert (reply.site, reply.attempts) == (second.url, 2)
-            assert SHORT <= reply.elapsed < AT_ONCE
-            assert router.generate("Hello").attempts == 1
+    limits = Timeout(read=SHORT)
+    with (
+        sites(NO_HEAD, echo) as (first, second),
+        router_over(first.url, second.url, timeout=limits) as router,
+    ):
+        reply = router.generate("Hello")
+        assert (reply.site, reply.attempts) == (second.url, 2)
+        assert SHORT <= reply.elapsed < AT_ONCE
+        assert router.generate("Hello").attempts == 1
 
 
 def test_an_answer_that_was_cut_off_is_asked_for_elsewhere() -> None:
@@ -160,15 +165,12 @@ def test_a_prompt_that_a_site_refuses_is_asked_once() -> None:
 def test_when_all_sites_fail_for_good_the_error_names_each() -> None:
     """If every site has a fatal error, the call ends at once with an error that names each site
     and its reason, and so do all calls after it, which send nothing."""
-    with sites(WRONG_PASSWORD) as (site,), router_over(UNREACHABLE_HOST, site.url) as router:
+    with sites(WRONG_PASSWORD) as (site,), router_over(UNKNOWN_HOST, site.url) as router:
         for _ in range(2):
             with pytest.raises(APIError) as caught:
                 router.generate("Hello")
             assert caught.value.fatal
-            assert UNREACHABLE_HOST in str(caught.value)
+            assert UNKNOWN_HOST in str(caught.value)
             assert site.url in str(caught.value)
             assert "Invalid password" in str(caught.value)
         assert len(site.requests) == 1
-
-
-UNREACHABLE_HOST = "http://does-not-exist.invalid"
