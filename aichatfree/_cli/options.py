@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from .._protocol.dialects import DIALECTS
+from .._settings import environment
 
 if TYPE_CHECKING:
     # The commands import what they need from here when they run, to keep --help fast.
@@ -27,7 +28,18 @@ def site_options(command: F) -> F:
             type=click.Choice(list(DIALECTS)),
             help="The site's dialect (AICHATFREE_DIALECT, or gemini).",
         ),
-        click.option("--base-url", metavar="URL", help="The site's address (AICHATFREE_BASE_URL)."),
+        click.option(
+            "--sites",
+            metavar="FILE",
+            help="A TOML file of several sites (AICHATFREE_SITES).",
+        ),
+        click.option(
+            "--base-url",
+            "--site",
+            metavar="URL",
+            multiple=True,
+            help="The site's address (AICHATFREE_BASE_URL); repeat it to use several.",
+        ),
         click.option("--local", is_flag=True, help="Answer from the small model on this machine."),
     ):
         command = option(command)
@@ -36,24 +48,47 @@ def site_options(command: F) -> F:
 
 @contextmanager
 def open_client(
-    local: bool, base_url: str | None, dialect: str | None, model: str | None, **settings: Any
+    local: bool,
+    base_url: Sequence[str],
+    sites: str | None,
+    dialect: str | None,
+    model: str | None,
+    **settings: Any,
 ) -> Iterator[Client]:
     """A client for these options; with ``local`` it talks to a gateway that is started for it."""
-    if local and base_url:
-        raise click.UsageError("--local and --base-url exclude each other: leave one out.")
+    if local + bool(base_url) + bool(sites) > 1:
+        raise click.UsageError("--local, --base-url and --sites exclude each other: leave one out.")
+    settings = {"dialect": dialect, "model": model, **settings}
     with ExitStack() as stack:
-        with usage_errors():
+        with usage_errors(OSError):
             if local:
                 from ..gateway import Gateway, SmolLM2
 
                 secret = secrets.token_hex(16)
                 engine = load_model(SmolLM2(), stack)
                 gateway = stack.enter_context(Gateway(engine, secret=secret))
-                base_url, settings = gateway.url, {**settings, "secret": secret}
-            from ..client import Client
-
-            client = Client(base_url, dialect=dialect, model=model, **settings)
+                base_url, settings = [gateway.url], {**settings, "secret": secret}
+            client = _client(
+                base_url, sites or (None if base_url else environment("SITES")), settings
+            )
         yield stack.enter_context(client)
+
+
+def _client(urls: Sequence[str], sites: str | None, settings: dict[str, Any]) -> Client:
+    from ..client import Client
+    from ..router import Router
+
+    if sites is None:
+        if len(urls) <= 1:
+            return Client(*urls, **settings)
+        return Router([Client(url, **settings) for url in urls])
+    system = settings.pop("system", None)
+    if any(value is not None for value in settings.values()):
+        raise ValueError(
+            f"--dialect, --model and --rpm belong to each site in {sites}: leave them out"
+        )
+    router = Router.from_file(sites)
+    return router if system is None else router.with_options(system=system)
 
 
 def load_model(engine: Any, stack: ExitStack) -> Any:
