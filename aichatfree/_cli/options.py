@@ -60,7 +60,7 @@ def open_client(
         raise click.UsageError("--local, --base-url and --sites exclude each other: leave one out.")
     settings = {"dialect": dialect, "model": model, **settings}
     with ExitStack() as stack:
-        with usage_errors(OSError):
+        with usage_errors():
             if local:
                 from ..gateway import Gateway, SmolLM2
 
@@ -87,7 +87,8 @@ def _client(urls: Sequence[str], sites: str | None, settings: dict[str, Any]) ->
         raise ValueError(
             f"--dialect, --model and --rpm belong to each site in {sites}: leave them out"
         )
-    router = Router.from_file(sites)
+    with usage_errors(OSError):
+        router = Router.from_file(sites)
     return router if system is None else router.with_options(system=system)
 
 
