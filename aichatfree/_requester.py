@@ -26,7 +26,7 @@ from ._protocol.responses import (
 from ._protocol.signing import request_body
 from ._protocol.sites import Site
 from ._rate_limiter import RateLimiter
-from ._settings import ConnectionOptions, Settings
+from ._settings import ConnectionOptions, Settings, not_portable
 from ._signing_clock import SigningClock
 from ._wire.exchange import Exchange
 from ._wire.transport import Transport
@@ -41,8 +41,14 @@ class Requester(PromptSender):
     settings: Settings
     rate_limiter: RateLimiter
 
-    def __init__(self, settings: Settings, connection: ConnectionOptions) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        connection: ConnectionOptions,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
         self.settings = settings
+        self._on_close = on_close
         self.rate_limiter = RateLimiter(connection.max_requests_per_minute)
         self._signing_clock = SigningClock()
         self._connection = connection
@@ -86,8 +92,12 @@ class Requester(PromptSender):
 
     def close(self) -> None:
         self._transport.close()
+        if self._on_close is not None:
+            self._on_close()
 
     def to_dict(self, share: float = 1.0) -> dict[str, Any]:
+        if self._on_close is not None:
+            raise not_portable("the built-in model, which answers in this process only")
         return {
             "connection": self._connection.to_dict(share),
             "settings": self.settings.to_dict(),

@@ -75,7 +75,7 @@ class CallSettings:
             ValueError: some of them cannot be sent there.
         """
         if not isinstance(self.retry, RetryPolicy | None):
-            raise _not_portable("a tenacity object")
+            raise not_portable("a tenacity object")
         return {
             "system": self.system,
             "timeout": dataclasses.asdict(self.timeout),
@@ -153,9 +153,9 @@ class Settings(CallSettings):
 
     def to_dict(self) -> dict[str, Any]:
         if self.site.secret != (_variable(self.secret_env) or ""):
-            raise _not_portable(f"secret=, unless it is in {self.secret_env}")
+            raise not_portable(f"secret=, unless it is in {self.secret_env}")
         if self.password != _variable(self.password_env):
-            raise _not_portable(f"password=, unless it is in {self.password_env}")
+            raise not_portable(f"password=, unless it is in {self.password_env}")
         return {
             **super().to_dict(),
             "site": {**dataclasses.asdict(self.site), "secret": ""},
@@ -213,7 +213,7 @@ class ConnectionOptions:
             ValueError: some of them cannot be sent there.
         """
         if (self.headers, self.proxies, self.verify, self.session) != (None, None, True, None):
-            raise _not_portable("headers=, proxies=, verify= and session=")
+            raise not_portable("headers=, proxies=, verify= and session=")
         limit = self.max_requests_per_minute
         return {
             "max_requests_per_minute": None if limit is None else limit * share,
@@ -245,7 +245,8 @@ def _site_with(site: Site, dialect: str | Dialect | None, secret: str | None) ->
     return site if secret is None else dataclasses.replace(site, secret=secret)
 
 
-def _not_portable(what: str) -> ValueError:
+def not_portable(what: str) -> ValueError:
+    """The error for what only this process can use."""
     return ValueError(
         f"{what}: this cannot be sent to the workers of an executor. Give client_factory=, a "
         "function that makes their client"

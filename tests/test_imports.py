@@ -24,6 +24,7 @@ LAYERS: list[set[str]] = [
     {"notebook"},
     {"router"},
     {"client"},
+    {"_local"},
     {"batch", "chat", "gateway", "health", "testing"},
     {"_routing", "_sites_file"},
     {"_requester"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .._protocol.dialects import DIALECTS
-from .._settings import environment
 
 if TYPE_CHECKING:
     # The commands import what they need from here when they run, to keep --help fast.
@@ -55,23 +54,15 @@ def open_client(
     model: str | None,
     **settings: Any,
 ) -> Iterator[Client]:
-    """A client for these options; with ``local`` it talks to a gateway that is started for it."""
+    """A client for these options; a router if they name several sites."""
     if local + bool(base_url) + bool(sites) > 1:
         raise click.UsageError("--local, --base-url and --sites exclude each other: leave one out.")
-    settings = {"dialect": dialect, "model": model, **settings}
-    with ExitStack() as stack:
-        with usage_errors():
-            if local:
-                from ..gateway import Gateway, SmolLM2
-
-                secret = secrets.token_hex(16)
-                engine = load_model(SmolLM2(), stack)
-                gateway = stack.enter_context(Gateway(engine, secret=secret))
-                base_url, settings = [gateway.url], {**settings, "secret": secret}
-            client = _client(
-                base_url, sites or (None if base_url else environment("SITES")), settings
-            )
-        yield stack.enter_context(client)
+    urls = ["local"] if local else base_url
+    path = sites or (None if urls else os.environ.get("AICHATFREE_SITES"))
+    with usage_errors():
+        client = _client(urls, path or None, {"dialect": dialect, "model": model, **settings})
+    with client:
+        yield client
 
 
 def _client(urls: Sequence[str], sites: str | None, settings: dict[str, Any]) -> Client:

@@ -6,6 +6,7 @@ import multiprocessing
 import pickle
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from aichatfree import (
     Chat,
     Client,
     EmptyReplyError,
+    NotFoundError,
     RateLimitError,
     RetryPolicy,
     Router,
@@ -90,15 +92,15 @@ def test_each_site_has_its_own_system_prompt() -> None:
 def test_a_conversation_stays_with_its_site() -> None:
     """All questions of a chat go to the site that answered the first, while that works; then the
     whole conversation goes to another one and stays there."""
-    with sites(echo) as (second,):
-        with sites(echo) as (first,), router_over(first.url, second.url) as router:
-            chat = router.chat()
-            assert {chat.send(f"question {n}").site for n in range(6)} == {first.url}
-            first.__exit__(None, None, None)
-            assert chat.send("and now?").site == second.url
-            assert len(second.requests[-1].json["messages"]) == 13
-            again = Chat.from_dict(chat.to_dict(), router)
-            assert again.send("and then?").site == second.url
+    first = FakeSite(echo).__enter__()
+    with sites(echo) as (second,), router_over(first.url, second.url) as router:
+        chat = router.chat()
+        assert {chat.send(f"question {n}").site for n in range(6)} == {first.url}
+        first.__exit__(None, None, None)
+        assert chat.send("and now?").site == second.url
+        assert len(second.requests[-1].json["messages"]) == 13
+        again = Chat.from_dict(chat.to_dict(), router)
+        assert again.send("and then?").site == second.url
 
 
 def test_check_reports_each_site() -> None:
@@ -111,11 +113,29 @@ def test_check_reports_each_site() -> None:
         assert f"\n{UNREACHABLE}\nWRONG url" in str(health)
 
 
+class ModelList(BaseHTTPRequestHandler):
+    """A site that lists two models."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'["large", "small"]')
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is logged."""
+
+
 def test_models_are_those_of_all_sites() -> None:
-    """`models` lists what the sites list, each model once; sites without a list are left out."""
-    with sites(echo) as (site,), router_over(site.url, UNREACHABLE) as router:
-        with pytest.raises(AIChatFreeError):
-            router.models()
+    """`models` lists each model once; if no site has a list, the error of the first is raised."""
+    with HTTPServer(("127.0.0.1", 0), ModelList) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with sites(echo) as (site,):
+            with router_over(UNREACHABLE, site.url, url, url) as router:
+                assert router.models() == ["large", "small"]
+            with router_over(site.url, UNREACHABLE) as router, pytest.raises(NotFoundError):
+                router.models()
+        server.shutdown()
 
 
 def test_closing_a_router_closes_its_clients() -> None:
