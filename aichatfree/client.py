@@ -291,8 +291,7 @@ class Client:
         >>> patient = client.with_options(timeout=aichatfree.Timeout(read=120, total=600))
 
         Args:
-            changes: any of ``dialect``, ``secret``, ``password``, ``model``, ``system``,
-                ``timeout`` and ``retry``.
+            changes: any of the settings from ``dialect`` to ``retry`` in :class:`Client`.
 
         Raises:
             TypeError, ValueError: a setting is unknown or cannot be used.
