@@ -37,7 +37,7 @@ class Availability:
 
     A failure begins a cool-down, which lasts as long as the site states, or twice as long as the
     last one. Then one prompt probes the site. Many prompts that were in flight when it failed are
-    one failure: those sent before the last cool-down began are ignored.
+    one failure: those sent before the last cool-down began are ignored, unless they state a wait.
 
     The probe has succeeded with the first text of its answer. If the site had rejected requests, it
     has succeeded after two round trips already, because by then another rejection would be known;
@@ -48,13 +48,11 @@ class Availability:
     Attributes:
         state: the state.
         until: clock time at which the cool-down ends, or the wait for the outcome of the probe.
-        error: the last failure that counted, or ``None``.
         epoch: the number of cool-downs so far.
     """
 
     def __init__(self) -> None:
         self.until: float = -math.inf
-        self.error: APIError | None = None
         self.epoch: int = 0
         self._failures = 0  # in a row, not counting those that stated a wait
         self._is_stated = False  # whether the site stated the end of the cool-down
@@ -125,24 +123,21 @@ class Availability:
         if self.state is SiteState.DISABLED:
             return
         if error.fatal:
-            self.error = error
             self._enter(SiteState.DISABLED)
-        elif epoch == self.epoch:
-            self.error = error
+        elif epoch == self.epoch or stated is not None:
             took = max(now - sent_at, MIN_REJECTION_TIME)
             self._rejection_time = took if error.rejection else math.inf
             self._failed_sent_at = sent_at
             self._cool_down(now, stated)
-        elif stated is not None and self.state is SiteState.COOLING_DOWN:
-            self.until, self._is_stated = max(self.until, now + stated), True
 
     def _cool_down(self, now: float, stated: float | None) -> None:
         seconds = stated
         if seconds is None:
             seconds = min(MAX_COOL_DOWN, MIN_COOL_DOWN * 2.0 ** min(self._failures, 30))
             self._failures += 1
+        before = self.until if self.state is SiteState.COOLING_DOWN else now
+        self.until = max(now + seconds, before)
         self._is_stated = stated is not None
-        self.until = now + seconds
         self.epoch += 1
         self._down_since = min(self._down_since, now)
         self._enter(SiteState.COOLING_DOWN)

@@ -15,7 +15,7 @@ from .._prompt_rejections import Cause
 from .._rate_limiter import RateLimiter
 from .._slot_queue import SlotQueue, run_again_in
 from ..errors import APIConnectionError, APIError, RateLimitError
-from .availability import Availability, SiteState
+from .availability import LONG_OUTAGE, Availability, SiteState
 
 _NEWEST_SHARE: Final = 0.3
 """The weight of the last answer in the average duration of a site's answers."""
@@ -121,7 +121,8 @@ class SiteSelector(SlotQueue[Visit]):
         for site in self._sites:
             if not site.availability.is_pointless(now) and site.limiter.exhausted is None:
                 return None
-        again = run_again_in(self._soonest() - now) if math.isfinite(self._soonest()) else ""
+        wait = self._soonest() - now
+        again = run_again_in(wait) if LONG_OUTAGE < wait < math.inf else ""
         return f"no site accepts prompts now{again}. {self._reasons()}"
 
     def begin_run(self) -> None:
@@ -229,7 +230,7 @@ class SiteSelector(SlotQueue[Visit]):
         with self._lock:
             site = self._site_of(visit)
             site.last_error = error
-            if error.rejection and (cause is not Cause.LIMIT or not stated):
+            if error.rejection and (cause is not Cause.LIMIT or stated is None):
                 site.availability.record_abandoned(visit.epoch)
             else:
                 site.availability.record_failure(
@@ -288,7 +289,5 @@ class SiteSelector(SlotQueue[Visit]):
 def _stated_wait(error: APIError) -> float | None:
     """Seconds that the site asks to wait, or ``None``."""
     until = error.limits.exhausted_until if error.limits else None
-    waits = [] if until is None else [until - time.time()]
-    if error.retry_after is not None:
-        waits.append(error.retry_after)
-    return max(waits, default=None)
+    wait = max(error.retry_after or 0.0, 0.0 if until is None else until - time.time())
+    return wait or None

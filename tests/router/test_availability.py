@@ -84,6 +84,17 @@ def test_prompts_that_fail_together_are_one_failure() -> None:
     assert site.ready_at() == NOW + 20
 
 
+def test_a_stated_wait_counts_whenever_it_arrives() -> None:
+    """A wait that is stated in answer to an early prompt is kept although the site has answered
+    others since."""
+    site = Availability()
+    fail(site)
+    site.record_sent(NOW + 1)
+    site.record_chunk(NOW + 1)
+    site.record_failure(0, NOW, NOW + 2, REJECTED, 20)
+    assert site.ready_at() == NOW + 22
+
+
 def test_one_prompt_probes_the_site() -> None:
     """After the cool-down one prompt is sent, and no other until it has an answer or has failed."""
     site = Availability()

@@ -6,6 +6,7 @@ import multiprocessing
 import pickle
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -15,6 +16,7 @@ import tenacity
 from aichatfree import (
     AIChatFreeError,
     APIConnectionError,
+    APIError,
     Chat,
     Client,
     EmptyReplyError,
@@ -23,6 +25,7 @@ from aichatfree import (
     RetryPolicy,
     Router,
     ServerError,
+    Stream,
     StreamInterruptedError,
     Timeout,
 )
@@ -248,15 +251,25 @@ def test_a_cool_down_beyond_the_deadline_is_an_error_at_once() -> None:
         assert caught.value.attempts == 2
 
 
-def test_a_stream_that_is_closed_early_does_not_occupy_its_site() -> None:
-    """When the probe of a site is closed after its first chunk, or before, the site is used
-    again."""
-    answers = [DOWN, Answer("one", "two", gap=HANG), Answer("three")]
+def test_a_cancelled_probe_does_not_occupy_its_site() -> None:
+    """When the prompt that probes a site is cancelled before its first chunk, the next one probes
+    the site at once."""
+    answers = [DOWN, Answer("one", delay=HANG), "two"]
     with sites(answers) as (site,), router_over(site.url) as router:
         stream = router.stream("Hello")
-        assert next(stream) == "one"
-        stream.close()
-        assert router.generate("Hello").text == "three"
+        reader = threading.Thread(target=read, args=[stream])
+        reader.start()
+        wait_until(lambda: len(site.requests) == 2)
+        stream.cancel()
+        reader.join()
+        reply = router.generate("Hello")
+        assert (reply.text, reply.attempts) == ("two", 1)
+        assert reply.elapsed < AT_ONCE / 4
+
+
+def read(stream: Stream) -> None:
+    with suppress(APIError):
+        stream.read()
 
 
 def test_no_secret_is_in_the_error_of_a_site() -> None:
