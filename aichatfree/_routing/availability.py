@@ -58,7 +58,7 @@ class Availability:
         self._is_stated = False  # whether the site stated the end of the cool-down
         self._failed_sent_at = -math.inf  # clock time at which the prompt was sent that failed
         self._rejection_time = math.inf  # seconds until a probe would be rejected
-        self._down_since = math.inf  # clock time; infinite while it is available
+        self._down_since = math.inf  # clock time, without stated waits; infinite if available
         self._enter(SiteState.AVAILABLE)
 
     def _enter(self, state: SiteState) -> None:
@@ -139,5 +139,5 @@ class Availability:
         self.until = max(now + seconds, before)
         self._is_stated = stated is not None
         self.epoch += 1
-        self._down_since = min(self._down_since, now)
+        self._down_since = min(self._down_since, now) if stated is None else self.until
         self._enter(SiteState.COOLING_DOWN)

@@ -158,8 +158,8 @@ class SiteSelector(SlotQueue[Visit]):
                 call.cancel_token.sleep(wait)
 
         def take(now: float, delayed: bool) -> Visit | None:
-            def order(site: int) -> tuple[bool, int, float]:
-                return site != preferred, avoided[site], self._expected_duration(site)
+            def order(site: int) -> tuple[int, bool, float]:
+                return avoided[site], site != preferred, self._expected_duration(site)
 
             for site in sorted(self._ready(now), key=order):
                 number = self._sites[site].limiter.try_acquire(delayed=delayed)
@@ -187,10 +187,11 @@ class SiteSelector(SlotQueue[Visit]):
 
     def _send(self, visit: Visit, index: int, number: int, now: float) -> None:
         site = self._sites[index]
-        site.availability.record_sent(now)
+        # The visit first: if Ctrl-C interrupts this, its end is noticed all the same.
+        visit.number, visit.epoch, visit.sent_at = number, site.availability.epoch, now
+        visit.site = index
         site.in_flight += 1
-        visit.site, visit.number = index, number
-        visit.epoch, visit.sent_at = site.availability.epoch, now
+        site.availability.record_sent(now)
 
     def _settle(self) -> None:
         """Take note of the visits that have ended, whatever their outcome."""

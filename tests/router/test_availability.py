@@ -178,7 +178,10 @@ def test_a_new_run_waits_again() -> None:
 
 
 def test_a_short_stated_wait_is_not_pointless() -> None:
-    """A batch waits for a stated wait of up to ten minutes."""
+    """A batch waits for a stated wait of up to ten minutes, and for the probe after it."""
     site = Availability()
     fail(site, REJECTED, stated=LONG_WAIT)
     assert not site.is_pointless(NOW)
+    assert not site.is_pointless(NOW + LONG_WAIT - 1)
+    site.record_sent(NOW + LONG_WAIT)
+    assert not site.is_pointless(NOW + LONG_WAIT + 1)
