@@ -221,7 +221,8 @@ def test_without_a_client_the_sites_of_a_file_make_one(cells: Notebook, tmp_path
     with FakeSite("Hello") as site:
         path.write_text(f'[[site]]\nbase_url = "{site.url}"\n')
         cells.run(f"%env AICHATFREE_SITES={path}")
-        assert cells.run("%%ask\nHi").answers == ["Hello"]
+        shown = cells.run("%%ask\nHi")
+        assert shown.answers == ["Hello"]
         assert cells.value("type(client).__name__") == "Router"
         cells.run("del client")
         path.unlink()
