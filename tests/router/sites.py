@@ -19,7 +19,6 @@ Script = Callable[[Request], Any]
 DOWN = Answer(status=500, body="Internal server error")
 QUOTA = Answer(status=429, body="当前地区当日额度已消耗完", headers={"Retry-After": "36000"})
 WRONG_PASSWORD = Answer(status=401, body='{"error":{"message":"Invalid password."}}')
-SILENT = Answer("", end="stall", delay=0)
 NO_HEAD = Raw(b"", end="stall")
 
 
