@@ -36,8 +36,9 @@ class _Site:
 
     def earliest(self) -> float:
         """The clock time before which it surely takes no prompt."""
-        state = self.availability.state
-        return self.limiter.slot if state is SiteState.PROBING else self.ready_at()
+        is_probing = self.availability.state is SiteState.PROBING
+        available_at = -math.inf if is_probing else self.availability.ready_at()
+        return max(available_at, self.limiter.earliest)
 
     @property
     def is_disabled(self) -> bool:
