@@ -23,6 +23,9 @@ from aichatfree._rate_limiter import RateLimiter
 from aichatfree._routing.selector import SiteSelector, Visit
 from helpers import AT_ONCE, wait_until
 
+#: Answers after which a rate limiter does not delay requests, unless one is rejected.
+KNOWN_AFTER = 100
+
 REFUSED = APIConnectionError("http://a: Nothing answers.")
 
 
@@ -47,6 +50,10 @@ class Selector:
         self.limiters = [
             RateLimiter(limit, clock=self.clock, wait=self.clock.wait) for limit in limits
         ]
+        for limiter in self.limiters:
+            if limiter.max_requests_per_minute is None:
+                for _ in range(KNOWN_AFTER):
+                    limiter.record_answer(limiter.acquire(unlimited()))
         self.selector = SiteSelector(self.limiters, clock=self.clock, wait=self.clock.wait)
 
     def visit(self, call: Call | None = None, **options: int | None) -> Visit:
