@@ -196,12 +196,12 @@ def test_a_prompt_avoids_the_site_that_has_failed_it() -> None:
 
 
 def test_a_rejection_without_a_stated_wait_is_left_to_the_rate_limiter() -> None:
-    """A site that rejects a request is slowed down by its rate limiter, not left alone."""
+    """A site that rejects requests is slowed down by its rate limiter, not left alone."""
     sites = Selector(None)
-    visit = sites.visit()
     error = RateLimitError("http://a: Busy.")
-    sites.limiters[0].record_rejection(visit.number, error, unlimited().rejections)
-    sites.fail(visit, error)
+    for visit in [sites.visit() for _ in range(5)]:
+        sites.limiters[0].record_rejection(visit.number, error, unlimited().rejections)
+        sites.fail(visit, error)
     began = sites.clock.now
     sites.visit()
     assert 0 < sites.clock.now - began < 0.5
