@@ -111,9 +111,9 @@ class ReplyDecoder:
             text += "".join([self._take(more.encode()) for more in self._events.finish()])
         rest, failed = self._ending.finish()
         text += self._opening.feed(self._utf8.decode(rest))
-        if self._opening.web_page:
-            return text, web_page_error(self._opening.finish())
         held = self._opening.finish()
+        if self._opening.web_page:
+            return text, web_page_error(held)
         self._has_text = self._has_text or bool(text or held)
         cut = bool(self._utf8.getstate()[0])
         failure = self._failure_at_end(failed, cut)

@@ -52,6 +52,7 @@ class Ending:
     def __init__(self, *, framed: bool, tails: Sequence[str], notices: bool) -> None:
         self._framed = framed
         self._tails = [tail.encode() for tail in tails if tail]
+        self._beginnings = _beginnings(tuple(self._tails))
         self._notices = notices
         self.before = b""
         self._held = b""
@@ -69,7 +70,7 @@ class Ending:
         """What is certain to be text after one more chunk."""
         data = self._held + chunk
         begin = len(self._held)
-        self._own_tail = self._framed and any(chunk.lower() == t.lower() for t in self._tails)
+        self._own_tail = self._framed and chunk.lower() in self._beginnings[: len(self._tails)]
         keep = min(self._tail_begins(data, begin), self._notice_begins(data, begin))
         self._held = data[keep:]
         if keep:
@@ -93,10 +94,10 @@ class Ending:
     def _tail_begins(self, data: bytes, begin: int) -> int:
         if self._own_tail:
             return begin
+        if not data.lower().endswith(self._beginnings):
+            return len(data)
         for tail in self._tails:
             end = data[-len(tail) :]
-            if tail[:1] not in end and tail[:_ANY_CASE].lower() not in end.lower():
-                continue
             for length in range(len(end), 0, -1):
                 if _is_beginning(tail, end[-length:]):
                     before = (self.before + data[:-length])[-1:]
@@ -140,6 +141,13 @@ def _suspicious(tails: tuple[str, ...], notices: bool) -> re.Pattern[bytes]:
     letters = {re.escape(tail.encode()[:1]) for tail in tails if tail}
     letters |= {rb"\[", rb"\{", rb"\n"} if notices else set()
     return re.compile(b"[%b]" % b"".join(sorted(letters)) if letters else b"(?!)")
+
+
+@cache
+def _beginnings(tails: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """The tails in lower case, and then how they begin."""
+    lower = [tail.lower() for tail in tails]
+    return (*lower, *(tail[:length] for tail in lower for length in range(1, len(tail))))
 
 
 def _is_beginning(tail: bytes, end: bytes) -> bool:

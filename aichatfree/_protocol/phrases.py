@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
-from itertools import compress, groupby, islice
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, Final, cast
 
@@ -35,7 +35,7 @@ _SECONDS: Final = re.compile(r"\d\s*(?:s\b|sec|秒|с\b|сек|sek|seg)")
 
 # Letters from U+2E80 on are those of scripts without spaces between words, such as Chinese.
 _UNSPACED: Final = re.compile("[^^].*[\u2e80-\U0010ffff]|[\u2e80-\U0010ffff]")
-_WORD_BEGINS: Final = r"(?<![^\W_\u2e80-\U0010ffff])"
+_WORD_BEGINS: Final = r"(?<![^\W\d_\u2e80-\U0010ffff])"
 _FIRST_LETTER: Final = re.compile(r"[^\W_](?![?*+{])|")
 
 
@@ -47,12 +47,12 @@ class _Pattern:
 
     @cached_property
     def _searches(self) -> list[Callable[[str], re.Match[str] | None]]:
-        unspaced = [bool(_UNSPACED.match(words)) for words in self.alternatives]
-        spaced = [not is_unspaced for is_unspaced in unspaced]
+        unspaced = list(filter(_UNSPACED.match, self.alternatives))
+        spaced = [words for words in self.alternatives if words not in unspaced]
         return [
-            re.compile(f"{begins}(?:{_by_letter(compress(self.alternatives, which))})").search
-            for begins, which in ((_WORD_BEGINS, spaced), ("", unspaced))
-            if any(which)
+            re.compile(f"{begins}(?:{_by_letter(alternatives)})").search
+            for begins, alternatives in ((_WORD_BEGINS, spaced), ("", unspaced))
+            if alternatives
         ]
 
     def is_in(self, folded: str) -> bool:
