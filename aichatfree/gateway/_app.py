@@ -1,36 +1,26 @@
-"""The WSGI application: answers requests as the real sites do, with what an engine produces."""
+"""The WSGI application: passes requests to the fronts, and what an engine produces to clients."""
 
 from __future__ import annotations
 
-import json
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-from .._arguments import check_number
-from .._protocol.dialects import GEMINI, Dialect
-from .._protocol.messages import Message
-from .._protocol.prompts import decode_messages
 from ._access_log import AccessLogEntry, summary
-from ._auth import Authenticator
 from ._engines.engine import Engine, EngineError
+from ._fronts.front import AnswerFormat, Front, Question, Request
 from ._generation import Generation
-from ._responses import Headers, RefusalError, Response, engine_error_response, refusal
+from ._responses import RefusalError, Response, refusal
 
 logger: Final = logging.getLogger(__name__)
 
 POLL_INTERVAL: Final = 0.1
 """Seconds between two checks whether the client is still connected."""
-PLAIN_TEXT: Final = (("Content-Type", "text/plain; charset=utf-8"),)
-GREETING: Final = b"""\
-This is an aichatfree gateway: a chat site on this machine.
-Use its address as base_url: aichatfree.Client(base_url="http://...").
-"""
 
 Environ = dict[str, Any]
 
@@ -40,16 +30,16 @@ class App:
 
     Args:
         engine: produces the answers.
-        authenticator: decides who gets one.
+        fronts: the protocols that clients may use.
         max_streams: answers that may run at the same time.
         max_body: bytes that a request's body may have.
     """
 
     def __init__(
-        self, engine: Engine, authenticator: Authenticator, *, max_streams: int, max_body: int
+        self, engine: Engine, fronts: Sequence[Front], *, max_streams: int, max_body: int
     ) -> None:
         self._engine = engine
-        self._authenticator = authenticator
+        self._fronts = fronts
         self._max_streams = max_streams
         self._max_body = max_body
         # Guards the two attributes below: no generation starts after stop(), and never more than
@@ -57,18 +47,13 @@ class App:
         self._lock = threading.Lock()
         self._running: set[Generation] = set()
         self._stopping = False
-        self._routes: dict[str, dict[str, _Handler]] = {
-            "/": {"GET": self._greet, "HEAD": self._greet},
-            "/api/auth": {"POST": self._auth},
-            "/api/generate": {"POST": self._generate},
-        }
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         entry = AccessLogEntry(
             _address(environ), f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
         )
         try:
-            response = self._route(environ, entry)
+            response = self._respond(environ, entry)
         except RefusalError as error:
             response = error.response
         except _AbortError:
@@ -79,7 +64,7 @@ class App:
             logger.exception("a request failed")
             response = refusal(500, "The gateway failed; its log has the reason.").response
         if isinstance(response, _Stream):
-            start_response("200 OK", list(response.headers))
+            start_response("200 OK", list(response.format.headers))
             return response
         entry.write(response.status)
         length = ("Content-Length", str(len(response.body)))
@@ -102,81 +87,53 @@ class App:
 
     # --- requests -----------------------------------------------------------------------------
 
-    def _route(self, environ: Environ, entry: AccessLogEntry) -> Response | _Stream:
-        methods = self._routes.get(environ["PATH_INFO"])
-        if methods is None:
-            return Response(404, b"Not found")
-        handler = methods.get(environ["REQUEST_METHOD"])
-        if handler is None:
-            allowed = ", ".join(methods)
-            raise refusal(405, f"Wrong method: use {allowed} here.", Allow=allowed)
-        return handler(environ, entry)
+    def _respond(self, environ: Environ, entry: AccessLogEntry) -> Response | _Stream:
+        request = self._request(environ)
+        for front in self._fronts:
+            handled = front.handle(request)
+            if isinstance(handled, Question):
+                disconnected = environ.get("waitress.client_disconnected", lambda: False)
+                return self._answer(handled, disconnected, entry)
+            if handled is not None:
+                return handled
+        return Response(404, b"Not found")
 
-    def _greet(self, environ: Environ, entry: AccessLogEntry) -> Response:
-        return Response(200, GREETING, PLAIN_TEXT)
-
-    def _auth(self, environ: Environ, entry: AccessLogEntry) -> Response:
-        password = self._body(environ).get("pass")
-        valid = self._authenticator.check_password(_address(environ), password)
-        return Response(200, json.dumps({"code": 0 if valid else -1}).encode())
-
-    def _generate(self, environ: Environ, entry: AccessLogEntry) -> Response | _Stream:
-        question = self._question(environ)
-        disconnected = environ.get("waitress.client_disconnected", lambda: False)
-        chunks = self._chunks(self._start(question), disconnected)
-        headers = PLAIN_TEXT if question.dialect == GEMINI else ()
-        try:
-            first = next(chunks, "")
-            if environ["SERVER_PROTOCOL"] == "HTTP/1.0":
-                # There the end of the connection ends the body, and an incomplete answer would look
-                # complete. So the answer is sent when it is complete, with its length.
-                return Response(200, (first + "".join(chunks)).encode(), headers)
-        except EngineError as error:
-            entry.outcome = f"the model: {summary(error)}"
-            return engine_error_response(error, question.dialect)
-        entry.outcome = "cut off"  # until the stream has come to its end
-        return _Stream(headers, chain([first], chunks), chunks.close, entry)
-
-    def _question(self, environ: Environ) -> _Question:
-        body = self._body(environ)
-        try:
-            dialect, messages = decode_messages(body.get("messages"))
-        except ValueError as error:
-            raise refusal(400, str(error)) from None
-        temperature = body.get("temperature") if dialect.temperature else None
-        if temperature is not None:
-            try:
-                check_number("`temperature`", temperature, min=0, max=2)
-            except (TypeError, ValueError) as error:
-                raise refusal(400, f"{error}.") from None
-        self._authenticator.check_request(
-            _address(environ),
-            body.get("pass"),
-            timestamp=body.get("time"),
-            signature=body.get("sign"),
-            text=messages[-1]["content"],
-        )
-        return _Question(dialect, messages, temperature)
-
-    def _body(self, environ: Environ) -> dict[str, Any]:
-        raw = environ["wsgi.input"].read(self._max_body + 1)
-        if len(raw) > self._max_body:
+    def _request(self, environ: Environ) -> Request:
+        body = environ["wsgi.input"].read(self._max_body + 1)
+        if len(body) > self._max_body:
             raise refusal(413, f"The request is too large: {self._max_body} bytes are the limit.")
-        try:
-            body = json.loads(raw, parse_constant=_refuse_constant)
-        # Deeply nested JSON raises RecursionError. From Python 3.14 on only the deepest does: the
-        # rest is parsed and refused for what it contains. Nothing here descends into it.
-        except (ValueError, RecursionError):
-            raise refusal(400, "The request's body is not JSON.") from None
-        if not isinstance(body, dict):
-            raise refusal(400, "The request's body must be a JSON object.")
-        if not isinstance(body.get("pass"), (str, type(None))):
-            raise refusal(400, "`pass` must be a string or null.")
-        return body
+        return Request(
+            environ["REQUEST_METHOD"],
+            environ["PATH_INFO"],
+            {
+                name[5:].replace("_", "-").lower(): value
+                for name, value in environ.items()
+                if name.startswith("HTTP_")
+            },
+            body,
+            _address(environ),
+            framed=environ["SERVER_PROTOCOL"] != "HTTP/1.0",
+        )
 
     # --- answers ------------------------------------------------------------------------------
 
-    def _start(self, question: _Question) -> Generation:
+    def _answer(
+        self, question: Question, disconnected: Callable[[], bool], entry: AccessLogEntry
+    ) -> Response | _Stream:
+        chunks = self._chunks(self._start(question), disconnected)
+        received: list[str] = []
+        try:
+            received.append(next(chunks, ""))
+            if not question.format.streamed:
+                received.extend(chunks)
+                return question.format.response("".join(received), None)
+        except EngineError as error:
+            entry.outcome = f"the model: {summary(error)}"
+            return question.format.response("".join(received), error)
+        entry.outcome = "cut off"  # until the stream has come to its end
+        return _Stream(question.format, chain(received, chunks), chunks.close, entry)
+
+    def _start(self, question: Question) -> Generation:
         with self._lock:
             if self._stopping:
                 raise refusal(503, "The gateway is stopping.", Retry_After="1")
@@ -225,34 +182,30 @@ class _AbortError(OSError):
 
 
 @dataclass(frozen=True)
-class _Question:
-    """A request that was accepted."""
-
-    dialect: Dialect
-    messages: list[Message]
-    temperature: float | None
-
-
-@dataclass(frozen=True)
 class _Stream:
     """The ``app_iter`` of a streamed answer; the server always calls its ``close``."""
 
-    headers: Headers
+    format: AnswerFormat
     chunks: Iterator[str]
     cancel: Callable[[], None]
     entry: AccessLogEntry
 
     def __iter__(self) -> Iterator[bytes]:
+        failure: EngineError | None = None
         try:
             for chunk in self.chunks:
                 # The first one is empty if the answer is.
                 if chunk:
                     self.entry.chunks += 1
-                    yield chunk.encode()
-            self.entry.outcome = ""
+                    yield self.format.chunk(chunk)
         except EngineError as error:
-            self.entry.outcome = f"incomplete: {summary(error)}"
-            raise _AbortError("the engine failed after its first chunk") from error
+            failure = error
+        ending = self.format.ending(failure)
+        self.entry.outcome = f"incomplete: {summary(failure)}" if failure else ""
+        if ending.body:
+            yield ending.body
+        if not ending.complete:
+            raise _AbortError("the engine failed after its first chunk") from failure
 
     def close(self) -> None:
         """Stop the engine if it is still running, and log the request."""
@@ -260,13 +213,6 @@ class _Stream:
         self.entry.write(200)
 
 
-_Handler = Callable[[Environ, AccessLogEntry], Response | _Stream]
-
-
 def _address(environ: Environ) -> str:
     address: str = environ.get("REMOTE_ADDR", "-")
     return address
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")

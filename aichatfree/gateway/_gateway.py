@@ -16,6 +16,7 @@ from ._auth import Authenticator
 from ._dependencies import import_dependency
 from ._engines.engine import Engine
 from ._engines.smollm2 import SmolLM2
+from ._fronts.chat_sites import ChatSiteFront
 
 logger: Final = logging.getLogger(__name__)
 
@@ -114,7 +115,9 @@ class Gateway:
         self._own_engine: SmolLM2 | None = None
         if engine is None:
             engine = self._own_engine = SmolLM2()
-        self._app = App(engine, authenticator, max_streams=max_streams, max_body=max_body)
+        self._app = App(
+            engine, [ChatSiteFront(authenticator)], max_streams=max_streams, max_body=max_body
+        )
         listener = _listen(host, port)
         self.url: str = _url(host, listener)
         self._server = WSGIServer(self._app, listener, max_streams=max_streams, max_body=max_body)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from aichatfree.gateway import Gateway
 from aichatfree.gateway._app import App
 from aichatfree.gateway._auth import Authenticator
+from aichatfree.gateway._fronts.chat_sites import ChatSiteFront
 from helpers import Echo, signature, signed_body
 
 from .connections import post
@@ -73,7 +74,8 @@ def random_body(rng: random.Random) -> bytes:
 
 def app(*passwords: str) -> App:
     """The gateway without its server."""
-    return App(Echo(), Authenticator(passwords=passwords), max_streams=2, max_body=100_000)
+    front = ChatSiteFront(Authenticator(passwords=passwords))
+    return App(Echo(), [front], max_streams=2, max_body=100_000)
 
 
 def status_of(app: App, body: bytes) -> str:
