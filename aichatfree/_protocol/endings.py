@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Final
 
@@ -16,11 +16,20 @@ MAX_DETAILS: Final = 16 * 1024
 _MAX_BEGINNING: Final = 2048
 """Bytes of a notice and its details that are looked at."""
 
-_CLOSING: Final = {"[": "]", "【": "】", "(": ")", "（": "）", "*": "*", "_": "_"}
+_QUOTED: Final = "> **"
+_CLOSING: Final = {
+    "[": "]",
+    "【": "】",
+    "(": ")",
+    "（": "）",
+    "*": "*",
+    "_": "_",
+    _QUOTED: "**",
+}
 _SIGNS: Final = "⚠❌⛔🚫"
 _ERROR: Final = b'{"error"'
 _MARK: Final = re.compile(
-    rb"\[|\{\s*\"|(?:^|\n)[ \t\r]*(?:\*|_|\(|%b)"
+    rb"\[|\{\s*\"|(?:^|\n)[ \t\r]*(?:\*|_|\(|>|%b)"
     % b"|".join(mark.encode() for mark in ("【", "（", *_SIGNS))
 )
 _ANY_CASE: Final = 4
@@ -40,7 +49,7 @@ class Ending:
 
     Args:
         framed: whether each chunk is one HTTP chunk, as the server sent it.
-        tails: what servers append when they fail in the middle of an answer.
+        tails: what servers append to an answer, and whether it says that they failed.
         notices: whether to look for notices.
 
     Attributes:
@@ -49,9 +58,9 @@ class Ending:
         notice: after :meth:`finish`, the text of the notice; ``""`` if there was none.
     """
 
-    def __init__(self, *, framed: bool, tails: Sequence[str], notices: bool) -> None:
+    def __init__(self, *, framed: bool, tails: Mapping[str, bool], notices: bool) -> None:
         self._framed = framed
-        self._tails = [tail.encode() for tail in tails if tail]
+        self._tails = {tail.encode(): failed for tail, failed in tails.items() if tail}
         self._beginnings = _beginnings(tuple(self._tails))
         self._notices = notices
         self.before = b""
@@ -84,11 +93,11 @@ class Ending:
             self.notice = held.decode("utf-8", "replace").strip()
             return b"", True
         everything = self.before + held
-        for tail in self._tails:
+        for tail, failed in self._tails.items():
             if everything.lower().endswith(tail.lower()):
                 glued = not everything[: -len(tail)][-1:].isspace()
                 if self._own_tail or glued:
-                    return held[: -len(tail)], True
+                    return held[: -len(tail)], failed
         return held, False
 
     def _tail_begins(self, data: bytes, begin: int) -> int:
@@ -162,17 +171,20 @@ def _notice_in(data: bytes) -> bool | None:
     if len(data) > MAX_DETAILS:
         return False
     text = data[:_MAX_BEGINNING].decode("utf-8", "ignore").lstrip()
-    if not text:
+    if _QUOTED.startswith(text):
         return None
     if text[0] == "{":
         return _is_error_object(data)
-    if text[0] in _SIGNS:
+    mark = next((mark for mark in _CLOSING if text.startswith(mark)), "")
+    if mark:
+        content, closed, rest = text.removeprefix(mark).partition(_CLOSING[mark])
+    elif text[0] in _SIGNS:
         content, closed, rest = text, "", ""
     else:
-        content, closed, rest = text[1:].partition(_CLOSING[text[0]])
+        return False
     if not closed and (len(content) > phrases.MAX_NOTICE or "\n\n" in content):
         return False
-    if text[0] in "*_(（" and (rest.strip() or not content.strip()):
+    if mark in ("*", "_", "(", "（") and closed and (rest.strip() or not content.strip()):
         return False
     if closed or text[0] in _SIGNS:
         if phrases.is_notice(content, rest):
