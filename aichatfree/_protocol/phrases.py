@@ -94,7 +94,9 @@ class _Table:
     states: _Pattern
     """The first parts of all signals: rare words, so that most answers are looked at once."""
 
+    hints: list[_Entry]
     addressed: _Pattern
+    advice: _Pattern
     explains: _Pattern
     quotes: re.Pattern[str]
     openings: Mapping[str, list[str]]  # by their first letter
@@ -114,7 +116,9 @@ def _table() -> _Table:
         phrases=_entries(data["phrase"], "patterns"),
         signals=signals,
         states=_Pattern(words for signal in signals for words in signal.parts[0].alternatives),
+        hints=_entries(data["hint"], "states", "topics"),
         addressed=_Pattern(body["addressed"]),
+        advice=_Pattern(body["advice"]),
         explains=_Pattern(body["explains"]),
         quotes=re.compile(body["quotes"]),
         openings={
@@ -167,9 +171,9 @@ def meaning_in_error(
 def meaning_of_body(text: str, sentences: Mapping[str, str]) -> str | None:
     """The meaning of a complete body with status 200 that is a refusal; ``None`` for an answer.
 
-    It begins with one of the site's own sentences; or it is short, one of its first sentences has
-    the topic and the state of a signal, it says something to the reader, and nothing in it explains
-    or quotes.
+    It begins with one of the site's own sentences; or it is short, nothing in it explains or quotes,
+    and it says something to the reader and has a signal in one of its first sentences, or gives
+    advice and has a hint.
     """
     body = text.strip()
     for sentence, meaning in sentences.items():
@@ -180,9 +184,16 @@ def meaning_of_body(text: str, sentences: Mapping[str, str]) -> str | None:
     table, folded = _table(), _folded(body)
     first = [said for said in _first_sentences(folded) if table.states.is_in(said)]
     addressed = len(body) <= _FEW_WORDS or (first and table.addressed.is_in(folded))
-    if not first or not addressed or table.quotes.search(body) or table.explains.is_in(folded):
+    hinting = _SENTENCE.findall(folded) if table.advice.is_in(folded) else []
+    if not (first and addressed or hinting):
         return None
-    return next((s.meaning for s in table.signals if any(map(s.is_in, first))), None)
+    if table.quotes.search(body) or table.explains.is_in(folded):
+        return None
+    for entries, said in ((table.signals, first if addressed else []), (table.hints, hinting)):
+        for entry in entries if said else ():
+            if any(map(entry.is_in, said)):
+                return entry.meaning
+    return None
 
 
 def _first_sentences(text: str) -> list[str]:
