@@ -34,8 +34,8 @@ _STATUS: Final = re.compile(r"(?<!\d)[45]\d\d(?!\d)")
 _SECONDS: Final = re.compile(r"\d\s*(?:s\b|sec|秒|с\b|сек|sek|seg)")
 
 # Letters from U+2E80 on are those of scripts without spaces between words, such as Chinese.
-_UNSPACED: Final = re.compile("[^^].*[\u2e80-\U0010ffff]|[\u2e80-\U0010ffff]")
-_WORD_BEGINS: Final = r"(?<![^\W\d_\u2e80-\U0010ffff])"
+_UNSPACED: Final = re.compile(r"[\u2e80-\U0010ffff]")
+_WORD_BEGINS: Final = rf"(?<![^\W\d_\u2e80-\U0010ffff])(?!{_UNSPACED.pattern})"
 _FIRST_LETTER: Final = re.compile(r"[^\W_](?![?*+{])|")
 
 
@@ -47,7 +47,7 @@ class _Pattern:
 
     @cached_property
     def _searches(self) -> list[Callable[[str], re.Match[str] | None]]:
-        unspaced = list(filter(_UNSPACED.match, self.alternatives))
+        unspaced = list(filter(_UNSPACED.search, self.alternatives))
         spaced = [words for words in self.alternatives if words not in unspaced]
         return [
             re.compile(f"{begins}(?:{_by_letter(alternatives)})").search
