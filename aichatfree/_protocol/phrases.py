@@ -69,8 +69,9 @@ def _by_letter(alternatives: Iterable[str]) -> str:
 
 
 def _folded(text: str) -> str:
-    """The text in lower case, in which the Turkish ``ı`` and ``İ`` are an ``i``."""
-    return text.lower().replace("ı", "i").replace("i\u0307", "i")
+    """The text in lower case, with ``not`` for ``n't``, and ``i`` for the Turkish ``ı`` and ``İ``."""
+    lower = text.lower().replace("ı", "i").replace("i\u0307", "i")
+    return lower.replace("’", "'").replace("can't", "cannot").replace("n't", " not")
 
 
 @dataclass(frozen=True)
@@ -182,18 +183,16 @@ def meaning_of_body(text: str, sentences: Mapping[str, str]) -> str | None:
     if not body or len(body) > MAX_REFUSAL:
         return None
     table, folded = _table(), _folded(body)
-    first = [said for said in _first_sentences(folded) if table.states.is_in(said)]
-    addressed = len(body) <= _FEW_WORDS or (first and table.addressed.is_in(folded))
-    hinting = _SENTENCE.findall(folded) if table.advice.is_in(folded) else []
-    if not (first and addressed or hinting):
+    advises = table.advice.is_in(folded)
+    said = [sentence for sentence in _first_sentences(folded) if table.states.is_in(sentence)]
+    if len(body) > _FEW_WORDS and said and not table.addressed.is_in(folded):
+        said = []
+    if not (said or advises) or table.quotes.search(body) or table.explains.is_in(folded):
         return None
-    if table.quotes.search(body) or table.explains.is_in(folded):
-        return None
-    for entries, said in ((table.signals, first if addressed else []), (table.hints, hinting)):
-        for entry in entries if said else ():
-            if any(map(entry.is_in, said)):
-                return entry.meaning
-    return None
+    for signal in table.signals:
+        if any(map(signal.is_in, said)):
+            return signal.meaning
+    return next((hint.meaning for hint in table.hints if advises and hint.is_in(folded)), None)
 
 
 def _first_sentences(text: str) -> list[str]:
