@@ -10,7 +10,7 @@ from functools import cache, cached_property
 from importlib import resources
 from itertools import groupby, islice
 from operator import itemgetter
-from typing import Any, Final, cast
+from typing import Any, Final
 
 MAX_REFUSAL: Final = 240
 """Characters of the longest body with status 200 that is read as a refusal."""
@@ -33,26 +33,28 @@ _SENTENCE: Final = re.compile(r".+?(?:[!?。！？\n]+|\.(?=\s|$)|$)", re.DOTALL
 _STATUS: Final = re.compile(r"(?<!\d)[45]\d\d(?!\d)")
 _SECONDS: Final = re.compile(r"\d\s*(?:s\b|sec|秒|с\b|сек|sek|seg)")
 
-# Letters from U+2E80 on are those of scripts without spaces between words, such as Chinese.
-_UNSPACED: Final = re.compile(r"[\u2e80-\U0010ffff]")
-_WORD_BEGINS: Final = rf"(?<![^\W\d_\u2e80-\U0010ffff])(?!{_UNSPACED.pattern})"
-_FIRST_LETTER: Final = re.compile(r"[^\W_](?![?*+{])|")
+_SEPARATOR: Final = re.compile(r" \| |\n")
+_UNSPACED: Final = "\u2e80"
+"""The first letter of the scripts without spaces between words, such as Chinese."""
+
+_WORD_BEGINS: Final = r"(?<![a-z\u00c0-\u1fff])(?=[\0-\u1fff])"  # in other scripts
 
 
 class _Pattern:
     """Alternatives that are looked for in folded texts; compiled when first used."""
 
-    def __init__(self, alternatives: Iterable[str]) -> None:
-        self.alternatives = tuple(alternatives)
+    def __init__(self, *lists: str) -> None:
+        self.alternatives = "\n".join(map(str.strip, lists))
 
     @cached_property
     def _searches(self) -> list[Callable[[str], re.Match[str] | None]]:
-        unspaced = list(filter(_UNSPACED.search, self.alternatives))
-        spaced = [words for words in self.alternatives if words not in unspaced]
+        alternatives = _SEPARATOR.split(self.alternatives)
+        spaced = [words for words in alternatives if max(words) < _UNSPACED]
+        unspaced = [words for words in alternatives if max(words) >= _UNSPACED]
         return [
-            re.compile(f"{begins}(?:{_by_letter(alternatives)})").search
-            for begins, alternatives in ((_WORD_BEGINS, spaced), ("", unspaced))
-            if alternatives
+            re.compile(f"{begins}(?:{_by_letter(words)})").search
+            for begins, words in ((_WORD_BEGINS, spaced), ("", unspaced))
+            if words
         ]
 
     def is_in(self, folded: str) -> bool:
@@ -63,20 +65,20 @@ def _by_letter(alternatives: Iterable[str]) -> str:
     """One pattern of all alternatives, several times as fast as a simple list of them."""
     groups: dict[str, list[str]] = {}
     for words in alternatives:
-        letter = cast(re.Match[str], _FIRST_LETTER.match(words))[0]
+        letter = words[0] if words[0].isalnum() and words[1:2] not in tuple("?*+{") else ""
         groups.setdefault(letter, []).append(words[len(letter) :])
     return "|".join(f"{letter}(?:{'|'.join(rest)})" for letter, rest in groups.items())
 
 
 def _folded(text: str) -> str:
-    """The text in lower case, with ``not`` for ``n't``, and ``i`` for the Turkish ``ı`` and ``İ``."""
+    """In lower case, with ``not`` for ``n't`` and ``i`` for the Turkish ``ı`` and ``İ``."""
     lower = text.lower().replace("ı", "i").replace("i\u0307", "i")
     return lower.replace("’", "'").replace("can't", "cannot").replace("n't", " not")
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A phrase, which has one part, or a signal."""
+    """A phrase, a signal or a hint: all of its parts have to be there."""
 
     meaning: str
     statuses: frozenset[int]
@@ -93,7 +95,7 @@ class _Table:
     phrases: list[_Entry]
     signals: list[_Entry]
     states: _Pattern
-    """The first parts of all signals: rare words, so that most answers are looked at once."""
+    """Those of all signals; the sentences of most answers have none."""
 
     hints: list[_Entry]
     addressed: _Pattern
@@ -116,7 +118,7 @@ def _table() -> _Table:
     return _Table(
         phrases=_entries(data["phrase"], "patterns"),
         signals=signals,
-        states=_Pattern(words for signal in signals for words in signal.parts[0].alternatives),
+        states=_Pattern(*(signal.parts[0].alternatives for signal in signals)),
         hints=_entries(data["hint"], "states", "topics"),
         addressed=_Pattern(body["addressed"]),
         advice=_Pattern(body["advice"]),
@@ -126,7 +128,7 @@ def _table() -> _Table:
             letter: list(group)
             for letter, group in groupby(sorted(body["openings"]), key=itemgetter(0))
         },
-        labels=re.compile(rf"\W*(?:{'|'.join(ending['labels'])})\W*"),
+        labels=re.compile(rf"\W*(?:{ending['labels']})\W*"),
         sources=_Pattern(ending["sources"]),
         failures=_Pattern(ending["failures"]),
     )
@@ -172,9 +174,9 @@ def meaning_in_error(
 def meaning_of_body(text: str, sentences: Mapping[str, str]) -> str | None:
     """The meaning of a complete body with status 200 that is a refusal; ``None`` for an answer.
 
-    It begins with one of the site's own sentences; or it is short, nothing in it explains or quotes,
-    and it says something to the reader and has a signal in one of its first sentences, or gives
-    advice and has a hint.
+    It begins with one of the site's own sentences; or it is short, nothing in it explains or
+    quotes, and it says something to the reader and has a signal in one of its first sentences, or
+    gives advice and has a hint.
     """
     body = text.strip()
     for sentence, meaning in sentences.items():
@@ -183,10 +185,10 @@ def meaning_of_body(text: str, sentences: Mapping[str, str]) -> str | None:
     if not body or len(body) > MAX_REFUSAL:
         return None
     table, folded = _table(), _folded(body)
-    advises = table.advice.is_in(folded)
     said = [sentence for sentence in _first_sentences(folded) if table.states.is_in(sentence)]
-    if len(body) > _FEW_WORDS and said and not table.addressed.is_in(folded):
+    if said and len(body) > _FEW_WORDS and not table.addressed.is_in(folded):
         said = []
+    advises = table.advice.is_in(folded)
     if not (said or advises) or table.quotes.search(body) or table.explains.is_in(folded):
         return None
     for signal in table.signals:
@@ -231,9 +233,9 @@ def is_notice(content: str, rest: str) -> bool:
     """Whether a bracket's content, and what follows it, tell of a failure behind the site."""
     table = _table()
     details = _folded(rest.strip())
-    content, details = (
-        (details, "") if is_label(content) and "\n" not in details else (_folded(content), details)
-    )
+    content = _folded(content)
+    if is_label(content) and "\n" not in details:
+        content, details = details, ""
     if len(content) > MAX_NOTICE or not table.failures.is_in(content):
         return False
     about = table.sources.is_in(content) or _STATUS.search(content) or _SECONDS.search(content)
