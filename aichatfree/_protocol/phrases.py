@@ -186,9 +186,9 @@ def meaning_of_body(text: str, sentences: Mapping[str, str]) -> str | None:
         return None
     table, folded = _table(), _folded(body)
     said = [sentence for sentence in _first_sentences(folded) if table.states.is_in(sentence)]
-    if said and len(body) > _FEW_WORDS and not table.addressed.is_in(folded):
-        said = []
     advises = table.advice.is_in(folded)
+    if said and not (len(body) <= _FEW_WORDS or advises or table.addressed.is_in(folded)):
+        said = []
     if not (said or advises) or table.quotes.search(body) or table.explains.is_in(folded):
         return None
     for signal in table.signals:
