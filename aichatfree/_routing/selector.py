@@ -200,7 +200,7 @@ class SiteSelector(SlotQueue[Visit]):
             visit = self._ended.popleft()
             if visit.site is not None:
                 site = self._sites[visit.site]
-                site.in_flight -= 1
+                site.in_flight = max(0, site.in_flight - 1)  # after a fork, it is the parent's
                 site.availability.record_abandoned(visit.epoch)
 
     # --- outcomes -------------------------------------------------------------------------------
