@@ -80,12 +80,12 @@ class AskMagics(Magics):
         except (TypeError, ValueError) as error:
             raise UsageError(str(error)) from error
         try:
-            reply = stream.show()
+            stream.show()
         except (APIError, KeyboardInterrupt) as error:
             _show_in_one_line(error)
             raise
         if args.output is not None:
-            self._names[args.output] = reply
+            self._names[args.output] = stream.reply()
 
     @property
     def _names(self) -> dict[str, Any]:

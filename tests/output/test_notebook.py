@@ -298,12 +298,13 @@ def test_the_examples_of_the_help_work(cells: Notebook) -> None:
 
 
 def test_show_displays_an_answer_from_code(cells: Notebook) -> None:
-    """Stream.show() shows an answer like %%ask does, and returns the Reply."""
+    """Stream.show() shows an answer like %%ask does, once, also as the last line of a cell."""
     with FakeSite(Answer("Hel", "lo")) as site:
         connect(cells, site)
-        shown = cells.run("reply = client.stream('Hi').show()")
+        shown = cells.run("stream = client.stream('Hi')\nstream.show()")
         assert shown.answers[-1] == "Hello"
-        assert cells.value("reply") == "Hello"
+        assert len(shown.displays) == 1
+        assert cells.value("stream.reply()") == "Hello"
 
 
 def test_a_batch_shows_the_bar_of_notebooks(cells: Notebook) -> None:
