@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 import termios
 from collections.abc import Callable, Iterator
@@ -86,7 +87,8 @@ class ChatSession:
             print_answer(self._chat.stream(question))
 
     def _help(self, _: str) -> None:
-        formatter = click.get_current_context().make_formatter()
+        # With a width, because click's own is never below 50 columns.
+        formatter = click.HelpFormatter(width=min(shutil.get_terminal_size().columns - 1, 80))
         formatter.write_dl(_HELP)
         _say(formatter.getvalue().rstrip("\n"))
 
