@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .._protocol.dialects import DIALECTS
+from .messages import words_of
 
 if TYPE_CHECKING:
     # The commands import what they need from here when they run, to keep --help fast.
@@ -20,6 +21,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 def site_options(command: F) -> F:
     """Add the options that choose the site."""
     for option in (
+        click.option(
+            "--timeout", type=float, metavar="SECONDS", help="The time limit of each call."
+        ),
         click.option("--model", help="The model named in requests; most sites ignore it."),
         click.option(
             "--dialect",
@@ -35,14 +39,22 @@ def site_options(command: F) -> F:
 
 @contextmanager
 def open_client(
-    local: bool, base_url: str | None, dialect: str | None, model: str | None, **settings: Any
+    local: bool,
+    base_url: str | None,
+    dialect: str | None,
+    model: str | None,
+    timeout: float | None,
+    **settings: Any,
 ) -> Iterator[Client]:
     """A client for these options."""
     if local and base_url:
         raise click.UsageError("--local and --base-url exclude each other: leave one out.")
     with usage_errors():
         from ..client import Client
+        from ..timeout import Timeout
 
+        if timeout is not None:
+            settings["timeout"] = Timeout(connect=timeout, read=timeout, total=timeout)
         client = Client("local" if local else base_url, dialect=dialect, model=model, **settings)
     with client:
         yield client
@@ -62,6 +74,6 @@ def usage_errors(*more: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(words_of(error)) from error
     except ImportError as error:
         raise click.ClickException(str(error)) from error
