@@ -46,7 +46,7 @@ WRONG_USAGE = {
     "model without upstream": (["serve", "--model", "x"], b"--upstream"),
     "open to the network": (
         ["serve", "--host", "0.0.0.0"],
-        b"set AICHATFREE_SECRET and AICHATFREE_PASSWORD",
+        b"set both AICHATFREE_SECRET and AICHATFREE_PASSWORD",
     ),
 }
 
