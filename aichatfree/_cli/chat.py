@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from .ask import print_answer
-from .chat_history import History, history_path
+from .chat_history import open_history
 from .chat_prompt import ChatPrompt
 from .chat_session import ChatSession
 from .messages import show_retries
@@ -38,7 +38,7 @@ def chat(system: str | None, no_history: bool, **site: Any) -> int:
     with open_client(**site) as client:
         conversation = client.chat(system=system, on_partial="keep")
         if sys.stdin.isatty():
-            history = None if no_history else History(history_path())
+            history = None if no_history else open_history()
             ChatSession(conversation, ChatPrompt(history)).run()
             return 0
         with usage_errors():

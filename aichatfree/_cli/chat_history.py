@@ -18,10 +18,11 @@ MAX_LENGTH: Final = 10_000
 _SECRET_VARIABLES: Final = ("PASSWORD", "SECRET", "KEY")
 
 
-def history_path() -> Path:
-    """The file of the history, in the user's directory for state (``XDG_STATE_HOME``)."""
-    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return Path(state, "aichatfree", "chat_history.jsonl")
+def open_history() -> History | None:
+    """The history in the user's directory for state, or ``None`` for a user without one."""
+    directories = (os.environ.get("XDG_STATE_HOME", ""), os.path.expanduser("~/.local/state"))
+    state = next(filter(os.path.isabs, directories), None)
+    return None if state is None else History(Path(state, "aichatfree", "chat_history.jsonl"))
 
 
 class History:

@@ -30,7 +30,8 @@ class ChatPrompt:
             readline.set_auto_history(False)  # which takes each line of a question for an entry
             self._add_to_readline = readline.add_history
         for question in history.load() if history else ():
-            self._add_to_readline(question)
+            with suppress(UnicodeEncodeError):  # the locale was another one then
+                self._add_to_readline(question)
 
     def read(self) -> str:
         """The next question, without its marks.

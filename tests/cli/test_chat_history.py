@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
-from aichatfree._cli.chat_history import MAX_LENGTH, MAX_QUESTIONS, History
+from aichatfree._cli.chat_history import MAX_LENGTH, MAX_QUESTIONS, History, open_history
 from aichatfree.testing import FakeSite
 from helpers import terminal
 
@@ -23,10 +25,15 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "aichatfree" / "chat_history.jsonl"
 
 
-def converse(*lines: str, options: tuple[str, ...] = ()) -> list[str]:
-    """Type these lines in a session of their own; returns the questions that were sent."""
+def converse(
+    *lines: str,
+    options: tuple[str, ...] = (),
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
+    """Type these lines in a new session; returns the questions that were sent."""
+    environment = {"TERM": "xterm", **environment}
     with FakeSite("fine") as site:
-        with terminal("chat", *options, url=site.url, environment={"TERM": "xterm"}) as session:
+        with terminal("chat", *options, url=site.url, environment=environment) as session:
             for line in lines:
                 session.wait_for("> ")
                 session.type(f"{line}\n")
@@ -99,3 +106,18 @@ def test_a_history_that_cannot_be_written_is_no_failure(path: Path) -> None:
     """If there is a file in the place of the directory, the conversation goes on without."""
     path.parent.write_text("not a directory")
     assert converse("one") == ["one"]
+
+
+def test_a_history_in_another_encoding_is_no_failure(path: Path) -> None:
+    """Questions that the terminal's encoding does not have are left out."""
+    History(path).add("один")
+    History(path).add("one")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    assert converse(2 * UP, environment=ascii_only) == ["one"]
+
+
+def test_a_user_without_a_home_has_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that is not absolute is not used: it would depend on where the command runs."""
+    monkeypatch.setenv("XDG_STATE_HOME", "state")
+    monkeypatch.setenv("HOME", "home")
+    assert open_history() is None
