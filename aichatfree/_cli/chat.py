@@ -28,7 +28,8 @@ from .options import open_client, site_options, usage_errors
 def chat(system: str | None, no_history: bool, **site: Any) -> int:
     """Have a conversation. Ctrl-C stops an answer, Ctrl-D ends the conversation.
 
-    Lines that are piped in are asked one after the other.
+    On a terminal, pasted lines are one question, and /help lists the commands. Lines that are piped
+    in are asked one after the other.
 
     \b
     Example:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -191,3 +192,15 @@ def test_an_unknown_command_is_not_sent() -> None:
         assert [messages_of(request)[-1] for request in site.requests] == [
             *(" /retyr", "/etc/hosts is empty"),
         ]
+
+
+def test_a_python_without_readline_has_the_prompt_too() -> None:
+    """If readline cannot be imported, questions can be asked and Ctrl-D ends the conversation."""
+    code = (
+        "import sys; sys.modules['readline'] = None; from aichatfree.__main__ import main; main()"
+    )
+    command = [sys.executable, "-c", code]
+    with FakeSite([echo_last]) as site, chat(site, command=command) as session:
+        ask(session, "one", "echo one")
+        session.type(CTRL_D)
+        assert session.finish() == 0
