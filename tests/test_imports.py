@@ -37,7 +37,7 @@ LAYERS: list[set[str]] = [
     {"_outage", "_prompt_rejections"},
     {"_arguments", "_cancellation", "_forks"},
     {"_locks"},
-    {"_version", "errors"},
+    {"_extras", "_version", "errors"},
 ]
 LAYER = {name: number for number, layer in enumerate(LAYERS) for name in layer}
 

@@ -122,6 +122,7 @@ def settings() -> None:
 def answers(client: Client, history: list[Message], loaded: list[dict[str, str]]) -> None:
     reply = client.generate("Hi", system="Be brief.", temperature=0.5, timeout=30, retry=None)
     assert_type(reply, Reply)
+    assert_type("River: " + reply, str)
     assert_type(str(reply), str)
     assert_type(reply.text, str)
     assert_type(reply.site, str)

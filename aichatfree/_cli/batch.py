@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._output.terminal import strip_control_characters
+from .._extras import install_command
 from ..errors import AIChatFreeError
-from .messages import print_json, report, show_log
+from .messages import print_json, report, show_log, words_of
 from .options import open_client, site_options, usage_errors
 
 if TYPE_CHECKING:
@@ -100,15 +100,14 @@ def _run(results: Batch, output: str | None) -> int:
     except (AIChatFreeError, OSError) as error:  # OSError: the disk is full, for example
         report(error)
     except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(words_of(error)) from error
     finally:
         results.close()
         for result in results.drain() if output is None else ():
             _print_result(result)
         click.echo(str(results.summary), err=True)
         if last_error is not None:
-            message = strip_control_characters(str(last_error))
-            click.echo(f"The last failure: {message}", err=True)
+            click.echo(f"The last failure: {words_of(last_error)}", err=True)
         if output is not None and not results.summary.complete and not sys.stderr.isatty():
             click.echo(f"Run it again to continue; {output} has what is finished.", err=True)
     summary = results.summary
@@ -124,7 +123,7 @@ def _dask_executor(address: str) -> Iterator[Any]:
     try:
         distributed: Any = import_module("dask.distributed")
     except ImportError as error:
-        raise click.ClickException('--dask needs: pip install "aichatfree[dask]"') from error
+        raise click.ClickException(f"--dask needs: {install_command('dask')}") from error
     try:
         client = distributed.Client(address, timeout=10)
     except (OSError, ValueError) as error:

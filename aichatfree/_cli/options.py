@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .._protocol.dialects import DIALECTS
+from .messages import words_of
 
 if TYPE_CHECKING:
     # The commands import what they need from here when they run, to keep --help fast.
@@ -21,6 +22,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 def site_options(command: F) -> F:
     """Add the options that choose the site."""
     for option in (
+        click.option(
+            "--timeout", type=float, metavar="SECONDS", help="The time limit of each call."
+        ),
         click.option("--model", help="The model named in requests; most sites ignore it."),
         click.option(
             "--dialect",
@@ -52,6 +56,7 @@ def open_client(
     sites: str | None,
     dialect: str | None,
     model: str | None,
+    timeout: float | None,
     **settings: Any,
 ) -> Iterator[Client]:
     """A client for these options; a router if they name several sites."""
@@ -61,6 +66,11 @@ def open_client(
     path = sites or (None if urls else os.environ.get("AICHATFREE_SITES"))
     with usage_errors():
         client = _client(urls, path or None, {"dialect": dialect, "model": model, **settings})
+        if timeout is not None:
+            from ..timeout import Timeout
+
+            limits = Timeout(connect=timeout, read=timeout, total=timeout)
+            client = client.with_options(timeout=limits)
     with client:
         yield client
 
@@ -97,6 +107,6 @@ def usage_errors(*more: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(words_of(error)) from error
     except ImportError as error:
         raise click.ClickException(str(error)) from error

@@ -100,8 +100,8 @@ class Gateway:
             raise TypeError("engine must have the methods generate() and close(), as SmolLM2 has")
         if not _is_loopback(host) and not (secret and passwords):
             raise ValueError(
-                f"other machines can reach host={host!r}: set both secret= and password= (for "
-                "aichatfree serve: AICHATFREE_SECRET and AICHATFREE_PASSWORD), or use 127.0.0.1"
+                f"other machines can reach host={host!r}: set both secret= "
+                "(AICHATFREE_SECRET) and password= (AICHATFREE_PASSWORD), or use 127.0.0.1"
             )
         authenticator = Authenticator(
             secret=secret,

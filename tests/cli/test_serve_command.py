@@ -44,7 +44,10 @@ def test_a_port_in_use_is_reported_in_one_line() -> None:
 
 WRONG_USAGE = {
     "model without upstream": (["serve", "--model", "x"], b"--upstream"),
-    "open to the network": (["serve", "--host", "0.0.0.0"], b"secret"),
+    "open to the network": (
+        ["serve", "--host", "0.0.0.0"],
+        b"set both AICHATFREE_SECRET and AICHATFREE_PASSWORD",
+    ),
 }
 
 

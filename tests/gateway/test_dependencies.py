@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from aichatfree._extras import install_command
 from helpers import run_python
 
 LIBRARIES = ("waitress", "xllamacpp", "platformdirs")
@@ -41,7 +42,7 @@ except ImportError as error:
 def test_the_error_of_a_missing_library_says_how_to_install_the_extra(library: str) -> None:
     """Without the extra, creating a gateway fails with the command that installs it."""
     message = creation_error(f"sys.modules[{library!r}] = None")
-    assert message == f'{library} is not installed: pip install "aichatfree[local]"'
+    assert message == f"{library} is not installed: {install_command('local')}"
 
 
 @pytest.mark.parametrize("error", ["ImportError", "OSError"])
