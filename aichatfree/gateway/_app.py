@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ class App:
 
     Args:
         engine: produces the answers.
-        fronts: the protocols that clients may use.
+        fronts: the protocols that clients may use; the last one owns every path.
         max_streams: answers that may run at the same time.
         max_body: bytes that a request's body may have.
     """
@@ -52,17 +53,18 @@ class App:
         entry = AccessLogEntry(
             _address(environ), f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
         )
+        front = next(front for front in self._fronts if front.owns(environ["PATH_INFO"]))
         try:
-            response = self._respond(environ, entry)
+            response = self._respond(front, environ, entry)
         except RefusalError as error:
-            response = error.response
+            response = front.refusal(error)
         except _AbortError:
             entry.outcome = "cut off"
             entry.write(499)
             raise
         except Exception:
             logger.exception("a request failed")
-            response = refusal(500, "The gateway failed; its log has the reason.").response
+            response = front.refusal(refusal(500, "The gateway failed; its log has the reason."))
         if isinstance(response, _Stream):
             start_response("200 OK", list(response.format.headers))
             return response
@@ -87,16 +89,12 @@ class App:
 
     # --- requests -----------------------------------------------------------------------------
 
-    def _respond(self, environ: Environ, entry: AccessLogEntry) -> Response | _Stream:
-        request = self._request(environ)
-        for front in self._fronts:
-            handled = front.handle(request)
-            if isinstance(handled, Question):
-                disconnected = environ.get("waitress.client_disconnected", lambda: False)
-                return self._answer(handled, disconnected, entry)
-            if handled is not None:
-                return handled
-        return Response(404, b"Not found")
+    def _respond(self, front: Front, environ: Environ, entry: AccessLogEntry) -> Response | _Stream:
+        handled = front.handle(self._request(environ))
+        if isinstance(handled, Response):
+            return handled
+        disconnected = environ.get("waitress.client_disconnected", lambda: False)
+        return self._answer(handled, disconnected, entry)
 
     def _request(self, environ: Environ) -> Request:
         body = environ["wsgi.input"].read(self._max_body + 1)
@@ -143,9 +141,7 @@ class App:
                     f"All {self._max_streams} streams are in use: try again in a second.",
                     Retry_After="1",
                 )
-            generation = Generation(
-                self._engine, question.messages, question.temperature, self._ended
-            )
+            generation = Generation(partial(question.ask, self._engine), self._ended)
             self._running.add(generation)
         return generation
 

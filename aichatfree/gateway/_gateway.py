@@ -17,6 +17,8 @@ from ._dependencies import import_dependency
 from ._engines.engine import Engine
 from ._engines.smollm2 import SmolLM2
 from ._fronts.chat_sites import ChatSiteFront
+from ._fronts.front import Front
+from ._fronts.openai import OpenAIFront
 
 logger: Final = logging.getLogger(__name__)
 
@@ -87,6 +89,7 @@ class Gateway:
         max_streams: int = 32,
         max_body: int = 1_000_000,
         refuse_replays: bool = False,
+        allow_truncated: bool = False,
     ) -> None:
         passwords = _passwords(password)
         if not isinstance(secret, str):
@@ -96,8 +99,8 @@ class Gateway:
         check_number("max_body", max_body, min=1, max=MAX_BODY, integer=True, unit="bytes")
         if time_window is not None:
             check_number("time_window", time_window, min=MIN_TIME_WINDOW, unit="seconds")
-        if engine is not None and not callable(getattr(engine, "generate", None)):
-            raise TypeError("engine must have the methods generate() and close(), as SmolLM2 has")
+        if not isinstance(engine, Engine | None):
+            raise TypeError("engine must be an Engine, such as SmolLM2() or SiteEngine(client)")
         if not _is_loopback(host) and not (secret and passwords):
             raise ValueError(
                 f"other machines can reach host={host!r}: set both secret= and password= (for "
@@ -115,9 +118,11 @@ class Gateway:
         self._own_engine: SmolLM2 | None = None
         if engine is None:
             engine = self._own_engine = SmolLM2()
-        self._app = App(
-            engine, [ChatSiteFront(authenticator)], max_streams=max_streams, max_body=max_body
-        )
+        fronts: list[Front] = [
+            OpenAIFront(authenticator, engine),
+            ChatSiteFront(authenticator, allow_truncated=allow_truncated),
+        ]
+        self._app = App(engine, fronts, max_streams=max_streams, max_body=max_body)
         listener = _listen(host, port)
         self.url: str = _url(host, listener)
         self._server = WSGIServer(self._app, listener, max_streams=max_streams, max_body=max_body)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from functools import partial
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
 from typing import Final
 
 from .._cancellation import CancelToken
-from .._protocol.messages import Message, replace_surrogates
-from ._engines.engine import Engine
+from .._protocol.messages import replace_surrogates
 
 MAX_CHUNKS_AHEAD: Final = 16
 """Chunks that an engine may produce before the reader takes the first of them; at least 2."""
@@ -33,27 +31,20 @@ class Generation:
     two items, a last chunk and the end, because it looks at the token after each chunk.
 
     Args:
-        engine: produces the answer.
-        messages: the conversation.
-        temperature: as the client asked, or ``None``.
+        ask: the chunks of the engine's answer; its token is set when nobody waits for them.
         on_end: called in the engine's thread when the engine has ended, before the reader sees
             the end.
     """
 
     def __init__(
         self,
-        engine: Engine,
-        messages: list[Message],
-        temperature: float | None,
+        ask: Callable[[CancelToken], Generator[str, None, None]],
         on_end: Callable[[Generation], None],
     ) -> None:
         self._cancel_token = CancelToken()
         self._chunks: queue.Queue[str | Exception | None] = queue.Queue(MAX_CHUNKS_AHEAD)
-        generate = partial(
-            engine.generate, messages, temperature=temperature, cancelled=self._cancel_token
-        )
         self._thread = threading.Thread(
-            target=self._run, args=(generate, on_end), name="aichatfree-engine", daemon=True
+            target=self._run, args=(ask, on_end), name="aichatfree-engine", daemon=True
         )
         self._thread.start()
 
@@ -82,11 +73,14 @@ class Generation:
         return not self._thread.is_alive()
 
     def _run(
-        self, generate: Callable[[], Iterator[str]], on_end: Callable[[Generation], None]
+        self,
+        ask: Callable[[CancelToken], Generator[str, None, None]],
+        on_end: Callable[[Generation], None],
     ) -> None:
         end: Exception | None = None
         try:
-            self._produce(generate())
+            with closing(ask(self._cancel_token)) as chunks:
+                self._produce(chunks)
         except Exception as error:
             end = error
         except BaseException as error:
@@ -96,15 +90,9 @@ class Generation:
             on_end(self)
         self._chunks.put(end)
 
-    def _produce(self, chunks: Iterator[str]) -> None:
-        try:
-            for chunk in chunks:
-                if chunk:
-                    self._chunks.put(replace_surrogates(chunk))
-                if self._cancel_token.is_set():
-                    return
-        finally:
-            # An engine may return any iterator, but a generator has to be closed.
-            close = getattr(chunks, "close", None)
-            if close is not None:
-                close()
+    def _produce(self, chunks: Generator[str, None, None]) -> None:
+        for chunk in chunks:
+            if chunk:
+                self._chunks.put(replace_surrogates(chunk))
+            if self._cancel_token.is_set():
+                return
