@@ -75,18 +75,21 @@ class OpenAIUpstream(Engine):
         return f"{type(self).__name__}({self._base_url + PATH!r}, {self.models[0]!r})"
 
     def check(self) -> None:
-        """See whether the server can be reached, without asking its model.
+        """See whether the server answers, without asking its model.
 
         Raises:
-            EngineError: it cannot be reached, it fails, or it refuses the key.
+            EngineError: it cannot be reached, it fails, or it refuses the key; with its URL.
         """
+        failure: EngineError | None = None
         try:
             with closing(self._transport.get(MODELS_PATH, self._call(threading.Event()))) as reply:
-                # Not every server has a list of models, so that a 404 is no failure.
+                # Not every server has a list of models: a 404 is an answer, too.
                 if reply.status >= 500 or reply.status in (401, 403):
-                    raise self._refusal(reply)
+                    failure = self._refusal(reply)
         except APIError as error:
-            raise self._engine_error(error) from error
+            failure = self._engine_error(error)
+        if failure is not None:
+            raise EngineError(f"{self._base_url}: {failure.message}", status=failure.status)
 
     def generate(
         self,

@@ -85,9 +85,10 @@ class SiteEngine(Engine):
         cancelled: threading.Event,
     ) -> Iterator[str]:
         """The answer, chunk by chunk; see :class:`~aichatfree.gateway.Engine`."""
+        stream = self._stream(messages, temperature)
+        on_cancel(cancelled, stream.cancel)
         try:
-            with self._stream(messages, temperature) as stream:
-                on_cancel(cancelled, stream.cancel)
+            with stream:
                 for chunk in stream:
                     if cancelled.is_set():
                         return

@@ -74,7 +74,8 @@ class ChatCompletion:
             status = 502 if text else _status(error)
             stop = (("X-Should-Retry", "false"),) if error.retried else ()
             headers = (*wait_header(error.retry_after), *stop)
-            return error_response(status, error.message, headers, code=error.code)
+            param = "messages" if status == 400 else None
+            return error_response(status, error.message, headers, param=param, code=error.code)
         if self.streamed:
             body = (self.chunk(text) if text else b"") + self.ending(error).body
             return Response(200, body, self.headers)
