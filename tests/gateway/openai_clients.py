@@ -53,16 +53,12 @@ def ask_llm(url: str, key: str, stream: bool) -> str:
     model = f'- model_id: door\n  model_name: any\n  api_base: "{url}"\n  api_key_name: door\n'
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "extra-openai-models.yaml").write_text(model)
-        command = [
-            "-m",
-            "door",
-            "--key",
-            key,
-            "--no-log",
-            "Hi",
-            *([] if stream else ["--no-stream"]),
-        ]
-        done = CliRunner().invoke(llm.cli.cli, command, env={"LLM_USER_PATH": folder})
+        command = ["-m", "door", "--key", key, "--no-log", "Hi"]
+        done = CliRunner().invoke(
+            llm.cli.cli,
+            command if stream else [*command, "--no-stream"],
+            env={"LLM_USER_PATH": folder},
+        )
     if done.exit_code != 0:
         raise LLMError(done.output)
     return done.output.removesuffix("\n")
