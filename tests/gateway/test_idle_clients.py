@@ -19,6 +19,7 @@ from helpers import LONG, signed_body
 from .connections import connect, is_closed, post, request
 from .engines import CountingEngine
 
+CONNECTIONS = "aichatfree.gateway._connections"
 SERVER = "aichatfree.gateway._server"
 
 INCOMPLETE = [
@@ -62,7 +63,7 @@ def test_idle_connections_make_room_for_others(monkeypatch: pytest.MonkeyPatch) 
     still served.
     """
     monkeypatch.setattr(f"{SERVER}.MAX_IDLE_CONNECTIONS", 40)
-    monkeypatch.setattr(f"{SERVER}.MIN_CLIENT_TIMEOUT", 0.2)
+    monkeypatch.setattr(f"{CONNECTIONS}.MIN_CLIENT_TIMEOUT", 0.2)
     stop = threading.Event()
     with Gateway(CountingEngine(), max_streams=2) as gateway, ExitStack() as stack:
         idle = [connect(gateway) for _ in range(100)]
