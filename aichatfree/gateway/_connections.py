@@ -16,9 +16,9 @@ MIN_CLIENT_TIMEOUT: Final = 1.0
 class Connections:
     """Knows which connections wait for a request of their client, and since when.
 
-    Guarantee: no client can keep others out by opening connections and sending nothing, or a request
-    that is never complete. Beyond ``max_connections`` there are only those whose requests are being
-    answered, and those that were opened within the last ``MIN_CLIENT_TIMEOUT`` seconds.
+    Guarantee: no client can keep others out by opening connections and sending nothing, or a
+    request that is never complete. Beyond ``max_connections`` there are only those whose requests
+    are being answered, and those that were opened in the last ``MIN_CLIENT_TIMEOUT`` seconds.
 
     All methods are called in the server's event loop.
     """

@@ -124,6 +124,8 @@ class Generation:
     def _produce(self, chunks: Iterator[str]) -> None:
         try:
             for chunk in chunks:
+                if not isinstance(chunk, str):
+                    raise TypeError(f"an engine must produce str, not {type(chunk).__name__}")
                 if chunk:
                     self._put(replace_surrogates(chunk))
                 if self._cancel_token.is_set():

@@ -62,6 +62,9 @@ class HTTPHandler:
         return _http_response(response)
 
     async def _request(self, http: BaseRequest) -> Request:
+        # The HTTP library would not undo another one.
+        if http.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
+            raise refusal(400, "The only supported Transfer-Encoding is chunked.")
         try:
             async with asyncio.timeout(self._client_timeout):
                 body = await self._body(http)
@@ -90,9 +93,7 @@ class HTTPHandler:
                 if received > most:
                     break
         if received > self._max_body:
-            raise refusal(
-                413, f"The request is too large: {self._max_body} bytes are the limit."
-            )
+            raise refusal(413, f"The request is too large: {self._max_body} bytes are the limit.")
         return bytes(body)
 
 
@@ -108,6 +109,9 @@ async def _send(http: BaseRequest, stream: Stream) -> StreamResponse:
             await response.prepare(http)
             complete = await stream.send(response.write)
         except ConnectionError:  # the client has disconnected
+            complete = False
+        except Exception:
+            logger.exception("an answer failed")
             complete = False
     return response if complete else _cut_off(http, response)
 

@@ -25,8 +25,8 @@ SERVER = "aichatfree.gateway._server"
 INCOMPLETE = [
     b"",
     b"POST /api/gen",
-    b"POST /api/generate HTTP/1.1\r\nContent-Length: 50\r\n\r\n{",
-    b"POST /api/generate HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+    b"POST /api/generate HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{",
+    b"POST /api/generate HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
 ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from ..._arguments import check_number
-from ..._protocol.dialects import GEMINI, Dialect
+from ..._protocol.dialects import Dialect
 from ..._protocol.prompts import decode_messages
 from .._auth import Authenticator
 from .._engines.engine import EngineError
@@ -83,7 +83,7 @@ class _PlainText:
     def __init__(self, dialect: Dialect, *, streamed: bool) -> None:
         self._dialect = dialect
         self.streamed = streamed
-        self.headers: Headers = PLAIN_TEXT if dialect == GEMINI else ()
+        self.headers: Headers = PLAIN_TEXT
 
     def chunk(self, text: str) -> bytes:
         return text.encode()
