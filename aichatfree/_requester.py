@@ -26,7 +26,7 @@ from ._protocol.responses import (
 from ._protocol.signing import request_body
 from ._protocol.sites import Site
 from ._rate_limiter import RateLimiter
-from ._settings import ConnectionOptions, Settings
+from ._settings import ConnectionOptions, Settings, not_portable
 from ._signing_clock import SigningClock
 from ._wire.exchange import Exchange
 from ._wire.transport import Transport
@@ -46,8 +46,14 @@ class Requester:
         rate_limiter: shared by all threads and by all clients that share the connections.
     """
 
-    def __init__(self, settings: Settings, connection: ConnectionOptions) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        connection: ConnectionOptions,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
         self.settings = settings
+        self._on_close = on_close
         self.rate_limiter: RateLimiter = RateLimiter(connection.max_requests_per_minute)
         self._signing_clock = SigningClock()
         self._connection = connection
@@ -157,6 +163,8 @@ class Requester:
     def close(self) -> None:
         """Cancel all calls and close the connections."""
         self._transport.close()
+        if self._on_close is not None:
+            self._on_close()
 
     def to_dict(self, share: float = 1.0) -> dict[str, Any]:
         """What another process needs to make a requester like this one; without secrets.
@@ -167,6 +175,8 @@ class Requester:
         Raises:
             ValueError: something cannot be sent there.
         """
+        if self._on_close is not None:
+            raise not_portable("the built-in model, which answers in this process only")
         return {
             "connection": self._connection.to_dict(share),
             "settings": self.settings.to_dict(),

@@ -108,11 +108,11 @@ class Settings:
             ValueError: some of them cannot be sent there.
         """
         if self.site.secret != (environment("SECRET") or ""):
-            raise _not_portable("secret=, unless it is in AICHATFREE_SECRET")
+            raise not_portable("secret=, unless it is in AICHATFREE_SECRET")
         if self.password != environment("PASSWORD"):
-            raise _not_portable("password=, unless it is in AICHATFREE_PASSWORD")
+            raise not_portable("password=, unless it is in AICHATFREE_PASSWORD")
         if not isinstance(self.retry, RetryPolicy | None):
-            raise _not_portable("a tenacity object")
+            raise not_portable("a tenacity object")
         return {
             "site": {**dataclasses.asdict(self.site), "secret": ""},
             "model": self.model,
@@ -171,7 +171,7 @@ class ConnectionOptions:
             ValueError: some of them cannot be sent there.
         """
         if (self.headers, self.proxies, self.verify, self.session) != (None, None, True, None):
-            raise _not_portable("headers=, proxies=, verify= and session=")
+            raise not_portable("headers=, proxies=, verify= and session=")
         limit = self.max_requests_per_minute
         return {
             "max_requests_per_minute": None if limit is None else limit * share,
@@ -199,7 +199,8 @@ def _site_with(site: Site, dialect: str | Dialect | None, secret: str | None) ->
     return site if secret is None else dataclasses.replace(site, secret=secret)
 
 
-def _not_portable(what: str) -> ValueError:
+def not_portable(what: str) -> ValueError:
+    """The error for what only this process can use."""
     return ValueError(
         f"{what}: this cannot be sent to the workers of an executor. Give client_factory=, a "
         "function that makes their client"

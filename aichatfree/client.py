@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import requests
 
+from ._local import LOCAL, is_local, local_site
 from ._protocol.dialects import Dialect
 from ._protocol.messages import Message, Prompt
 from ._protocol.sites import Site
@@ -39,7 +41,8 @@ class Client:
     Client('https://chat.example', dialect='openai')
 
     Args:
-        base_url: the site, or a :class:`Site` (``AICHATFREE_BASE_URL``, https://aichatfree.info).
+        base_url: the site, or a :class:`Site` (``AICHATFREE_BASE_URL``, https://aichatfree.info);
+            ``"local"`` as in :meth:`local`.
         dialect: the kind of site (``AICHATFREE_DIALECT``): ``"gemini"``, ``"openai"``,
             ``"chat-mini"``, ``"gemini-models"``, ``"freegpt"``, ``"aibn"`` or a :class:`Dialect`.
         secret: the key that requests are signed with (``AICHATFREE_SECRET``, empty).
@@ -79,19 +82,30 @@ class Client:
         verify: bool | str = True,
         session: requests.Session | None = None,
     ) -> None:
-        connection = ConnectionOptions(
-            max_requests_per_minute,
-            max_connections,
-            max_reply_bytes,
-            headers,
-            proxies,
-            verify,
-            session,
-        )
-        settings = Settings.from_arguments(
-            base_url, dialect, secret, password, model, system, timeout, retry
-        )
-        self._requester = Requester(settings, connection)
+        limits = (max_requests_per_minute, max_connections, max_reply_bytes)
+        connection = ConnectionOptions(*limits, headers, proxies, verify, session)
+        with ExitStack() as local_model:
+            local = is_local(base_url)
+            site = local_model.enter_context(local_site()) if local else base_url
+            settings = Settings.from_arguments(
+                site, dialect, secret, password, model, system, timeout, retry
+            )
+            on_close = local_model.pop_all().close if local else None
+            self._requester = Requester(settings, connection, on_close)
+
+    @classmethod
+    def local(cls, **settings: Unpack[ClientOptions]) -> Self:
+        """A client of the built-in model, which answers in this process until it is closed.
+
+        >>> with aichatfree.Client.local(timeout=60) as client:
+        ...     "Paris" in str(client.generate("What is the capital of France?"))
+        True
+
+        Raises:
+            ImportError: the extra ``local`` is not installed.
+            AIChatFreeError: the model could not be downloaded (93 MB, once) or loaded.
+        """
+        return cls(LOCAL, **settings)
 
     def generate(
         self,
@@ -102,13 +116,9 @@ class Client:
         timeout: TimeLimit | None = None,
         retry: RetryOption = UNSET,
     ) -> Reply:
-        """Send a prompt and wait for the complete answer.
-
-        Failed requests are retried where that is safe, including answers that were cut off.
+        """Send a prompt and wait for the complete answer, with retries where that is safe.
 
         >>> print(client.generate("Name a river.", system="Be brief."))
-        The Nile.
-        >>> print(client.generate([{"role": "user", "content": "Name a river."}]))
         The Nile.
 
         Args:
@@ -161,10 +171,8 @@ class Client:
         """Begin or continue a conversation.
 
         >>> chat = client.chat(system="Be brief.")
-        >>> print(chat.send("Name a river."))
-        The Nile.
-        >>> print(chat.send("Where does it end?"))
-        In the Mediterranean Sea.
+        >>> print(chat.send("Name a river."), chat.send("Where does it end?"))
+        The Nile. In the Mediterranean Sea.
 
         Args:
             system: its system prompt; the client's unless given.
@@ -193,9 +201,9 @@ class Client:
         """Send many prompts and get their results one by one.
 
         A prompt that fails has a result with its error, and the others continue. The run stops if
-        every prompt would fail (a wrong password or secret, an unknown host) or if the site's quota
-        is exhausted. Requests that the site rejects as too many are retried until it accepts them;
-        but a prompt that it rejects again and again while it answers others fails.
+        every prompt would fail (a wrong password, an unknown host) or if the site's quota is
+        exhausted. Rejected requests are retried until the site accepts them; but a prompt that it
+        rejects again and again while it answers others fails.
 
         >>> prompts = ["Name a river.", "Name a lake."]
         >>> for result in client.batch(prompts, output="answers.jsonl"):
@@ -208,7 +216,7 @@ class Client:
                 dicts (``prompt`` or ``messages``, ``custom_id``, ``temperature``; lines of an
                 OpenAI batch file as they are), or the path of a ``.jsonl`` file with one of these
                 on each line, a ``.txt`` file with a prompt on each line, or a ``.csv`` file.
-            max_workers: threads that send prompts; with an executor, for each shard.
+            max_workers: threads that send prompts (of each shard, with an executor), up to 10,000.
             ordered: results in the order of the prompts, or as they are completed.
             output: a ``.jsonl`` file that each answer is written to as soon as it is complete.
                 Failures go to ``<output>.errors.jsonl`` beside it.
@@ -252,7 +260,7 @@ class Client:
         """Try each setting on the site and report what is right and what is wrong.
 
         It sends one short prompt, also in other dialects if the site may speak another one. Each
-        request may take a minute. Failures are part of the result, not raised.
+        request may take a minute. Failures are part of the result.
 
         >>> print(client.check())
         ok    url       http://127.0.0.1:... has a chat API
@@ -279,12 +287,10 @@ class Client:
         """A client with other settings that shares this one's connections and rate limit.
 
         >>> patient = client.with_options(timeout=aichatfree.Timeout(read=120, total=600))
-        >>> print(patient.generate("Name a river."))
-        The Nile.
 
         Args:
-            changes: ``dialect``, ``secret``, ``password``, ``model``, ``system``, ``timeout``,
-                ``retry``; others belong to the connections.
+            changes: any of ``dialect``, ``secret``, ``password``, ``model``, ``system``,
+                ``timeout`` and ``retry``.
 
         Raises:
             TypeError, ValueError: a setting is unknown or cannot be used.
@@ -311,9 +317,6 @@ class Client:
         """Cancel all calls and close the connections, also for clients that share them.
 
         >>> client.close()
-        >>> client.generate("Name a river.")
-        Traceback (most recent call last):
-        aichatfree.errors.AIChatFreeError: This client is closed: make a new one.
         """
         self._requester.close()
 

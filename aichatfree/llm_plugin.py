@@ -42,7 +42,7 @@ class AIChatFree(llm.KeyModel):
 
         model_config: ClassVar[ConfigDict] = ConfigDict(hide_input_in_errors=True)
 
-        base_url: str | None = Field(None, description="The site (AICHATFREE_BASE_URL)")
+        base_url: str | None = Field(None, description="The site, or local (AICHATFREE_BASE_URL)")
         dialect: Literal["gemini", "openai"] | None = Field(
             None, description="The format of the site's messages (AICHATFREE_DIALECT)"
         )
@@ -59,7 +59,7 @@ class AIChatFree(llm.KeyModel):
         @field_validator("base_url")
         @classmethod
         def _is_a_url(cls, value: str | None) -> str | None:
-            return value and aichatfree.Site(value).base_url
+            return value if value in (None, "", "local") else aichatfree.Site(value).base_url
 
     def get_key(self, explicit_key: str | None = None) -> str | None:
         """The site's password, or ``None``, because most sites have none."""

@@ -146,7 +146,7 @@ class Stream(Iterator[str]):
         Raises:
             APIError: the answer is incomplete; ``partial_text`` has what arrived of it.
         """
-        for _ in self:
+        while self._read_chunk(len(self._chunks)):
             pass
         return self.text
 
@@ -209,7 +209,7 @@ class Stream(Iterator[str]):
             if index < len(self._chunks) or self._state is StreamState.COMPLETE:
                 return index < len(self._chunks)
             if self._error is not None:
-                raise self._error
+                raise self._error.with_traceback(None)
             try:
                 if self._reading:  # Ctrl-C ended the last call, and another one this method
                     raise StreamInterruptedError("Reading the answer was interrupted.")
@@ -218,7 +218,8 @@ class Stream(Iterator[str]):
                 self._reading = False
             except APIError as error:
                 self._fail(error)
-                raise
+                # Where in this package it was raised tells users nothing.
+                raise error.with_traceback(None)  # noqa: B904
             except BaseException:
                 self._fail(StreamInterruptedError("Reading the answer was interrupted."))
                 raise

@@ -23,6 +23,7 @@ LAYERS: list[set[str]] = [
     {""},
     {"notebook"},
     {"client"},
+    {"_local"},
     {"batch", "chat", "gateway", "health", "testing"},
     {"_requester"},
     {"_rate_limiter", "_settings", "_signing_clock", "stream"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -38,22 +37,15 @@ def site_options(command: F) -> F:
 def open_client(
     local: bool, base_url: str | None, dialect: str | None, model: str | None, **settings: Any
 ) -> Iterator[Client]:
-    """A client for these options; with ``local`` it talks to a gateway that is started for it."""
+    """A client for these options."""
     if local and base_url:
         raise click.UsageError("--local and --base-url exclude each other: leave one out.")
-    with ExitStack() as stack:
-        with usage_errors():
-            if local:
-                from ..gateway import Gateway, SmolLM2
+    with usage_errors():
+        from ..client import Client
 
-                secret = secrets.token_hex(16)
-                engine = load_model(SmolLM2(), stack)
-                gateway = stack.enter_context(Gateway(engine, secret=secret))
-                base_url, settings = gateway.url, {**settings, "secret": secret}
-            from ..client import Client
-
-            client = Client(base_url, dialect=dialect, model=model, **settings)
-        yield stack.enter_context(client)
+        client = Client("local" if local else base_url, dialect=dialect, model=model, **settings)
+    with client:
+        yield client
 
 
 def load_model(engine: Any, stack: ExitStack) -> Any:

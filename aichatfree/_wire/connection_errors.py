@@ -8,10 +8,12 @@ import socket
 import ssl
 from collections.abc import Iterator
 from typing import Final
+from urllib.parse import urlsplit
 
 import requests
 import urllib3.exceptions as u3
 
+from .._protocol.sites import Site
 from ..errors import APIConnectionError, APIError, APITimeoutError, StreamInterruptedError
 from ..timeout import Timeout
 from .parsing import ResponseError
@@ -26,6 +28,12 @@ TRANSPORT_ERRORS: Final = (
 
 _SILENCE: Final = (u3.ReadTimeoutError, requests.ReadTimeout, TimeoutError)
 
+_TOO_MANY_FILES: Final = (errno.EMFILE, errno.ENFILE)
+
+_PROXY: Final = (u3.ProxyError, requests.exceptions.ProxyError)
+
+DEFAULT_HOST: Final = urlsplit(Site.base_url).hostname
+
 _NO_TLS_HERE: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
 """OpenSSL's names for bytes that are not TLS."""
 
@@ -37,6 +45,24 @@ class HandshakeTimeoutError(u3.ConnectTimeoutError):
 def error_before_response(error: Exception, *, host: str, timeout: Timeout) -> APIError:
     """The error for a request that got no response."""
     causes = list(causes_of(error))
+    if any(getattr(cause, "errno", None) in _TOO_MANY_FILES for cause in causes):
+        return APIConnectionError(
+            "This process has too many open files: raise their limit (ulimit -n), or use fewer "
+            "connections at once (max_workers=)."
+        )
+    meaning = _error_before_response(causes, host=host, timeout=timeout)
+    blocked = any(isinstance(cause, (*_PROXY, ssl.SSLError)) for cause in causes)
+    if host != DEFAULT_HOST or blocked:
+        return meaning
+    return type(meaning)(
+        f"{host}, the default site, no longer answers. Use the built-in model with Client.local() "
+        "(AICHATFREE_BASE_URL=local, or --local), name another site with base_url= "
+        "(AICHATFREE_BASE_URL), or serve a model yourself: aichatfree serve --help.",
+        fatal=meaning.fatal,
+    )
+
+
+def _error_before_response(causes: list[BaseException], *, host: str, timeout: Timeout) -> APIError:
     for cause in causes:
         if isinstance(cause, u3.NameResolutionError):
             return APIConnectionError(
@@ -44,7 +70,7 @@ def error_before_response(error: Exception, *, host: str, timeout: Timeout) -> A
                 "base_url= (AICHATFREE_BASE_URL) and the network.",
                 fatal=True,
             )
-        if isinstance(cause, (u3.ProxyError, requests.exceptions.ProxyError)):
+        if isinstance(cause, _PROXY):
             return APIConnectionError(
                 "The proxy could not be reached or refused: check proxies= and the variables "
                 "HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
@@ -133,6 +159,14 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
         # Not __context__: that may be an error which the user is handling, or an earlier attempt's.
         inner = [cause.__cause__, getattr(cause, "reason", None), *cause.args]
         pending.extend(each for each in inner if isinstance(each, BaseException))
+
+
+def innermost(error: BaseException) -> BaseException:
+    """What caused an error, without a traceback: those of urllib3 and requests fill a screen."""
+    *_, cause = causes_of(error)
+    cause.__cause__ = None
+    cause.__suppress_context__ = True
+    return cause.with_traceback(None)
 
 
 def forget_request(error: BaseException) -> None:
