@@ -7,9 +7,19 @@
 Needs ``pip install "aichatfree[local]"``.
 """
 
-from ._engines.engine import Engine, EngineError
+from ._engines.engine import Engine, EngineError, TokenLimitError, Usage
 from ._engines.openai_upstream import OpenAIUpstream
+from ._engines.site import SiteEngine
 from ._engines.smollm2 import SmolLM2
 from ._gateway import Gateway
 
-__all__ = ["Engine", "EngineError", "Gateway", "OpenAIUpstream", "SmolLM2"]
+__all__ = [
+    "Engine",
+    "EngineError",
+    "Gateway",
+    "OpenAIUpstream",
+    "SiteEngine",
+    "SmolLM2",
+    "TokenLimitError",
+    "Usage",
+]

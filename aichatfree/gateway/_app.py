@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 from ._access_log import AccessLogEntry, summary
@@ -24,7 +25,7 @@ class App:
 
     Args:
         engine: produces the answers.
-        fronts: the protocols that clients may use.
+        fronts: the protocols that clients may use; the last one owns every path.
         slots: limits the answers that run at the same time.
     """
 
@@ -34,24 +35,27 @@ class App:
         self._slots = slots
         self._running: set[Generation] = set()
 
-    async def respond(self, request: Request, entry: AccessLogEntry) -> Response | Stream:
+    def front(self, path: str) -> Front:
+        """The front that answers requests for this path."""
+        return next(front for front in self._fronts if front.owns(path))
+
+    async def respond(
+        self, front: Front, request: Request, entry: AccessLogEntry
+    ) -> Response | Stream:
         """The response to a request; its sender completes the log entry, unless it is cancelled.
 
         Raises:
-            RefusalError: the request cannot be accepted; has the response to send instead.
+            RefusalError: the request cannot be accepted.
         """
+        handled = front.handle(request)
+        if isinstance(handled, Response):
+            return handled
         try:
-            for front in self._fronts:
-                handled = front.handle(request)
-                if isinstance(handled, Question):
-                    return await self._answer(handled, entry)
-                if handled is not None:
-                    return handled
+            return await self._answer(handled, entry)
         except asyncio.CancelledError:
             entry.outcome = "cut off"
             entry.write(CLIENT_CLOSED_REQUEST)
             raise
-        return Response(404, b"Not found")
 
     def stop(self) -> None:
         """Refuse further questions, and those that wait; running answers continue."""
@@ -86,7 +90,7 @@ class App:
     async def _start(self, question: Question) -> Generation:
         await self._slots.acquire()
         try:
-            generation = Generation(self._engine, question, self._ended)
+            generation = Generation(partial(question.ask, self._engine), self._ended)
         except BaseException:  # its thread cannot be started
             self._slots.release()
             raise

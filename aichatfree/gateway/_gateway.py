@@ -17,13 +17,14 @@ from ._dependencies import import_dependency
 from ._engines.engine import Engine
 from ._engines.smollm2 import SmolLM2
 from ._fronts.chat_sites import ChatSiteFront
+from ._fronts.front import Front
+from ._fronts.openai import OpenAIFront
 from ._slots import Slots
 
 logger: Final = logging.getLogger(__name__)
 
 MAX_STREAMS: Final = 1000
 """Each stream needs a thread."""
-DEFAULT_STREAMS: Final = 32
 MAX_BODY: Final = 1 << 30  # bytes
 MIN_TIME_WINDOW: Final = 0.001  # seconds
 ENGINE_TIMEOUT: Final = 2.0
@@ -64,7 +65,7 @@ class Gateway:
             After three wrong ones an address has to wait before the next one is checked.
         time_window: seconds that a request's ``time`` may be off; ``None`` for any time.
         max_streams: answers that may run at once; further questions wait. ``None`` for as many as
-            the engine can produce at once (its attribute ``max_streams``), or else 32.
+            the engine can produce (its attribute ``max_streams``, 32 unless it has another one).
         queue_timeout: seconds that a question may wait for a running answer to end; then it is
             refused with a 503.
         max_body: bytes that a request's body may have.
@@ -93,19 +94,14 @@ class Gateway:
         queue_timeout: float = 30.0,
         max_body: int = 1_000_000,
         refuse_replays: bool = False,
+        allow_truncated: bool = False,
     ) -> None:
         passwords = _passwords(password)
         if not isinstance(secret, str):
             raise TypeError(f"secret must be a str, not {type(secret).__name__}")
-        check_number("port", port, min=0, max=65535, integer=True)
-        if max_streams is not None:
-            check_number("max_streams", max_streams, min=1, max=MAX_STREAMS, integer=True)
-        check_number("queue_timeout", queue_timeout, min=0, unit="seconds")
-        check_number("max_body", max_body, min=1, max=MAX_BODY, integer=True, unit="bytes")
-        if time_window is not None:
-            check_number("time_window", time_window, min=MIN_TIME_WINDOW, unit="seconds")
-        if engine is not None and not callable(getattr(engine, "generate", None)):
-            raise TypeError("engine must have the methods generate() and close(), as SmolLM2 has")
+        _check_limits(port, max_streams, queue_timeout, max_body, time_window)
+        if not isinstance(engine, Engine | None):
+            raise TypeError("engine must be an Engine, such as SmolLM2() or SiteEngine(client)")
         if not _is_loopback(host) and not (secret and passwords):
             raise ValueError(
                 f"other machines can reach host={host!r}: set both secret= and password= (for "
@@ -124,9 +120,12 @@ class Gateway:
         if engine is None:
             engine = self._own_engine = SmolLM2()
         if max_streams is None:
-            max_streams = getattr(engine, "max_streams", DEFAULT_STREAMS)
-        slots = Slots(max_streams, queue_timeout)
-        self._app = App(engine, [ChatSiteFront(authenticator)], slots)
+            max_streams = min(engine.max_streams, MAX_STREAMS)
+        fronts: list[Front] = [
+            OpenAIFront(authenticator, engine),
+            ChatSiteFront(authenticator, allow_truncated=allow_truncated),
+        ]
+        self._app = App(engine, fronts, Slots(max_streams, queue_timeout))
         listener = _listen(host, port)
         self.url: str = _url(host, listener)
         self._server = HTTPServer(self._app, listener, max_streams=max_streams, max_body=max_body)
@@ -168,6 +167,22 @@ class Gateway:
     def __repr__(self) -> str:
         serving = self._state is GatewayState.SERVING
         return f"<Gateway {self.url}{'' if serving else f' {self._state.value}'}>"
+
+
+def _check_limits(
+    port: int,
+    max_streams: int | None,
+    queue_timeout: float,
+    max_body: int,
+    time_window: float | None,
+) -> None:
+    check_number("port", port, min=0, max=65535, integer=True)
+    if max_streams is not None:
+        check_number("max_streams", max_streams, min=1, max=MAX_STREAMS, integer=True)
+    check_number("queue_timeout", queue_timeout, min=0, unit="seconds")
+    check_number("max_body", max_body, min=1, max=MAX_BODY, integer=True, unit="bytes")
+    if time_window is not None:
+        check_number("time_window", time_window, min=MIN_TIME_WINDOW, unit="seconds")
 
 
 def _passwords(password: str | Sequence[str] | None) -> list[str]:

@@ -6,15 +6,14 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
 from functools import partial
 from typing import Final
 
 from .._cancellation import CancelToken
 from .._protocol.messages import replace_surrogates
-from ._engines.engine import Engine, EngineError
-from ._fronts.front import Question
+from ._engines.engine import EngineError
 
 logger: Final = logging.getLogger(__name__)
 
@@ -43,13 +42,14 @@ class Generation:
       the thread looks at the token after each chunk.
 
     Args:
-        engine: produces the answer.
-        question: what it has to answer.
+        ask: the chunks of the engine's answer; its token is set when nobody waits for them.
         on_end: called when the engine has ended, before the reader sees the end.
     """
 
     def __init__(
-        self, engine: Engine, question: Question, on_end: Callable[[Generation], None]
+        self,
+        ask: Callable[[CancelToken], Generator[str, None, None]],
+        on_end: Callable[[Generation], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_end = on_end
@@ -60,14 +60,8 @@ class Generation:
         self._arrived = asyncio.Event()
         self._ended = False
         self._error: Exception | None = None
-        generate = partial(
-            engine.generate,
-            question.messages,
-            temperature=question.temperature,
-            cancelled=self._cancel_token,
-        )
         self._thread = threading.Thread(
-            target=self._run, args=(generate,), name="aichatfree-engine", daemon=True
+            target=self._run, args=(ask,), name="aichatfree-engine", daemon=True
         )
         self._thread.start()
 
@@ -110,10 +104,11 @@ class Generation:
 
     # --- in the engine's thread ---------------------------------------------------------------
 
-    def _run(self, generate: Callable[[], Iterator[str]]) -> None:
+    def _run(self, ask: Callable[[CancelToken], Generator[str, None, None]]) -> None:
         error: Exception | None = None
         try:
-            self._produce(generate())
+            with closing(ask(self._cancel_token)) as chunks:
+                self._produce(chunks)
         except Exception as failure:
             error = failure
         except BaseException as failure:
@@ -121,20 +116,14 @@ class Generation:
             error = RuntimeError(f"the engine raised {failure!r}")
         self._call_in_loop(partial(self._end, error))
 
-    def _produce(self, chunks: Iterator[str]) -> None:
-        try:
-            for chunk in chunks:
-                if not isinstance(chunk, str):
-                    raise TypeError(f"an engine must produce str, not {type(chunk).__name__}")
-                if chunk:
-                    self._put(replace_surrogates(chunk))
-                if self._cancel_token.is_set():
-                    return
-        finally:
-            # An engine may return any iterator, but a generator has to be closed.
-            close = getattr(chunks, "close", None)
-            if close is not None:
-                close()
+    def _produce(self, chunks: Generator[str, None, None]) -> None:
+        for chunk in chunks:
+            if not isinstance(chunk, str):
+                raise TypeError(f"an engine must produce str, not {type(chunk).__name__}")
+            if chunk:
+                self._put(replace_surrogates(chunk))
+            if self._cancel_token.is_set():
+                return
 
     def _put(self, chunk: str) -> None:
         self._room.acquire()

@@ -45,19 +45,20 @@ class HTTPHandler:
 
     async def __call__(self, http: BaseRequest) -> StreamResponse:
         entry = AccessLogEntry(http.remote or "-", f"{http.method} {http.path}")
+        front = self._app.front(http.path)
         try:
             request = await self._request(http)
             with self._connections.answering(http.protocol):
-                response = await self._app.respond(request, entry)
+                response = await self._app.respond(front, request, entry)
                 if isinstance(response, Stream):
                     return await _send(http, response)
         except RefusalError as error:
-            response = error.response
+            response = front.refusal(error)
         except TimeoutError:  # of the client
             return _cut_off(http, HTTPResponse())
         except Exception:
             logger.exception("a request failed")
-            response = refusal(500, "The gateway failed; its log has the reason.").response
+            response = front.refusal(refusal(500, "The gateway failed; its log has the reason."))
         entry.write(response.status)
         return _http_response(response)
 

@@ -85,10 +85,11 @@ def app(*passwords: str) -> App:
 async def status_of(app: App, body: bytes) -> int:
     """The status that the application gives a question with this body."""
     request = Request("POST", "/api/generate", {}, body, "127.0.0.1", framed=False)
+    front = app.front(request.path)
     try:
-        response = await app.respond(request, AccessLogEntry("127.0.0.1", "POST"))
+        response = await app.respond(front, request, AccessLogEntry("127.0.0.1", "POST"))
     except RefusalError as error:
-        response = error.response
+        response = front.refusal(error)
     assert isinstance(response, Response)
     assert response.body
     return response.status
