@@ -216,7 +216,7 @@ class Client:
                 dicts (``prompt`` or ``messages``, ``custom_id``, ``temperature``; lines of an
                 OpenAI batch file as they are), or the path of a ``.jsonl`` file with one of these
                 on each line, a ``.txt`` file with a prompt on each line, or a ``.csv`` file.
-            max_workers: threads that send prompts; with an executor, for each shard.
+            max_workers: threads that send prompts (of each shard, with an executor), up to 10,000.
             ordered: results in the order of the prompts, or as they are completed.
             output: a ``.jsonl`` file that each answer is written to as soon as it is complete.
                 Failures go to ``<output>.errors.jsonl`` beside it.

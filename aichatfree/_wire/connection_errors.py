@@ -28,6 +28,8 @@ TRANSPORT_ERRORS: Final = (
 
 _SILENCE: Final = (u3.ReadTimeoutError, requests.ReadTimeout, TimeoutError)
 
+_TOO_MANY_FILES: Final = (errno.EMFILE, errno.ENFILE)
+
 _PROXY: Final = (u3.ProxyError, requests.exceptions.ProxyError)
 
 DEFAULT_HOST: Final = urlsplit(Site.base_url).hostname
@@ -42,8 +44,14 @@ class HandshakeTimeoutError(u3.ConnectTimeoutError):
 
 def error_before_response(error: Exception, *, host: str, timeout: Timeout) -> APIError:
     """The error for a request that got no response."""
-    meaning = _error_before_response(error, host=host, timeout=timeout)
-    blocked = any(isinstance(cause, (*_PROXY, ssl.SSLError)) for cause in causes_of(error))
+    causes = list(causes_of(error))
+    if any(getattr(cause, "errno", None) in _TOO_MANY_FILES for cause in causes):
+        return APIConnectionError(
+            "This process has too many open files: raise their limit (ulimit -n), or use fewer "
+            "connections at once (max_workers=)."
+        )
+    meaning = _error_before_response(causes, host=host, timeout=timeout)
+    blocked = any(isinstance(cause, (*_PROXY, ssl.SSLError)) for cause in causes)
     if host != DEFAULT_HOST or blocked:
         return meaning
     return type(meaning)(
@@ -54,8 +62,7 @@ def error_before_response(error: Exception, *, host: str, timeout: Timeout) -> A
     )
 
 
-def _error_before_response(error: Exception, *, host: str, timeout: Timeout) -> APIError:
-    causes = list(causes_of(error))
+def _error_before_response(causes: list[BaseException], *, host: str, timeout: Timeout) -> APIError:
     for cause in causes:
         if isinstance(cause, u3.NameResolutionError):
             return APIConnectionError(

@@ -22,7 +22,7 @@ from ._executor import ExecutorBackend, parallelism
 from ._journal import Journal, files_of
 from ._prompts import Items, PromptSource, can_be_read_again, digest_of
 from ._recorder import Recorder
-from ._threads import ThreadBackend
+from ._threads import ThreadBackend, check_open_files
 from ._worker import ClientFactory
 from ._worker_messages import MAX_SHARD_SIZE, MAX_WORKERS, write_shard
 
@@ -50,6 +50,8 @@ def start_batch(
     check_number("shard_size", shard_size, min=1, max=MAX_SHARD_SIZE, integer=True)
     if max_errors is not None:
         check_number("max_errors", max_errors, min=0, integer=True)
+    if executor is None:
+        check_open_files(max_workers)
     _check_executor(requester, executor, client_factory)
     _check_output(prompts, output)
     items = Items(prompts, requester.check_prompt, column)

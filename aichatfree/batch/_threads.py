@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from functools import partial
+from typing import Final
 
 from .._call import Call
 from .._cancellation import CancelToken
@@ -20,6 +21,24 @@ from ._recorder import Recorder
 from ._rejections import Deferred, batch_retrying, deferral
 from ._results import BatchResult
 from ._thread_cache import THREAD_CACHE
+
+OTHER_FILES: Final = 20
+"""Files that a process has open besides the connections of a batch."""
+
+
+def check_open_files(max_workers: int) -> None:
+    """Raise ValueError if this process may not open a connection for each thread."""
+    try:
+        import resource
+    except ImportError:  # only Unix has it, and such a limit
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and max_workers + OTHER_FILES > limit:
+        raise ValueError(
+            f"max_workers={max_workers} needs that many connections, but this process may have "
+            f"{limit} open files: raise the limit (ulimit -n {max_workers + 100}), or use at most "
+            f"max_workers={max(1, limit - OTHER_FILES)}"
+        )
 
 
 class ThreadBackend:

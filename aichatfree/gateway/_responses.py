@@ -21,11 +21,6 @@ class Response:
     body: bytes
     headers: Headers = JSON_AS_TEXT
 
-    @property
-    def status_line(self) -> str:
-        """The status and its usual name, as WSGI expects them."""
-        return status_line(self.status)
-
 
 class RefusalError(Exception):
     """Raised where the gateway cannot accept a request.

@@ -81,10 +81,12 @@ class Engine(ABC):
     Attributes:
         models: the names that clients see in a list of models.
         takes_images: whether messages may have images; otherwise they are refused.
+        max_streams: answers that can be produced at once; a gateway asks for no more by default.
     """
 
     models: Sequence[str] = ("aichatfree",)
     takes_images: ClassVar[bool] = False
+    max_streams: int = 32
 
     @abstractmethod
     def generate(

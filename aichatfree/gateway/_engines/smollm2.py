@@ -113,7 +113,7 @@ class SmolLM2(Engine):
         self._path = None if path is None else Path(path)
         self.models = [Path(path or MODEL_FILE).name.partition(".")[0]]
         self._threads = threads
-        self._parallel = parallel
+        self.max_streams = parallel
         self._context = context
         self._max_tokens = max_tokens
         # Guards changes of _state and _workers: the model is loaded once, and not after close().
@@ -139,7 +139,7 @@ class SmolLM2(Engine):
             # The library crashes if the interpreter ends while the model is loaded.
             atexit.register(self.close)
             self._state = ModelState.LOADED
-            for number in range(self._parallel):
+            for number in range(self.max_streams):
                 worker = threading.Thread(
                     target=self._work, args=(server,), name=f"smollm2-{number}", daemon=True
                 )
@@ -153,8 +153,8 @@ class SmolLM2(Engine):
             )
         params = self._library.CommonParams()
         params.model.path = str(path)
-        params.n_parallel = self._parallel
-        params.n_ctx = self._parallel * self._context
+        params.n_parallel = self.max_streams
+        params.n_ctx = self.max_streams * self._context
         params.n_batch = BATCH_TOKENS
         params.cpuparams.n_threads = self._threads
         params.cache_ram_mib = 0

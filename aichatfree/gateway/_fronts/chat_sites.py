@@ -107,7 +107,7 @@ class _PlainText:
         self._dialect = dialect
         self._accepted = TokenLimitError if allow_truncated else ()
         self.streamed = streamed
-        self.headers: Headers = PLAIN_TEXT if dialect == GEMINI else ()
+        self.headers: Headers = PLAIN_TEXT
 
     def chunk(self, text: str) -> bytes:
         return text.encode()
