@@ -7,13 +7,14 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import openai
 import pytest
 
-from aichatfree import Client
-from aichatfree.gateway import Gateway
+from aichatfree import Client, Message
+from aichatfree.errors import StreamInterruptedError
+from aichatfree.gateway import Engine, Gateway, TokenLimitError
 from aichatfree.testing import FakeSite
 from helpers import COMMAND, LONG, UNREACHABLE, Echo, echo, run
 
@@ -98,6 +99,29 @@ def test_the_upstream_is_served() -> None:
         arguments = ["serve", "--upstream", f"{upstream.url}/v1", "--model", "m"]
         with serving(*arguments, lines=2) as lines, Client(url_in(lines)) as client:
             assert client.generate("Hi").text == "Hi"
+
+
+class Limited(Engine):
+    """Reaches its limit of tokens after a few words."""
+
+    def generate(self, messages: list[Message], **options: object) -> Iterator[str]:
+        yield "so far"
+        raise TokenLimitError
+
+
+@pytest.mark.parametrize(("options", "complete"), [([], False), (["--allow-truncated"], True)])
+def test_allow_truncated_is_an_option(options: list[str], complete: bool) -> None:
+    """Only with `--allow-truncated` do chat clients take an answer that stopped at a limit of
+    tokens for complete.
+    """
+    with Gateway(Limited()) as upstream:
+        arguments = ["serve", "--upstream", f"{upstream.url}/v1", "--model", "m", *options]
+        with serving(*arguments, lines=2) as lines, Client(url_in(lines), retry=None) as client:
+            stream = client.stream("Hi")
+            assert next(stream) == "so far"
+            with nullcontext() if complete else pytest.raises(StreamInterruptedError):
+                stream.read()
+            assert stream.complete is complete
 
 
 @pytest.mark.parametrize("problem", ["unreachable", "wrong key"])

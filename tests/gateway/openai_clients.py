@@ -50,10 +50,10 @@ def ask_langchain(url: str, key: str, stream: bool) -> str:
 
 def ask_llm(url: str, key: str, stream: bool) -> str:
     """Ask with the command `llm`, which has the gateway in its file of models."""
-    model = f'- model_id: door\n  model_name: any\n  api_base: "{url}"\n  api_key_name: door\n'
+    model = f'- model_id: gateway\n  model_name: any\n  api_base: "{url}"\n  api_key_name: any\n'
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "extra-openai-models.yaml").write_text(model)
-        command = ["-m", "door", "--key", key, "--no-log", "Hi"]
+        command = ["-m", "gateway", "--key", key, "--no-log", "Hi"]
         done = CliRunner().invoke(
             llm.cli.cli,
             command if stream else [*command, "--no-stream"],

@@ -25,11 +25,15 @@ threading.Thread(target=lambda: sys.stdin.readline() and finish.set(), daemon=Tr
 
 class Stub(aichatfree.gateway.Engine):
     def __init__(self, *arguments): pass
+    closed = False
     def check(self): pass
+    def close(self): self.closed = True
     def generate(self, messages, *, cancelled, **options):
         yield "begun"
         while not cancelled.wait(0.02):
             yield "."
+            if self.closed:
+                raise aichatfree.gateway.EngineError("The engine was closed before the gateway.")
             if messages[-1]["content"] == "short" and finish.is_set():
                 yield "end"
                 return

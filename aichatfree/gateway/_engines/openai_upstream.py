@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ..._arguments import check_number, check_optional_str
 from ..._call import Call
@@ -51,7 +51,7 @@ class OpenAIUpstream(Engine):
         TypeError, ValueError: an argument is wrong.
     """
 
-    takes_images = True
+    takes_images: ClassVar[bool] = True
 
     def __init__(
         self, base_url: str, model: str, api_key: str | None = None, *, timeout: float = 120.0
@@ -60,7 +60,7 @@ class OpenAIUpstream(Engine):
         api_key = check_optional_str("api_key", api_key)
         site = Site(base_url)
         self._base_url = site.base_url
-        self.models = [model]
+        self.models: Sequence[str] = [model]
         self._api_key = api_key
         self._timeout = timeout
         self._running = CancelTokens()

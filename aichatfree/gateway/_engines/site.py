@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 from ..._protocol.messages import Message
 from ...errors import (
@@ -70,7 +70,7 @@ class SiteEngine(Engine):
         TypeError, ValueError: ``models`` is not a list, or is empty.
     """
 
-    takes_images = True  # where the dialect has none, the client says so
+    takes_images: ClassVar[bool] = True  # where the dialect has none, the client says so
 
     def __init__(self, client: SiteClient, *, models: Sequence[str] = Engine.models) -> None:
         if isinstance(models, str):
@@ -78,7 +78,7 @@ class SiteEngine(Engine):
         if not models:
             raise ValueError("models must have at least one name")
         self._client = client
-        self.models = models
+        self.models: Sequence[str] = models
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._client!r})"

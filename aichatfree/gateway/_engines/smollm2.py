@@ -7,7 +7,7 @@ import os
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from enum import Enum
@@ -111,7 +111,7 @@ class SmolLM2(Engine):
         # Imported here although it is needed later, so that users see at once if it is missing.
         self._library: Any = import_dependency("xllamacpp")
         self._path = None if path is None else Path(path)
-        self.models = [Path(path or MODEL_FILE).name.partition(".")[0]]
+        self.models: Sequence[str] = [Path(path or MODEL_FILE).name.partition(".")[0]]
         self._threads = threads
         self.max_streams = parallel
         self._context = context
