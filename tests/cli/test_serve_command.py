@@ -84,7 +84,7 @@ def test_a_site_is_served_with_its_own_secret_and_password() -> None:
 
 @pytest.mark.parametrize("own", [{"SECRET": "s3cret", "PASSWORD": "sesame"}, {}])
 def test_a_site_never_gets_the_secret_or_the_password_of_the_gateway(own: dict[str, str]) -> None:
-    """A site without a secret and a password of its own gets none."""
+    """A site for which no secret and no password is set gets none."""
     with FakeSite([echo], verify=True) as site:
         with serving("serve", "--site", site.url, lines=2, **own) as lines:
             options = {name.lower(): value for name, value in own.items()}

@@ -62,7 +62,7 @@ def choice(delta: dict[str, str], finish_reason: str | None = None) -> list[Any]
 
 
 def test_a_stream_has_the_role_the_chunks_the_finish_reason_and_the_end_mark() -> None:
-    """Each chunk is an event of its own; the first one has the role, and the last one is
+    """Each chunk is one event; the first one has the role, and the last one is
     `[DONE]`. All have the same identifier and the model that was asked for.
     """
     with Gateway(ScriptedEngine("При", "вет 👋")) as gateway:

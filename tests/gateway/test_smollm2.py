@@ -157,7 +157,7 @@ def test_any_text_can_be_asked(engine: SmolLM2, text: str) -> None:
 @pytest.mark.parametrize(("own", "asked"), [(5, None), (5, 400), (400, 5)])
 def test_an_answer_that_reaches_max_tokens_is_incomplete(own: int, asked: int | None) -> None:
     """An answer ends with a `TokenLimitError` after as many tokens as the engine allows or the
-    client asks for, whichever is less, and says how many they were.
+    client asks for, if these are fewer, and says how many they were.
     """
     with closing(SmolLM2(max_tokens=own, context=256)) as engine:
         question: list[Message] = [{"role": "user", "content": LONG_ANSWER}]

@@ -27,6 +27,7 @@ PLAIN_TEXT: Final = (("Content-Type", "text/plain; charset=utf-8"),)
 GREETING: Final = b"""\
 This is an aichatfree gateway: a chat site on this machine.
 Use its address as base_url: aichatfree.Client(base_url="http://...").
+OpenAI's clients add /v1: OpenAI(base_url="http://.../v1").
 """
 
 

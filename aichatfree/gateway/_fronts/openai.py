@@ -86,7 +86,7 @@ class OpenAIFront:
         if name not in self._engine.models:
             known = ", ".join(self._engine.models)
             raise refusal(
-                404, f"There is no such model, only {known}.", param="model", code="model_not_found"
+                404, f"This model does not exist here, only {known}.", param="model", code="model_not_found"
             )
         return _json(_model(name))
 
