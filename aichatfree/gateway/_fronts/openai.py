@@ -84,10 +84,8 @@ class OpenAIFront:
             return _json({"object": "list", "data": models})
         name = request.path.removeprefix(f"{MODELS}/")
         if name not in self._engine.models:
-            known = ", ".join(self._engine.models)
-            raise refusal(
-                404, f"This model does not exist here, only {known}.", param="model", code="model_not_found"
-            )
+            message = f"This model does not exist here, only {', '.join(self._engine.models)}."
+            raise refusal(404, message, param="model", code="model_not_found")
         return _json(_model(name))
 
 
