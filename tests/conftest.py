@@ -21,12 +21,8 @@ os.environ["PYTHONSAFEPATH"] = "1"
 
 @pytest.fixture(autouse=True)
 def no_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-<<<<<<< HEAD
-    names = ("BASE_URL", "DIALECT", "SECRET", "PASSWORD", "MODEL", "API_KEY")
+    names = ("BASE_URL", "DIALECT", "SECRET", "PASSWORD", "MODEL", "SITES", "API_KEY")
     for name in (*names, "SITE_SECRET", "SITE_PASSWORD"):
-=======
-    for name in ("BASE_URL", "DIALECT", "SECRET", "PASSWORD", "MODEL", "SITES"):
->>>>>>> router
         monkeypatch.delenv(f"AICHATFREE_{name}", raising=False)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)

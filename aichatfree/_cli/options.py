@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-=======
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
->>>>>>> router
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -70,8 +65,6 @@ def open_client(
         yield client
 
 
-<<<<<<< HEAD
-=======
 def _client(urls: Sequence[str], sites: str | None, settings: dict[str, Any]) -> Client:
     from ..client import Client
     from ..router import Router
@@ -90,14 +83,6 @@ def _client(urls: Sequence[str], sites: str | None, settings: dict[str, Any]) ->
     return router if system is None else router.with_options(system=system)
 
 
-def load_model(engine: Any, stack: ExitStack) -> Any:
-    """Load the model now, because downloading it can take longer than a request may."""
-    stack.callback(engine.close)
-    engine.load()
-    return engine
-
-
->>>>>>> router
 @contextmanager
 def usage_errors(*more: type[Exception]) -> Iterator[None]:
     """Report wrong arguments as wrong usage (exit code 2), and missing extras as a failure."""
