@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, NoReturn
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from .messages import show_log
 from .options import usage_errors
 
 if TYPE_CHECKING:
+    from ..client import Client
     from ..gateway import Engine
 
 _POLL_INTERVAL: Final = 0.2  # seconds
@@ -29,11 +30,16 @@ _THIS_MACHINE: Final = ("127.0.0.1", "::1", "localhost")
 @click.option(
     "--upstream", metavar="URL", help="Answer from this OpenAI-compatible API; its URL up to /v1."
 )
-@click.option("--site", metavar="URL", help="Answer from this chat site.")
 @click.option(
-    "--dialect", type=click.Choice(list(DIALECTS)), help="The site's dialect (AICHATFREE_DIALECT)."
+    "--site", metavar="URL", multiple=True, help="Answer from this chat site; repeat it for more."
 )
-@click.option("--model", help="The model of the upstream, or of a site that has several.")
+@click.option("--sites", metavar="FILE", help="Answer from the chat sites in this TOML file.")
+@click.option(
+    "--dialect",
+    type=click.Choice(list(DIALECTS)),
+    help="The dialect of each --site (AICHATFREE_DIALECT).",
+)
+@click.option("--model", help="The model of the upstream, or of each --site that has several.")
 @click.option(
     "--allow-truncated",
     is_flag=True,
@@ -43,7 +49,8 @@ def serve(
     host: str,
     port: int,
     upstream: str | None,
-    site: str | None,
+    site: Sequence[str],
+    sites: str | None,
     dialect: str | None,
     model: str | None,
     allow_truncated: bool,
@@ -51,10 +58,10 @@ def serve(
     """Serve a model on this machine until Ctrl-C.
 
     It speaks the chat sites' protocol and OpenAI's API, and answers from a small built-in model,
-    from --upstream (its key in AICHATFREE_API_KEY), or from --site (its secret and password in
-    AICHATFREE_SITE_SECRET and AICHATFREE_SITE_PASSWORD). Clients need the same AICHATFREE_SECRET
-    and AICHATFREE_PASSWORD as set here; OpenAI's need the password as their key. Without both, only
-    this machine is served.
+    from --upstream (its key in AICHATFREE_API_KEY), from each --site (their secret and password in
+    AICHATFREE_SITE_SECRET and AICHATFREE_SITE_PASSWORD), or from a file of --sites. Clients need
+    the same AICHATFREE_SECRET and AICHATFREE_PASSWORD as set here; OpenAI's need the password as
+    their key. Without both, only this machine is served.
 
     \b
     Examples:
@@ -62,12 +69,12 @@ def serve(
       aichatfree serve --upstream http://127.0.0.1:11434/v1 --model llama3.2
       aichatfree serve --site https://chat.example --dialect openai
     """
-    if upstream and site:
-        raise click.UsageError("--upstream and --site exclude each other: leave one out.")
+    if bool(upstream) + bool(site) + bool(sites) > 1:
+        raise click.UsageError("--upstream, --site and --sites exclude each other: use one.")
     if not site and bool(upstream) != bool(model):
         raise click.UsageError("--upstream and --model go together: give both, or neither.")
     if dialect and not site:
-        raise click.UsageError("--dialect is that of a --site: give both, or neither.")
+        raise click.UsageError("--dialect is that of each --site: give both, or neither.")
     secret = os.environ.get("AICHATFREE_SECRET", "")
     password = os.environ.get("AICHATFREE_PASSWORD") or None
     show_log("aichatfree.gateway", "%(asctime)s %(message)s")
@@ -76,7 +83,7 @@ def serve(
         with usage_errors():
             from ..gateway import Gateway
 
-            engine, prepare = _engine(upstream, site, dialect, model)
+            engine = _engine(upstream, site, sites, dialect, model)
             # Closed last, so that running answers can be completed.
             stack.callback(engine.close)
             try:
@@ -91,9 +98,9 @@ def serve(
             except OSError as error:
                 raise click.ClickException(str(error.strerror)) from error
             stack.enter_context(gateway)
-            if site and _lead_to_the_same(site, gateway.url):
-                raise click.UsageError(f"--site {site} is this gateway itself: name another site.")
-            prepare()
+            if any(_lead_to_the_same(url, gateway.url) for url in site):
+                raise click.UsageError("--site is this gateway itself: name another site.")
+            _prepare(engine)
         click.echo(_client_settings(gateway.url, bool(secret), password is not None), err=True)
         while True:
             # Short waits, because a Ctrl-C just before a wait is noticed only after it.
@@ -101,25 +108,45 @@ def serve(
 
 
 def _engine(
-    upstream: str | None, site: str | None, dialect: str | None, model: str | None
-) -> tuple[Engine, Callable[[], object]]:
-    """The engine, and what to do before it serves, once all arguments have been checked."""
+    upstream: str | None,
+    site: Sequence[str],
+    sites: str | None,
+    dialect: str | None,
+    model: str | None,
+) -> Engine:
     from ..gateway import Engine, OpenAIUpstream, SiteEngine, SmolLM2
 
     if upstream and model:
-        server = OpenAIUpstream(upstream, model, os.environ.get("AICHATFREE_API_KEY") or None)
-        return server, server.check
-    if not site:
-        # Loading it can take longer than a request may, because it may have to be downloaded.
-        embedded = SmolLM2()
-        return embedded, embedded.load
+        return OpenAIUpstream(upstream, model, os.environ.get("AICHATFREE_API_KEY") or None)
+    if not site and not sites:
+        return SmolLM2()
+    from ..router import Router
+
+    if sites:
+        with usage_errors(OSError):
+            return SiteEngine(Router.from_file(sites))
+    clients = [_client(url, dialect, model) for url in site]
+    client = clients[0] if len(clients) == 1 else Router(clients)
+    return SiteEngine(client, models=[model] if model else Engine.models)
+
+
+def _client(url: str, dialect: str | None, model: str | None) -> Client:
     from ..client import Client
 
     secret = os.environ.get("AICHATFREE_SITE_SECRET", "")
-    client = Client(site, dialect=dialect, model=model, secret=secret)
+    client = Client(url, dialect=dialect, model=model, secret=secret)
     # Not in the constructor, where no password means that of the environment: the gateway's own.
-    client = client.with_options(password=os.environ.get("AICHATFREE_SITE_PASSWORD") or None)
-    return SiteEngine(client, models=[model] if model else Engine.models), lambda: None
+    return client.with_options(password=os.environ.get("AICHATFREE_SITE_PASSWORD") or None)
+
+
+def _prepare(engine: Engine) -> None:
+    """What takes long or may fail, once all arguments have been checked and the port is open."""
+    from ..gateway import OpenAIUpstream, SmolLM2
+
+    if isinstance(engine, SmolLM2):
+        engine.load()  # may download it, which can take longer than a request may
+    elif isinstance(engine, OpenAIUpstream):
+        engine.check()
 
 
 def _lead_to_the_same(site: str, gateway: str) -> bool:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import openai
 import pytest
@@ -93,6 +94,20 @@ def test_a_site_never_gets_the_secret_or_the_password_of_the_gateway(own: dict[s
         assert site.requests[-1].json["pass"] is None
 
 
+@pytest.mark.parametrize("from_file", [False, True])
+def test_several_sites_are_served(from_file: bool, tmp_path: Path) -> None:
+    """The gateway answers from a site that works, of those that were named or are in a file."""
+    with FakeSite([echo]) as site:
+        urls = (UNREACHABLE, site.url)
+        options = [word for url in urls for word in ("--site", url)]
+        if from_file:
+            file = tmp_path / "sites.toml"
+            file.write_text("".join(f'[[site]]\nbase_url = "{url}"\n' for url in urls))
+            options = ["--sites", str(file)]
+        with serving("serve", *options, lines=2) as lines, Client(url_in(lines)) as client:
+            assert client.generate("Hi").text == "echo Hi"
+
+
 def test_the_upstream_is_served() -> None:
     """With `--upstream`, answers come from that server."""
     with Gateway(Echo()) as upstream:
@@ -163,6 +178,8 @@ WRONG_USAGE = {
     "model without upstream": (["--model", "x"], b"--upstream"),
     "upstream without model": (["--upstream", UNREACHABLE], b"--model"),
     "upstream and site": (["--upstream", UNREACHABLE, "--site", UNREACHABLE], b"exclude"),
+    "site and file": (["--sites", "sites.toml", "--site", UNREACHABLE], b"exclude"),
+    "no such file": (["--sites", "sites.toml"], b"sites.toml"),
     "dialect without site": (["--dialect", "openai"], b"--site"),
     "not a URL": (["--site", "chat.example"], b"needs http:// or https://"),
     "open to the network": (["--host", "0.0.0.0"], b"secret"),
