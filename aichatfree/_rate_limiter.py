@@ -127,6 +127,11 @@ class RateLimiter(SlotQueue[int]):
         return self._adaptive_rate.slot
 
     @property
+    def earliest(self) -> float:
+        """The clock time before which no further request can be sent."""
+        return self._adaptive_rate.earliest(0)
+
+    @property
     def is_reduced(self) -> bool:
         """Whether rejections delay requests now, more than a configured limit does."""
         return self._adaptive_rate.is_reduced

@@ -36,8 +36,9 @@ class _Site:
 
     def earliest(self) -> float:
         """The clock time before which it surely takes no prompt."""
-        state = self.availability.state
-        return self.limiter.slot if state is SiteState.PROBING else self.ready_at()
+        is_probing = self.availability.state is SiteState.PROBING
+        available_at = -math.inf if is_probing else self.availability.ready_at()
+        return max(available_at, self.limiter.earliest)
 
     @property
     def is_disabled(self) -> bool:
@@ -199,7 +200,7 @@ class SiteSelector(SlotQueue[Visit]):
             visit = self._ended.popleft()
             if visit.site is not None:
                 site = self._sites[visit.site]
-                site.in_flight -= 1
+                site.in_flight = max(0, site.in_flight - 1)  # after a fork, it is the parent's
                 site.availability.record_abandoned(visit.epoch)
 
     # --- outcomes -------------------------------------------------------------------------------

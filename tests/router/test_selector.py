@@ -23,6 +23,9 @@ from aichatfree._rate_limiter import RateLimiter
 from aichatfree._routing.selector import SiteSelector, Visit
 from helpers import AT_ONCE, wait_until
 
+#: Answers after which a rate limiter does not delay requests, unless one is rejected.
+KNOWN_AFTER = 100
+
 REFUSED = APIConnectionError("http://a: Nothing answers.")
 
 
@@ -47,6 +50,10 @@ class Selector:
         self.limiters = [
             RateLimiter(limit, clock=self.clock, wait=self.clock.wait) for limit in limits
         ]
+        for limiter in self.limiters:
+            if limiter.max_requests_per_minute is None:
+                for _ in range(KNOWN_AFTER):
+                    limiter.record_answer(limiter.acquire(unlimited()))
         self.selector = SiteSelector(self.limiters, clock=self.clock, wait=self.clock.wait)
 
     def visit(self, call: Call | None = None, **options: int | None) -> Visit:
@@ -189,12 +196,12 @@ def test_a_prompt_avoids_the_site_that_has_failed_it() -> None:
 
 
 def test_a_rejection_without_a_stated_wait_is_left_to_the_rate_limiter() -> None:
-    """A site that rejects a request is slowed down by its rate limiter, not left alone."""
+    """A site that rejects requests is slowed down by its rate limiter, not left alone."""
     sites = Selector(None)
-    visit = sites.visit()
     error = RateLimitError("http://a: Busy.")
-    sites.limiters[0].record_rejection(visit.number, error, unlimited().rejections)
-    sites.fail(visit, error)
+    for visit in [sites.visit() for _ in range(5)]:
+        sites.limiters[0].record_rejection(visit.number, error, unlimited().rejections)
+        sites.fail(visit, error)
     began = sites.clock.now
     sites.visit()
     assert 0 < sites.clock.now - began < 0.5
