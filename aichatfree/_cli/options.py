@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -91,13 +91,6 @@ def _client(urls: Sequence[str], sites: str | None, settings: dict[str, Any]) ->
     with usage_errors(OSError):
         router = Router.from_file(sites)
     return router if system is None else router.with_options(system=system)
-
-
-def load_model(engine: Any, stack: ExitStack) -> Any:
-    """Load the model now, because downloading it can take longer than a request may."""
-    stack.callback(engine.close)
-    engine.load()
-    return engine
 
 
 @contextmanager

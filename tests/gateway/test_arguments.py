@@ -20,6 +20,8 @@ from helpers import Echo
         ({"max_streams": 1.5}, TypeError),
         ({"max_streams": 0}, ValueError),
         ({"max_streams": 100_000}, ValueError),
+        ({"queue_timeout": -1}, ValueError),
+        ({"queue_timeout": None}, TypeError),
         ({"max_body": 0}, ValueError),
         ({"max_body": 2**63}, ValueError),
         ({"time_window": 0}, ValueError),
