@@ -175,6 +175,7 @@ def paste(line: str, *, url: str, folder: Path) -> None:
     serving = " serve " in line
     if serving:
         line = f"exec {line.replace('--port 8000', '')} --port 0"  # 0 stands for any free port
+        line = line.replace("http://127.0.0.1:11434", url)  # Ollama
     scripts = sysconfig.get_path("scripts")
     with subprocess.Popen(
         line,

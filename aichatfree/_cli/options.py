@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -46,13 +46,6 @@ def open_client(
         client = Client("local" if local else base_url, dialect=dialect, model=model, **settings)
     with client:
         yield client
-
-
-def load_model(engine: Any, stack: ExitStack) -> Any:
-    """Load the model now, because downloading it can take longer than a request may."""
-    stack.callback(engine.close)
-    engine.load()
-    return engine
 
 
 @contextmanager

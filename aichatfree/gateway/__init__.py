@@ -1,4 +1,4 @@
-"""A chat site on this machine: the signed protocol in front of any model.
+"""A chat site on this machine: the signed protocol, and OpenAI's API, in front of any model.
 
 >>> from aichatfree.gateway import Gateway
 >>> with Gateway() as gateway:

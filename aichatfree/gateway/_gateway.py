@@ -43,7 +43,7 @@ class GatewayState(Enum):
 
 
 class Gateway:
-    """A chat site on this machine, in both dialects of the protocol.
+    """A chat site on this machine, in both dialects of the protocol, with OpenAI's API at ``/v1``.
 
     It serves as soon as it is created, until :meth:`close` or the end of its ``with`` block. Any
     thread may close it. Each request is logged in one line at level INFO; configure the logger
@@ -54,6 +54,9 @@ class Gateway:
     >>> with Gateway(ollama, secret="s3cret") as gateway:
     ...     aichatfree.Client(gateway.url, secret="s3cret")
     Client('http://127.0.0.1:...', dialect='gemini')
+
+    In OpenAI's API, the key is one of the passwords. There are no signatures, so ``time_window``
+    and ``refuse_replays`` do not apply, and with a secret but no password it is closed.
 
     Args:
         engine: produces the answers; ``None`` for :class:`SmolLM2`. The gateway does not close an
@@ -73,6 +76,8 @@ class Gateway:
             ``time_window``. Signatures are forgotten when the gateway is closed. The same text at
             the same ``time`` has the same signature. So if a client asks the same question twice in
             one millisecond (one second, for clients that count seconds), the second one is refused.
+        allow_truncated: send chat clients an answer that stopped at a limit of tokens as a complete
+            one. Otherwise it is cut off; OpenAI's clients are told by ``finish_reason``.
 
     Raises:
         ImportError: the extra ``local`` is not installed, or a system library that it needs.

@@ -1,4 +1,4 @@
-"""One run of an engine, in its own thread."""
+"""One run of an engine, in a thread of a cache."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from typing import Final
 
 from .._cancellation import CancelToken
 from .._protocol.messages import replace_surrogates
+from .._thread_cache import ThreadCache
 from ._engines.engine import EngineError
 
 logger: Final = logging.getLogger(__name__)
+
+THREAD_CACHE: Final = ThreadCache("aichatfree-engine")
+"""The cache that the gateways of this process share."""
 
 MAX_CHUNKS_AHEAD: Final = 16
 """Chunks that an engine may produce before the reader takes the first of them."""
@@ -60,10 +64,8 @@ class Generation:
         self._arrived = asyncio.Event()
         self._ended = False
         self._error: Exception | None = None
-        self._thread = threading.Thread(
-            target=self._run, args=(ask,), name="aichatfree-engine", daemon=True
-        )
-        self._thread.start()
+        self._finished = threading.Event()
+        THREAD_CACHE.run(partial(self._run, ask))
 
     async def read(self) -> list[str]:
         """The chunks that have arrived, at least one; an empty list at the end of the answer.
@@ -93,8 +95,7 @@ class Generation:
 
     def join(self, timeout: float) -> bool:
         """Wait for the engine to end, for at most ``timeout`` seconds; whether it has ended."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        return self._finished.wait(timeout)
 
     def _end(self, error: Exception | None) -> None:
         self._on_end(self)
@@ -115,6 +116,7 @@ class Generation:
             # Raised in this thread it would only end the thread, and leave the reader waiting.
             error = RuntimeError(f"the engine raised {failure!r}")
         self._call_in_loop(partial(self._end, error))
+        self._finished.set()
 
     def _produce(self, chunks: Generator[str, None, None]) -> None:
         for chunk in chunks:

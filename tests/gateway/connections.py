@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from typing import Any
 
@@ -16,6 +17,15 @@ def post(
 ) -> requests.Response:
     """The response to a body, which may also be an iterator of chunks."""
     return requests.post(gateway.url + path, body, timeout=LONG, **options)
+
+
+CHAT = "/v1/chat/completions"
+QUESTION: dict[str, Any] = {"model": "any", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+def ask(gateway: Gateway, body: dict[str, Any]) -> requests.Response:
+    """The response to a request of OpenAI's API."""
+    return post(gateway, json.dumps(body).encode(), CHAT)
 
 
 def connect(gateway: Gateway) -> socket.socket:

@@ -89,7 +89,11 @@ class OpenAIUpstream(Engine):
         except APIError as error:
             failure = self._engine_error(error)
         if failure is not None:
-            raise EngineError(f"{self._base_url}: {failure.message}", status=failure.status)
+            raise EngineError(
+                f"The model's server at {self._base_url} cannot be used: {failure.message} Check "
+                "base_url= (--upstream) and api_key= (AICHATFREE_API_KEY).",
+                status=failure.status,
+            )
 
     def generate(
         self,

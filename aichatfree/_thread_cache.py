@@ -5,9 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from typing import Final
 
-from .._forks import renew_after_fork
+from ._forks import renew_after_fork
 
 Work = Callable[[], None]
 
@@ -16,7 +15,8 @@ class ThreadCache:
     """Runs each piece of work in a thread, an idle one if possible, else a new one.
 
     Purpose: a worker of an executor answers one shard after another. Starting 16 threads for each
-    shard of 64 short answers would take a fifth of its time.
+    shard of 64 short answers would take a fifth of its time. And the event loop of a gateway would
+    have to wait until the system has started a thread for each question.
 
     Guarantees:
 
@@ -40,10 +40,12 @@ class ThreadCache:
     itself, and from then on ``run`` does not rely on it.
 
     Args:
+        name: of the threads.
         idle_timeout: seconds.
     """
 
-    def __init__(self, idle_timeout: float = 1.0) -> None:
+    def __init__(self, name: str, idle_timeout: float = 1.0) -> None:
+        self._name = name
         self._idle_timeout = idle_timeout
         self.after_fork()
         renew_after_fork(self)
@@ -66,9 +68,7 @@ class ThreadCache:
                 self._idle -= 1
                 self._queue.put(work)
                 return
-        threading.Thread(
-            target=self._work, args=([work],), name="aichatfree-batch", daemon=True
-        ).start()
+        threading.Thread(target=self._work, args=([work],), name=self._name, daemon=True).start()
 
     def _work(self, first: list[Work]) -> None:
         # In a list, because a thread keeps its arguments until it ends.
@@ -91,7 +91,3 @@ class ThreadCache:
             except queue.Empty:
                 self._idle -= 1
                 return None
-
-
-THREAD_CACHE: Final = ThreadCache()
-"""The cache that all batches of this process share."""
