@@ -37,6 +37,10 @@ class HTTPServer:
     def __init__(
         self, app: App, listener: socket.socket, *, max_streams: int, max_body: int
     ) -> None:
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # Ends the connection of a client that does not read. Connections inherit it.
+            milliseconds = int(CLIENT_TIMEOUT * 1000)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         self._app = app
         self._listener = listener
         self._max_body = max_body
@@ -61,11 +65,6 @@ class HTTPServer:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_loop_error)
         self._server = self._new_server()
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # Ends the connection of a client that does not read. Connections inherit it.
-            self._listener.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(CLIENT_TIMEOUT * 1000)
-            )
         listening = await loop.create_server(self._connect, sock=self._listener, backlog=BACKLOG)
         grace = await self._grace
         self._app.stop()
@@ -82,7 +81,7 @@ class HTTPServer:
             self._app, self._connections, max_body=self._max_body, client_timeout=CLIENT_TIMEOUT
         )
         http_logger = logging.getLogger(f"{__name__}.http")
-        http_logger.addFilter(_is_no_mistake_of_a_client)
+        http_logger.addFilter(_is_our_mistake)
         return Server(
             handler,
             handler_cancellation=True,  # as soon as the client disconnects
@@ -117,5 +116,5 @@ class HTTPServer:
             loop.default_exception_handler(context)
 
 
-def _is_no_mistake_of_a_client(record: logging.LogRecord) -> bool:
+def _is_our_mistake(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))

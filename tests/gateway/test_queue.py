@@ -79,6 +79,7 @@ def test_a_client_that_disconnects_gives_up_its_place() -> None:
         wait_for(engine.started)
         time.sleep(SHORT)
         second.close()
+        time.sleep(SHORT)
         third = send(gateway, signed_body("third"))
         engine.gate.release(2)
         read_to_end(first)
