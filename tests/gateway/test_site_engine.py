@@ -178,3 +178,10 @@ def test_a_rejection_is_waited_for_and_retried_by_the_client_only(client_for: Cl
     with FakeSite([Answer(status=503, body="Overloaded"), "Hello"]) as site:
         assert list(generate(client_for(site.url, retry=FAST))) == ["Hello"]
         assert len(site.requests) == 2
+
+
+@pytest.mark.parametrize(("models", "error"), [("gpt", TypeError), ([], ValueError)])
+def test_the_models_have_to_be_a_list_with_a_name(models: Any, error: type[Exception]) -> None:
+    """A name that is not in a list, and an empty list, are errors that name the argument."""
+    with Client(UNREACHABLE) as client, pytest.raises(error, match="models must"):
+        SiteEngine(client, models=models)

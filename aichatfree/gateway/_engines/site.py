@@ -65,11 +65,18 @@ class SiteEngine(Engine):
         client: a :class:`~aichatfree.Client` of the site; :meth:`close` closes it.
         models: the names that clients see in a list of models. The site never sees them: the
             model that it is asked for is the client's.
+
+    Raises:
+        TypeError, ValueError: ``models`` is not a list, or is empty.
     """
 
     takes_images = True  # where the dialect has none, the client says so
 
     def __init__(self, client: SiteClient, *, models: Sequence[str] = Engine.models) -> None:
+        if isinstance(models, str):
+            raise TypeError("models must be a list of names, not a str")
+        if not models:
+            raise ValueError("models must have at least one name")
         self._client = client
         self.models = models
 
