@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
+import weakref
 from collections.abc import Callable
 
 from ._forks import renew_after_fork
@@ -26,6 +28,7 @@ class ThreadCache:
       delay the end of the process.
     - An idle thread keeps no reference to the work that it did.
     - A forked child begins with an empty cache, because threads do not survive a fork.
+    - When ``close`` returns ``True``, no thread is left.
 
     The race that it avoids:
 
@@ -51,11 +54,14 @@ class ThreadCache:
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        # Guards _idle together with what is in the queue: idle threads minus queued work. Neither
-        # start a thread nor wait for the queue while holding it.
+        # Guards _idle together with what is in the queue: idle threads minus queued work. Also
+        # guards _threads and _closed. Neither start nor join a thread while holding it, nor wait
+        # for the queue.
         self._lock = threading.Lock()
         self._idle = 0
-        self._queue: queue.SimpleQueue[Work] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        self._closed = False
 
     def run(self, work: Work) -> None:
         """Begin a piece of work, which must not raise.
@@ -68,7 +74,32 @@ class ThreadCache:
                 self._idle -= 1
                 self._queue.put(work)
                 return
-        threading.Thread(target=self._work, args=([work],), name=self._name, daemon=True).start()
+        thread = threading.Thread(target=self._work, args=([work],), name=self._name, daemon=True)
+        thread.start()
+        with self._lock:
+            self._threads.add(thread)
+
+    def close(self, timeout: float) -> bool:
+        """End all threads: the idle ones at once, the others after their work.
+
+        Nothing may be run afterwards.
+
+        Args:
+            timeout: seconds to wait for them.
+
+        Returns:
+            Whether all have ended.
+        """
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            self._closed = True
+            for _ in range(self._idle):
+                self._queue.put(None)
+            self._idle = 0
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
 
     def _work(self, first: list[Work]) -> None:
         # In a list, because a thread keeps its arguments until it ends.
@@ -80,6 +111,8 @@ class ThreadCache:
 
     def _next(self) -> Work | None:
         with self._lock:
+            if self._closed:
+                return None
             self._idle += 1
         try:
             return self._queue.get(timeout=self._idle_timeout)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     help="Write answers here as they arrive (default: to stdout), failures to FILE.errors.jsonl.",
 )
 @click.option("--max-workers", default=16, show_default=True, help="Threads that send prompts.")
-@click.option("--rpm", type=float, metavar="N", help="The site's rate limit, in requests a minute.")
+@click.option("--rpm", type=float, metavar="N", help="The rate limit of each site, a minute.")
 @click.option("--system", help="A system prompt for all prompts.")
 @click.option("--column", help="The column of a .csv file that has the prompts.")
 @click.option("--unordered", is_flag=True, help="Answers as they arrive, on stdout too.")

@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from .._arguments import check_number
-from .._requester import Requester
+from .._prompt_sender import PromptSender
 from .._settings import Settings
 from ._backend import Backend
 from ._batch import Batch
@@ -30,7 +30,7 @@ log: Final = logging.getLogger(__name__)
 
 
 def start_batch(
-    requester: Requester,
+    requester: PromptSender,
     prompts: PromptSource,
     *,
     max_workers: int,
@@ -60,7 +60,7 @@ def start_batch(
     with ExitStack() as on_error:
         journal = None
         if output is not None:
-            journal = Journal(output, _answers_depend_on(requester.settings), resume=resume)
+            journal = Journal(output, _answers_depend_on(requester), resume=resume)
             on_error.callback(journal.close)
             if total is not None:
                 journal.check_prompts(items)
@@ -85,7 +85,7 @@ def start_batch(
 
 
 def _executor_backend(
-    requester: Requester,
+    requester: PromptSender,
     recorder: Recorder,
     executor: Executor,
     shard_size: int,
@@ -115,7 +115,7 @@ def _executor_backend(
 
 
 def _check_executor(
-    requester: Requester, executor: object, client_factory: ClientFactory | None
+    requester: PromptSender, executor: object, client_factory: ClientFactory | None
 ) -> None:
     if executor is None:
         if client_factory is not None:
@@ -148,8 +148,20 @@ def _check_output(prompts: object, output: object) -> None:
             raise ValueError("output= would overwrite the file with the prompts: name another one")
 
 
-def _answers_depend_on(settings: Settings) -> dict[str, Any]:
+def _answers_depend_on(requester: PromptSender) -> dict[str, Any]:
     """The settings that change answers, under the names that users know."""
+    of_sites = [_answers_of_site_depend_on(each.settings) for each in requester.requesters]
+    return {name: _all_of([each[name] for each in of_sites]) for name in of_sites[0]}
+
+
+def _all_of(values: list[str | None]) -> str | None:
+    """The values in one: the order of several sites does not matter."""
+    if len(set(values)) == 1:
+        return values[0]
+    return ", ".join(sorted({"none" if value is None else value for value in values}))
+
+
+def _answers_of_site_depend_on(settings: Settings) -> dict[str, str | None]:
     host = urlsplit(settings.site.base_url).hostname or ""
     local = host == "localhost" or host.startswith("127.") or host == "::1"
     return {

@@ -18,9 +18,6 @@ from ._engines.engine import EngineError
 
 logger: Final = logging.getLogger(__name__)
 
-THREAD_CACHE: Final = ThreadCache("aichatfree-engine")
-"""The cache that the gateways of this process share."""
-
 MAX_CHUNKS_AHEAD: Final = 16
 """Chunks that an engine may produce before the reader takes the first of them."""
 
@@ -29,7 +26,7 @@ class Generation:
     """A running engine and the chunks that it has produced but nobody has read.
 
     Purpose: an engine blocks its thread while it waits for its model, and the server's event loop
-    must never be blocked. All methods but :meth:`join` are called in the loop.
+    must never be blocked. All public methods are called in the loop.
 
     Guarantees: chunks arrive in order, before the end of the answer or the engine's error. The
     engine is never more than ``MAX_CHUNKS_AHEAD`` chunks ahead of the reader. After :meth:`cancel`
@@ -47,13 +44,15 @@ class Generation:
 
     Args:
         ask: the chunks of the engine's answer; its token is set when nobody waits for them.
+        threads: where the engine runs.
         on_end: called when the engine has ended, before the reader sees the end.
     """
 
     def __init__(
         self,
         ask: Callable[[CancelToken], Generator[str, None, None]],
-        on_end: Callable[[Generation], None],
+        threads: ThreadCache,
+        on_end: Callable[[], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_end = on_end
@@ -64,8 +63,7 @@ class Generation:
         self._arrived = asyncio.Event()
         self._ended = False
         self._error: Exception | None = None
-        self._finished = threading.Event()
-        THREAD_CACHE.run(partial(self._run, ask))
+        threads.run(partial(self._run, ask))
 
     async def read(self) -> list[str]:
         """The chunks that have arrived, at least one; an empty list at the end of the answer.
@@ -93,12 +91,8 @@ class Generation:
         self._cancel_token.set()
         self._room.release()
 
-    def join(self, timeout: float) -> bool:
-        """Wait for the engine to end, for at most ``timeout`` seconds; whether it has ended."""
-        return self._finished.wait(timeout)
-
     def _end(self, error: Exception | None) -> None:
-        self._on_end(self)
+        self._on_end()
         self._error = error
         self._ended = True
         self._arrived.set()
@@ -116,7 +110,6 @@ class Generation:
             # Raised in this thread it would only end the thread, and leave the reader waiting.
             error = RuntimeError(f"the engine raised {failure!r}")
         self._call_in_loop(partial(self._end, error))
-        self._finished.set()
 
     def _produce(self, chunks: Generator[str, None, None]) -> None:
         for chunk in chunks:

@@ -17,7 +17,7 @@ import pytest
 from aichatfree import Timeout
 from aichatfree._thread_cache import ThreadCache
 from aichatfree.testing import Answer, FakeSite, Request
-from helpers import AT_ONCE, LONG, ClientFor, echo, run_python, threads_named, wait_until
+from helpers import AT_ONCE, LONG, SHORT, ClientFor, echo, run_python, threads_named, wait_until
 
 THREADS = "aichatfree-batch"
 LIMITS = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -73,6 +73,20 @@ def test_the_thread_cache_loses_no_work_when_a_thread_ends(monkeypatch: pytest.M
     cache = ThreadCache("test", idle_timeout=0)
     cache.run(lambda: None)
     assert late.wait(LONG)
+
+
+def test_a_closed_thread_cache_has_no_threads() -> None:
+    """After `close` both the idle threads and those that were busy have ended."""
+    cache = ThreadCache("closed-cache", idle_timeout=LONG)
+    finish = threading.Event()
+    done = threading.Event()
+    cache.run(lambda: finish.wait(LONG))  # type: ignore[arg-type]
+    cache.run(done.set)
+    assert done.wait(LONG)
+    assert not cache.close(SHORT)
+    finish.set()
+    assert cache.close(LONG)
+    assert not threads_named("closed-cache")
 
 
 def test_the_thread_cache_starts_work_at_once() -> None:
