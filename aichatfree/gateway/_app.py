@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
+from .._thread_cache import ThreadCache
 from ._access_log import AccessLogEntry, summary
 from ._engines.engine import Engine, EngineError
 from ._fronts.front import AnswerFormat, Front, Question, Request
@@ -33,7 +33,7 @@ class App:
         self._engine = engine
         self._fronts = fronts
         self._slots = slots
-        self._running: set[Generation] = set()
+        self._threads = ThreadCache("aichatfree-engine")
 
     def front(self, path: str) -> Front:
         """The front that answers requests for this path."""
@@ -66,9 +66,7 @@ class App:
 
         Called when the loop has ended.
         """
-        deadline = time.monotonic() + timeout
-        running = list(self._running)
-        return all(each.join(max(0.0, deadline - time.monotonic())) for each in running)
+        return self._threads.close(timeout)
 
     async def _answer(self, question: Question, entry: AccessLogEntry) -> Response | Stream:
         generation = await self._start(question)
@@ -90,16 +88,12 @@ class App:
     async def _start(self, question: Question) -> Generation:
         await self._slots.acquire()
         try:
-            generation = Generation(partial(question.ask, self._engine), self._ended)
+            return Generation(
+                partial(question.ask, self._engine), self._threads, self._slots.release
+            )
         except BaseException:  # its thread cannot be started
             self._slots.release()
             raise
-        self._running.add(generation)
-        return generation
-
-    def _ended(self, generation: Generation) -> None:
-        self._running.discard(generation)
-        self._slots.release()
 
 
 class Stream:

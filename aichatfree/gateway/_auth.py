@@ -168,8 +168,8 @@ class LoginThrottle:
 
     While an address has to wait, its passwords are not checked, not even right ones. Otherwise a
     client that guesses could send all its guesses at once: the right one would be accepted. The
-    refusal is immediate. Delaying it would occupy a thread for each guess, and would not slow down
-    a client with many connections.
+    refusal is immediate. Delaying it would occupy a connection for each guess, and would not slow
+    down a client with many connections.
 
     Args:
         clock: seconds that never go backwards.

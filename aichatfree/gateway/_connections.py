@@ -36,14 +36,10 @@ class Connections:
 
     def opened(self, connection: RequestHandler) -> None:
         """A connection is being opened."""
-        now = time.monotonic()
-        self._waiting_since = {
-            each: since
-            for each, since in self._waiting_since.items()
-            if each.connected or now - since < MIN_CLIENT_TIMEOUT  # not connected yet
-        }
-        self._waiting_since[connection] = now
-        self.make_room(self._busy + len(self._waiting_since) - self._max_connections)
+        self._waiting_since[connection] = time.monotonic()
+        if self._excess() > 0:
+            self._forget_closed_ones()
+            self.make_room(self._excess())
 
     @contextmanager
     def answering(self, connection: RequestHandler) -> Iterator[None]:
@@ -55,6 +51,17 @@ class Connections:
         finally:
             self._busy -= 1
             self._waiting_since[connection] = time.monotonic()
+
+    def _excess(self) -> int:
+        return self._busy + len(self._waiting_since) - self._max_connections
+
+    def _forget_closed_ones(self) -> None:
+        recently = time.monotonic() - MIN_CLIENT_TIMEOUT
+        self._waiting_since = {
+            each: since
+            for each, since in self._waiting_since.items()
+            if each.connected or since > recently  # those that are being opened
+        }
 
     def make_room(self, number: int | None = None) -> None:
         """Close up to so many of the connections that have waited longest, or all of them."""

@@ -1,4 +1,4 @@
-"""One run of an engine, in its own thread."""
+"""One run of an engine, in a thread of a cache."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Final
 
 from .._cancellation import CancelToken
 from .._protocol.messages import replace_surrogates
+from .._thread_cache import ThreadCache
 from ._engines.engine import EngineError
 
 logger: Final = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ class Generation:
     """A running engine and the chunks that it has produced but nobody has read.
 
     Purpose: an engine blocks its thread while it waits for its model, and the server's event loop
-    must never be blocked. All methods but :meth:`join` are called in the loop.
+    must never be blocked. All public methods are called in the loop.
 
     Guarantees: chunks arrive in order, before the end of the answer or the engine's error. The
     engine is never more than ``MAX_CHUNKS_AHEAD`` chunks ahead of the reader. After :meth:`cancel`
@@ -43,13 +44,15 @@ class Generation:
 
     Args:
         ask: the chunks of the engine's answer; its token is set when nobody waits for them.
+        threads: where the engine runs.
         on_end: called when the engine has ended, before the reader sees the end.
     """
 
     def __init__(
         self,
         ask: Callable[[CancelToken], Generator[str, None, None]],
-        on_end: Callable[[Generation], None],
+        threads: ThreadCache,
+        on_end: Callable[[], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_end = on_end
@@ -60,10 +63,7 @@ class Generation:
         self._arrived = asyncio.Event()
         self._ended = False
         self._error: Exception | None = None
-        self._thread = threading.Thread(
-            target=self._run, args=(ask,), name="aichatfree-engine", daemon=True
-        )
-        self._thread.start()
+        threads.run(partial(self._run, ask))
 
     async def read(self) -> list[str]:
         """The chunks that have arrived, at least one; an empty list at the end of the answer.
@@ -91,13 +91,8 @@ class Generation:
         self._cancel_token.set()
         self._room.release()
 
-    def join(self, timeout: float) -> bool:
-        """Wait for the engine to end, for at most ``timeout`` seconds; whether it has ended."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
-
     def _end(self, error: Exception | None) -> None:
-        self._on_end(self)
+        self._on_end()
         self._error = error
         self._ended = True
         self._arrived.set()

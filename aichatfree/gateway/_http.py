@@ -54,7 +54,7 @@ class HTTPHandler:
                     return await _send(http, response)
         except RefusalError as error:
             response = front.refusal(error)
-        except TimeoutError:  # of the client
+        except (TimeoutError, ConnectionError):  # the client is too slow, or has disconnected
             return _cut_off(http, HTTPResponse())
         except Exception:
             logger.exception("a request failed")

@@ -1,4 +1,4 @@
-"""The HTTP server: aiohttp's, in a thread of its own, with a stop that cuts off streams."""
+"""The HTTP server: aiohttp's, in a separate thread, with a stop that cuts off streams."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import errno
 import logging
 import socket
 import threading
-from concurrent.futures import Future
 from typing import Any, Final
 
 from aiohttp.http_exceptions import HttpProcessingError
@@ -26,8 +25,6 @@ MAX_HEADERS: Final = 64
 """Header lines of a request; each may have 8 kB."""
 BACKLOG: Final = 1024
 """Clients that may wait to be accepted."""
-START_TIMEOUT: Final = 30.0
-"""Seconds in which the server's thread has to begin to serve."""
 STOP_TIMEOUT: Final = 5.0
 """Seconds that connections may take to end after they were cut off."""
 POLL_INTERVAL: Final = 0.02
@@ -35,21 +32,23 @@ POLL_INTERVAL: Final = 0.02
 
 
 class HTTPServer:
-    """Serves ``app`` on a listening socket, in a thread of its own, until :meth:`stop`."""
+    """Serves ``app`` on a listening socket, in a separate thread, until :meth:`stop`."""
 
     def __init__(
         self, app: App, listener: socket.socket, *, max_streams: int, max_body: int
     ) -> None:
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # Ends the connection of a client that does not read. Connections inherit it.
+            milliseconds = int(CLIENT_TIMEOUT * 1000)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         self._app = app
         self._listener = listener
         self._max_body = max_body
         self._connections = Connections(max_streams + MAX_IDLE_CONNECTIONS)
-        self._started: Future[asyncio.AbstractEventLoop] = Future()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._run()), name="aichatfree-gateway", daemon=True
-        )
+        self._loop = asyncio.new_event_loop()
+        self._grace: asyncio.Future[float] = self._loop.create_future()
+        self._thread = threading.Thread(target=self._run, name="aichatfree-gateway", daemon=True)
         self._thread.start()
-        self._loop = self._started.result(START_TIMEOUT)
 
     def stop(self, grace: float) -> None:
         """Stop serving; responses that are not complete after ``grace`` seconds are cut off."""
@@ -58,18 +57,15 @@ class HTTPServer:
 
     # --- in the server's thread ---------------------------------------------------------------
 
-    async def _run(self) -> None:
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_loop_error)
-        self._grace: asyncio.Future[float] = loop.create_future()
         self._server = self._new_server()
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # Ends the connection of a client that does not read. Connections inherit it.
-            self._listener.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(CLIENT_TIMEOUT * 1000)
-            )
         listening = await loop.create_server(self._connect, sock=self._listener, backlog=BACKLOG)
-        self._started.set_result(loop)
         grace = await self._grace
         self._app.stop()
         listening.close()
@@ -85,7 +81,7 @@ class HTTPServer:
             self._app, self._connections, max_body=self._max_body, client_timeout=CLIENT_TIMEOUT
         )
         http_logger = logging.getLogger(f"{__name__}.http")
-        http_logger.addFilter(_is_no_mistake_of_a_client)
+        http_logger.addFilter(_is_our_mistake)
         return Server(
             handler,
             handler_cancellation=True,  # as soon as the client disconnects
@@ -120,5 +116,5 @@ class HTTPServer:
             loop.default_exception_handler(context)
 
 
-def _is_no_mistake_of_a_client(record: logging.LogRecord) -> bool:
+def _is_our_mistake(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))

@@ -13,7 +13,7 @@ from aichatfree import GEMINI, OPENAI, Dialect, Message
 from aichatfree.gateway import EngineError, Gateway
 from helpers import signed_body
 
-from .connections import connect, post, read_to_end, send
+from .connections import connect, post, read_to_end, request, send
 from .engines import GatedEngine, ScriptedEngine
 
 DIALECTS = pytest.mark.parametrize("dialect", [GEMINI, OPENAI], ids=lambda each: each.name)
@@ -78,6 +78,28 @@ def test_the_engine_gets_the_temperature_of_an_openai_request(
     with Gateway(engine) as gateway:
         assert post(gateway, signed_body(dialect=dialect, temperature=0.5)).status_code == 200
     assert engine.temperature == expected
+
+
+def test_a_client_may_ask_whether_to_send_its_body() -> None:
+    """A client that sends `Expect: 100-continue` is told to send its body, and gets its answer."""
+    body = signed_body()
+    head = f"Host: x\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: {len(body)}"
+    with Gateway(ScriptedEngine("done")) as gateway, connect(gateway) as connection:
+        connection.sendall(f"POST /api/generate HTTP/1.1\r\n{head}\r\n\r\n".encode())
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert b"\r\ndone\r\n" in read_to_end(connection)
+
+
+def test_a_stream_keeps_its_connection_open() -> None:
+    """After an answer the next question can be sent on the same connection."""
+    with Gateway(ScriptedEngine("done")) as gateway, connect(gateway) as connection:
+        for _ in range(3):
+            connection.sendall(request(signed_body()))
+            received = b""
+            while not received.endswith(b"\r\n0\r\n\r\n"):
+                received += connection.recv(65536)
+            assert received.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 def test_an_http_1_0_client_gets_the_answer_with_its_length() -> None:

@@ -68,6 +68,14 @@ def test_a_client_gets_a_streamed_answer_of_the_model(gateway: Gateway, dialect:
     assert "Paris" in stream.text
 
 
+def test_a_batch_of_more_threads_than_parallel_answers_is_complete(gateway: Gateway) -> None:
+    """A batch of 16 threads, as many as by default, gets an answer to each prompt."""
+    prompts = [f"What is {number} plus {number}?" for number in range(16)]
+    with Client(gateway.url, secret="key", password="sesame") as client:
+        results = list(client.batch(prompts))
+    assert [each.error for each in results] == [None] * len(prompts)
+
+
 def test_the_same_question_has_the_same_answer(engine: SmolLM2) -> None:
     """Without a temperature the model is deterministic."""
     assert list(generate(engine, "Hello!")) == list(generate(engine, "Hello!"))

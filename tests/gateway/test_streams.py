@@ -67,7 +67,9 @@ def test_a_client_that_does_not_read_stops_the_engine_from_producing_more() -> N
 
 
 def test_questions_beyond_max_streams_get_a_503_at_once() -> None:
-    """When all streams are in use, a question gets a 503 with `Retry-After`."""
+    """With a `queue_timeout` of 0, a question gets a 503 with `Retry-After` when all streams are in
+    use.
+    """
     engine = GatedEngine("done")
     with Gateway(engine, max_streams=2, queue_timeout=0) as gateway:
         running = [send(gateway, signed_body()) for _ in range(2)]
