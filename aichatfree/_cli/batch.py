@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 @click.option("--max-workers", default=16, show_default=True, help="Threads that send prompts.")
 @click.option("--rpm", type=float, metavar="N", help="The site's rate limit, in requests a minute.")
 @click.option("--system", help="A system prompt for all prompts.")
-@click.option("--column", help="The column of a .csv file that has the prompts.")
+@click.option("--prompt", "template", metavar="TEXT", help="The prompt, with {column} for cells.")
+@click.option("--column", help="The column that has the prompts.")
+@click.option("--id", "id_column", metavar="COLUMN", help="The column that identifies rows.")
+@click.option("--skip-empty", is_flag=True, help="Skip rows whose prompt needs an empty cell.")
 @click.option("--unordered", is_flag=True, help="Answers as they arrive, on stdout too.")
 @click.option("--dedupe", is_flag=True, help="Send identical prompts once.")
 @click.option("--max-errors", type=int, metavar="N", help="Stop after more failures than this.")
@@ -44,7 +47,10 @@ def batch(
     max_workers: int,
     rpm: float | None,
     system: str | None,
+    template: str | None,
     column: str | None,
+    id_column: str | None,
+    skip_empty: bool,
     unordered: bool,
     dedupe: bool,
     max_errors: int | None,
@@ -65,7 +71,7 @@ def batch(
         raise click.UsageError("--local and --dask exclude each other: leave one out.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     show_log("aichatfree.batch", "%(message)s")
-    from ..batch._prompts import PromptLines
+    from ..batch._tables.lines import PromptLines
 
     source = PromptLines(sys.stdin.buffer) if prompts == "-" else prompts
     with ExitStack() as stack:
@@ -83,7 +89,10 @@ def batch(
                 progress=False if output is None and sys.stdout.isatty() else None,
                 max_errors=max_errors,
                 dedupe=dedupe,
+                template=template,
                 column=column,
+                id=id_column,
+                skip_empty=skip_empty,
             )
         return _run(stack.enter_context(results), output)
 

@@ -214,6 +214,7 @@ class Batch(Iterator[BatchResult]):
         if item is None:
             self._advance(BatchState.DRAINING)
             return
+        self._finished.expect(item.index)
         known = self._known_result(item)
         self._pending += 1
         if known is not None:

@@ -20,8 +20,10 @@ from ._batch import Batch
 from ._circuit_breaker import CircuitBreaker
 from ._executor import ExecutorBackend, parallelism
 from ._journal import Journal, files_of
-from ._prompts import Items, PromptSource, can_be_read_again, digest_of
+from ._prompts import Items, PromptSource, digest_of
 from ._recorder import Recorder
+from ._tables.row_prompts import RowPrompts
+from ._tables.sources import can_be_read_again
 from ._threads import ThreadBackend, check_open_files
 from ._worker import ClientFactory
 from ._worker_messages import MAX_SHARD_SIZE, MAX_WORKERS, write_shard
@@ -42,7 +44,10 @@ def start_batch(
     progress: bool | None,
     max_errors: int | None,
     dedupe: bool,
+    template: str | None,
     column: str | None,
+    id: str | None,
+    skip_empty: bool,
     client_factory: ClientFactory | None,
 ) -> Batch:
     """See :meth:`Client.batch`."""
@@ -54,7 +59,8 @@ def start_batch(
         check_open_files(max_workers)
     _check_executor(requester, executor, client_factory)
     _check_output(prompts, output)
-    items = Items(prompts, requester.check_prompt, column)
+    rows = RowPrompts.from_arguments(template, column, id, skip_empty)
+    items = Items(prompts, requester.check_prompt, rows)
     total = items.check_all() if can_be_read_again(prompts) else None
     unread = iter(items)
     with ExitStack() as on_error:
