@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from typing import Self, Unpack
 
-    from .batch import Batch
-    from .batch._prompts import PromptSource
+    from .batch import Batch, PromptSource
 
 
 class Client:
@@ -203,35 +202,30 @@ class Client:
     ) -> Batch:
         """Send many prompts and get their results one by one.
 
-        A prompt that fails has a result with its error, and the others continue. The run stops if
-        every prompt would fail (a wrong password, an unknown host) or if the site's quota is
-        exhausted. Rejected requests are retried until the site accepts them; but a prompt that it
-        rejects again and again while it answers others fails.
+        A prompt that fails has a result with its error. The run stops if every prompt would fail
+        (a wrong password, an exhausted quota). Rejected requests are retried until the site accepts
+        them; but a prompt that it rejects again and again while it answers others fails.
 
-        >>> prompts = ["Name a river.", "Name a lake."]
-        >>> for result in client.batch(prompts, output="answers.jsonl"):
+        >>> for result in client.batch(["Name a river.", "Name a lake."], output="answers.jsonl"):
         ...     print(result.custom_id, result.text if result.ok else result.error)
         0 The Nile.
         1 Lake Baikal.
 
         Args:
-            prompts: an iterable of prompts, a file, or rows of a table: see
-                :data:`aichatfree.batch.PromptSource`.
+            prompts: prompts, rows, or a file: an :data:`aichatfree.batch.PromptSource`.
             max_workers: threads that send prompts (of each shard, with an executor), up to 10,000.
             ordered: results in the order of the prompts, or as they are completed.
-            output: a ``.jsonl`` file that each answer is written to as soon as it is complete.
-                Failures go to ``<output>.errors.jsonl`` beside it.
-            resume: continue where an earlier run with the same ``output`` stopped: its answers are
-                reused and its failures retried. Otherwise an output with answers is refused.
-            executor: a ``concurrent.futures.Executor`` whose workers send the prompts; it is never
-                shut down. They get no secret or password, but read their own environment. The
-                shards in flight share ``max_requests_per_minute``.
-            shard_size: prompts sent to a worker at a time.
+            output: a ``.jsonl`` file for each answer as it is completed; or a ``.csv`` or
+                ``.parquet`` table, written at the end from ``<output>.jsonl`` beside it.
+            resume: continue an earlier run; otherwise an output with answers is refused.
+            executor: a ``concurrent.futures.Executor`` whose workers send ``shard_size`` prompts
+                at a time. It is never shut down. Workers get no secrets, but read their own
+                environment, and the shards in flight share ``max_requests_per_minute``.
             progress: show a progress bar; ``None`` shows it on a terminal and in a notebook.
-            max_errors: stop when more prompts than this have failed.
+            max_errors: stop after more failures than this.
             dedupe: send identical prompts only once.
-            template: makes a prompt of each row, such as ``"Classify: {review}"``.
-            column: the column that has the prompts, instead of a template.
+            template: the prompt of each row, such as ``"Classify: {review}"``.
+            column: instead of a template, the column that has the prompts.
             id: the column that identifies the rows; ``custom_id``, or else their position.
             skip_empty: skip rows with nothing in a column that the prompt needs.
             client_factory: makes the client of a worker of the executor.

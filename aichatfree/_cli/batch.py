@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     "-o",
     "--output",
     type=click.Path(),
-    metavar="FILE.jsonl",
-    help="Write answers here as they arrive (default: to stdout), failures to FILE.errors.jsonl.",
+    metavar="FILE",
+    help="FILE.jsonl for each answer as it arrives (default: stdout), with failures in "
+    "FILE.errors.jsonl; or a table at the end, FILE.csv or FILE.parquet.",
 )
 @click.option("--max-workers", default=16, show_default=True, help="Threads that send prompts.")
 @click.option("--rpm", type=float, metavar="N", help="The site's rate limit, in requests a minute.")
@@ -59,12 +61,14 @@ def batch(
 ) -> int:
     """Send many prompts.
 
-    PROMPTS is a .jsonl, .txt or .csv file; without one they are the lines of standard input. Run
-    the same command again to continue where it stopped, and to retry failures.
+    PROMPTS is a .jsonl or .txt file, or rows: a .csv, .parquet or .jsonl file. Without one they
+    are the lines of standard input. Run the same command again to continue where it stopped, and
+    to retry failures.
 
     \b
     Examples:
       aichatfree batch prompts.jsonl -o answers.jsonl --max-workers 32
+      aichatfree batch reviews.csv --prompt "Classify: {review}" -o out.csv
       echo "Name a river." | aichatfree batch --local
     """
     if dask and site["local"]:
@@ -99,11 +103,13 @@ def batch(
 
 def _run(results: Batch, output: str | None) -> int:
     last_error: Exception | None = None
+    finished = False
     try:
         for result in results:
             last_error = result.error or last_error
             if output is None:
                 _print_result(result)
+        finished = True
     except BrokenPipeError:
         raise
     except (AIChatFreeError, OSError) as error:  # OSError: the disk is full, for example
@@ -118,10 +124,19 @@ def _run(results: Batch, output: str | None) -> int:
         if last_error is not None:
             message = strip_control_characters(str(last_error))
             click.echo(f"The last failure: {message}", err=True)
-        if output is not None and not results.summary.complete and not sys.stderr.isatty():
-            click.echo(f"Run it again to continue; {output} has what is finished.", err=True)
-    summary = results.summary
-    return 0 if summary.complete and not summary.failed else 1
+        if output is not None:
+            _print_files(Path(output), complete=results.summary.complete)
+    return 0 if finished and not results.summary.failed else 1
+
+
+def _print_files(output: Path, *, complete: bool) -> None:
+    from ..batch._table import is_table, journal_of
+
+    if not complete and not sys.stderr.isatty():
+        click.echo(f"Run it again to continue; {output} has what is finished.", err=True)
+    if is_table(output):
+        journal = journal_of(output)
+        click.echo(f"The table {output} is made from {journal}: keep that to continue.", err=True)
 
 
 def _print_result(result: BatchResult) -> None:

@@ -7,13 +7,15 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from .._prompt_rejections import PromptRejections
 from .._protocol.messages import Prompt, replace_surrogates
 from ._tables.frames import Frame
+from ._tables.inputs import columns_of
 from ._tables.row_prompts import RowPrompts
 from ._tables.sources import read_inputs
 from ._tables.template import EmptyCellError
@@ -86,7 +88,7 @@ class Items:
     """
 
     def __init__(self, source: PromptSource, check: Check, rows: RowPrompts) -> None:
-        self._source = source
+        self.source = source
         self._check = check
         self._rows = rows
 
@@ -104,7 +106,7 @@ class Items:
 
         Raises: as ``__iter__``.
         """
-        inputs = read_inputs(self._source)
+        inputs = read_inputs(self.source)
         return self._items(inputs.each, self._rows.of(inputs))
 
     def _items(
@@ -131,6 +133,24 @@ class Items:
             else:
                 yield value, Item(index, custom_id, prompt, temperature)
 
+    @property
+    def file(self) -> Path | None:
+        """The file that is read, or ``None``."""
+        return Path(self.source) if isinstance(self.source, (str, os.PathLike)) else None
+
+    def with_absolute_path(self) -> Items:
+        """The same items, also after the current directory has changed."""
+        source = self.source if self.file is None else self.file.absolute()
+        return Items(source, self._check, self._rows)
+
+    def columns(self) -> Sequence[str]:
+        """The columns of the inputs; only for a source that can be read again.
+
+        Raises:
+            ValueError: there are too many.
+        """
+        return columns_of(read_inputs(self.source))
+
     def check_all(self) -> int:
         """Check all inputs before anything is sent; only for a source that can be read again.
 
@@ -149,7 +169,7 @@ class Items:
             else:
                 count += 1
         if skipped:
-            log.info("%d rows with an empty cell are skipped", skipped)
+            log.info("Rows that are skipped because of an empty cell: %d", skipped)
         if not count:
             raise ValueError("there are no prompts in the input")
         return count

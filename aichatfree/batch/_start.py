@@ -22,6 +22,7 @@ from ._executor import ExecutorBackend, parallelism
 from ._journal import Journal, files_of
 from ._prompts import Items, PromptSource, digest_of
 from ._recorder import Recorder
+from ._table import check_table, is_table, journal_of, write_table_of_run
 from ._tables.row_prompts import RowPrompts
 from ._tables.sources import can_be_read_again
 from ._threads import ThreadBackend, check_open_files
@@ -62,14 +63,16 @@ def start_batch(
     rows = RowPrompts.from_arguments(template, column, id, skip_empty)
     items = Items(prompts, requester.check_prompt, rows)
     total = items.check_all() if can_be_read_again(prompts) else None
+    known = items if total is not None else None
     unread = iter(items)
     with ExitStack() as on_error:
         journal = None
         if output is not None:
-            journal = Journal(output, _answers_depend_on(requester.settings), resume=resume)
+            settings = _answers_depend_on(requester.settings)
+            journal = _open_journal(Path(output), settings, resume, known)
             on_error.callback(journal.close)
-            if total is not None:
-                journal.check_prompts(items)
+            if known is not None:
+                journal.check_prompts(known)
         stopping = threading.Event()
         recorder = Recorder(CircuitBreaker(requester.rate_limiter, max_errors, stopping), journal)
         backend: Backend = ThreadBackend(requester, recorder, max_workers, stopping)
@@ -78,11 +81,16 @@ def start_batch(
                 requester, recorder, executor, shard_size, max_workers, client_factory
             )
         on_error.pop_all()
+    if journal is not None and output is not None and is_table(Path(output)):
+        # With absolute paths, because the current directory may change.
+        output = Path(output).absolute()
+        journal.at_end = partial(write_table_of_run, output, known and known.with_absolute_path())
     return Batch(
         unread,
         backend,
         recorder,
         requester.rate_limiter,
+        inputs=known,
         total=total,
         ordered=ordered,
         progress=progress,
@@ -146,12 +154,23 @@ def _check_output(prompts: object, output: object) -> None:
         return
     if not isinstance(output, (str, os.PathLike)) or not str(output):
         raise TypeError(f"output= takes a path, not {type(output).__name__}")
-    if Path(output).suffix != ".jsonl":
-        raise ValueError(f"output={str(output)!r} must end with .jsonl, the format of the file")
+    path = Path(output)
+    if path.suffix != ".jsonl" and not is_table(path):
+        raise ValueError(
+            f"output={str(output)!r} must end with .jsonl, or .csv or .parquet for a table"
+        )
     if isinstance(prompts, (str, os.PathLike)):
-        own = {path.resolve() for path in files_of(Path(output))}
+        own = {each.resolve() for each in (path, *files_of(journal_of(path)))}
         if Path(prompts).resolve() in own:
             raise ValueError("output= would overwrite the file with the prompts: name another one")
+
+
+def _open_journal(
+    output: Path, settings: dict[str, Any], resume: bool, items: Items | None
+) -> Journal:
+    if is_table(output):
+        check_table(output, items)
+    return Journal(journal_of(output), settings, resume=resume)
 
 
 def _answers_depend_on(settings: Settings) -> dict[str, Any]:

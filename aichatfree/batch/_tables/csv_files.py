@@ -6,13 +6,15 @@ import codecs
 import csv
 import io
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
-from .inputs import Input, Inputs, check_columns
+from .inputs import Input, Inputs, cell_text, check_columns
+from .table import Table
 
 SEPARATORS: Final = ",;\t"
 MAX_LINE: Final = 1 << 24  # characters
@@ -77,16 +79,18 @@ def read_header(path: Path) -> Header:
         # A quoted name may have line breaks.
         while not text.strip() or (text.count('"') % 2 and len(text) < MAX_LINE):
             line = next(lines, None)
-            if line is None:
-                if text.strip():
-                    break
+            if line is None and not text.strip():
                 raise ValueError(f"{path}, line 1: the file is empty, and needs a header")
+            if line is None:
+                break
             text = text + line if text.strip() else line
             number += 1
+    if text.count('"') % 2:
+        raise ValueError(f"{path}, line {number}: not CSV (a quote in the header is not closed)")
     candidates = [(_cells(text, separator), separator) for separator in SEPARATORS]
     cells, separator = max(candidates, key=lambda candidate: len(candidate[0]))
     if not cells:
-        raise ValueError(f"{path}, line {number}: not CSV (a quote in the header is not closed)")
+        raise ValueError(f"{path}, line {number}: not CSV (the quotes in the header are not valid)")
     columns = [name or f"Unnamed: {position}" for position, name in enumerate(cells)]
     return Header(CsvFormat(separator, encoding), columns, number)
 
@@ -95,9 +99,10 @@ def _cells(header: str, separator: str) -> list[str]:
     """The cells of a header, or none if this cannot be its separator."""
     try:
         lines = io.StringIO(header, newline="")
-        return next(csv.reader(lines, delimiter=separator, strict=True), [])
+        cells, *more = csv.reader(lines, delimiter=separator, strict=True)
     except csv.Error:
         return []
+    return [] if more else cells
 
 
 def _rows(path: Path, header: Header) -> Iterator[Input]:
@@ -179,6 +184,38 @@ def _problem_of(line: str, path: Path) -> str | None:
     return (
         f"the byte 0x{ord(found[0]) - 0xDC00:02X} at column {found.start() + 1} is not UTF-8. If "
         f"the file is Windows-1252, as Excel writes it, {_AS_UTF8} or convert it: iconv -f "
-        f"WINDOWS-1252 -t UTF-8 {path.name} > utf8.csv. If it has several encodings, correct "
-        "this line"
+        f"WINDOWS-1252 -t UTF-8 {shlex.quote(str(path))} > utf8.csv. If only some lines are, "
+        "correct this one"
     )
+
+
+# --- writing ----------------------------------------------------------------------------------
+
+
+def write_csv(path: Path, table: Table) -> None:
+    """Write a table, with the separator and the byte order mark of the file that it is like.
+
+    A missing value is an empty cell. Cells that begin with ``=`` are written as they are.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    model = table.model(".csv")
+    style = CsvFormat() if model is None else read_header(model).format
+    encoding = "utf-8" if style.encoding == "utf-8" else "utf-8-sig"
+    with path.open("w", encoding=encoding, errors="replace", newline="") as file:
+        writer = csv.writer(_Lines(file), delimiter=style.separator)
+        writer.writerow(table.columns)
+        for row in table.rows():
+            writer.writerow([cell_text(row.get(name)) for name in table.columns])
+
+
+class _Lines:
+    r"""Writes lines that end with \n. The writer has to end them with \r\n, or it would write a
+    carriage return in a cell without quotes."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, line: str) -> None:
+        self._file.write(line.removesuffix("\r\n") + "\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -76,6 +76,31 @@ def is_missing(value: object) -> bool:
         return True
     except ValueError:  # an array has no single answer
         return False
+
+
+def cells_of(value: object) -> Mapping[str, Any]:
+    """An input as a row of a table."""
+    if isinstance(value, Mapping):
+        return {str(name): cell for name, cell in value.items()}
+    if isinstance(value, str):
+        return {"prompt": value}
+    return {} if isinstance(value, Exception) else {"messages": value}
+
+
+def columns_of(inputs: Inputs) -> Sequence[str]:
+    """The columns of a table with these inputs, which are all read if there is no header.
+
+    Raises:
+        ValueError: there are too many.
+    """
+    if inputs.columns is not None:
+        return inputs.columns
+    names: dict[str, None] = {}
+    for _, value in inputs.each:
+        names |= dict.fromkeys(cells_of(value))
+        if len(names) > MAX_COLUMNS:
+            break
+    return check_columns(list(names), inputs.name)
 
 
 def cell_text(value: object) -> str:

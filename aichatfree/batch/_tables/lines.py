@@ -8,7 +8,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from .inputs import Input, Inputs
+from .inputs import Input, Inputs, is_missing
+from .table import Table
 
 
 def read_json_lines(path: Path) -> Inputs:
@@ -67,3 +68,16 @@ def _parse_json(text: str) -> Any:
     """The value of one line; ``null`` is an error in place of a prompt."""
     value = json.loads(text)
     return ValueError("null is not a prompt") if value is None else value
+
+
+def write_json_lines(path: Path, table: Table) -> None:
+    """Write each row as a line; ``null`` is a missing value.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with path.open("w", encoding="utf-8", errors="replace") as file:
+        for row in table.rows():
+            cells = {name: row.get(name) for name in table.columns}
+            cells = {name: None if is_missing(cell) else cell for name, cell in cells.items()}
+            file.write(json.dumps(cells, ensure_ascii=False, default=str) + "\n")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from .inputs import Input, Inputs, check_columns
+from ..._protocol.messages import replace_surrogates
+from .inputs import Input, Inputs, cell_text, check_columns, is_missing
+from .table import Cells, Table
 
-BATCH_ROWS: Final = 1000
-"""Rows that are in memory at a time."""
+READ_ROWS: Final = 1000
+"""Rows in memory at a time."""
+GROUP_ROWS: Final = 10_000
+"""Rows of a group of the file that is written, which are in memory together."""
 
 
 def read_parquet(path: Path) -> Inputs:
@@ -28,7 +33,7 @@ def read_parquet(path: Path) -> Inputs:
 def _rows(path: Path) -> Iterator[Input]:
     number = 0
     with _open(path) as file:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS):
+        for batch in file.iter_batches(batch_size=READ_ROWS):
             for row in batch.to_pylist():
                 number += 1
                 yield f"{path}, row {number}", row
@@ -56,3 +61,68 @@ def import_pyarrow(module: str) -> Any:
         raise ImportError(
             'pyarrow, which Parquet files need, is not installed: pip install "aichatfree[parquet]"'
         ) from None
+
+
+# --- writing ----------------------------------------------------------------------------------
+
+
+def write_parquet(path: Path, table: Table) -> None:
+    """Write a table.
+
+    The types are those of the file that the table is like, or else found by reading all rows.
+
+    Raises:
+        ImportError: the extra ``parquet`` is not installed.
+        OSError: it cannot be written.
+    """
+    pyarrow = import_pyarrow("pyarrow")
+    types: dict[str, Any] = {}
+    model = table.model(".parquet")
+    if model is not None:
+        with _open(model) as file:
+            types = {each.name: each.type for each in file.schema_arrow}
+    unknown = [name for name in table.columns if name not in types]
+    types |= _types_of(table.rows(), unknown)
+    schema = pyarrow.schema([(name, types[name]) for name in table.columns])
+    with import_pyarrow("pyarrow.parquet").ParquetWriter(path, schema) as writer:
+        for chunk in _chunks(table.rows()):
+            arrays = [_array(chunk, field.name, field.type) for field in schema]
+            writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
+
+
+def _chunks(rows: Iterable[Cells]) -> Iterator[list[Cells]]:
+    unread = iter(rows)
+    while chunk := list(islice(unread, GROUP_ROWS)):
+        yield chunk
+
+
+def _types_of(rows: Iterable[Cells], columns: Sequence[str]) -> dict[str, Any]:
+    """The type that can hold all cells of a column: text, if they have no other in common."""
+    pyarrow = import_pyarrow("pyarrow")
+    types = dict.fromkeys(columns, pyarrow.null())
+    for chunk in _chunks(rows):
+        for name in columns:
+            if types[name] != pyarrow.string():
+                types[name] = _common_type(types[name], [row.get(name) for row in chunk])
+    empty = pyarrow.null()
+    return {name: pyarrow.string() if kind == empty else kind for name, kind in types.items()}
+
+
+def _common_type(kind: Any, cells: list[Any]) -> Any:
+    pyarrow = import_pyarrow("pyarrow")
+    try:
+        found = pyarrow.array(cells, from_pandas=True).type
+        schemas = [pyarrow.schema([("", each)]) for each in (kind, found)]
+        common = pyarrow.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except (pyarrow.ArrowException, UnicodeEncodeError, OverflowError):
+        return pyarrow.string()
+    return pyarrow.string() if pyarrow.types.is_nested(common) else common
+
+
+def _array(chunk: list[Cells], name: str, kind: Any) -> Any:
+    pyarrow = import_pyarrow("pyarrow")
+    cells = [row.get(name) for row in chunk]
+    if kind == pyarrow.string():
+        texts = [None if is_missing(cell) else cell_text(cell) for cell in cells]
+        cells = [None if text is None else replace_surrogates(text) for text in texts]
+    return pyarrow.array(cells, kind, from_pandas=True)
