@@ -21,6 +21,7 @@ MAX_LINE: Final = 1 << 24  # characters
 
 # What stands for a byte that is not text in the file's encoding.
 _NOT_TEXT: Final = re.compile("[\ud800-\udfff]")
+_QUOTED: Final = re.compile('"[^"]*"')
 _AS_UTF8: Final = 'save the table as "CSV UTF-8"'
 
 
@@ -85,24 +86,16 @@ def read_header(path: Path) -> Header:
                 break
             text = text + line if text.strip() else line
             number += 1
-    if text.count('"') % 2:
-        raise ValueError(f"{path}, line {number}: not CSV (a quote in the header is not closed)")
-    candidates = [(_cells(text, separator), separator) for separator in SEPARATORS]
-    cells, separator = max(candidates, key=lambda candidate: len(candidate[0]))
-    if not cells:
-        raise ValueError(f"{path}, line {number}: not CSV (the quotes in the header are not valid)")
+    separator = max(SEPARATORS, key=_QUOTED.sub("", text).count)
+    try:
+        source = io.StringIO(text, newline="")
+        cells, *more = csv.reader(source, delimiter=separator, strict=True)
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {number}: the header is not CSV ({error})") from error
+    if more:
+        raise ValueError(f"{path}, line {number}: the header is not CSV (a quote in it is single)")
     columns = [name or f"Unnamed: {position}" for position, name in enumerate(cells)]
     return Header(CsvFormat(separator, encoding), columns, number)
-
-
-def _cells(header: str, separator: str) -> list[str]:
-    """The cells of a header, or none if this cannot be its separator."""
-    try:
-        lines = io.StringIO(header, newline="")
-        cells, *more = csv.reader(lines, delimiter=separator, strict=True)
-    except csv.Error:
-        return []
-    return [] if more else cells
 
 
 def _rows(path: Path, header: Header) -> Iterator[Input]:
