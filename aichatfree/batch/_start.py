@@ -68,11 +68,8 @@ def start_batch(
     with ExitStack() as on_error:
         journal = None
         if output is not None:
-            settings = _answers_depend_on(requester.settings)
-            journal = _open_journal(Path(output), settings, resume, known)
+            journal = _open_journal(Path(output), requester.settings, resume, known)
             on_error.callback(journal.close)
-            if known is not None:
-                journal.check_prompts(known)
         stopping = threading.Event()
         recorder = Recorder(CircuitBreaker(requester.rate_limiter, max_errors, stopping), journal)
         backend: Backend = ThreadBackend(requester, recorder, max_workers, stopping)
@@ -81,10 +78,8 @@ def start_batch(
                 requester, recorder, executor, shard_size, max_workers, client_factory
             )
         on_error.pop_all()
-    if journal is not None and output is not None and is_table(Path(output)):
-        # With absolute paths, because the current directory may change.
-        output = Path(output).absolute()
-        journal.at_end = partial(write_table_of_run, output, known and known.with_absolute_path())
+    if journal is not None and output is not None:
+        _write_table_at_end(journal, Path(output), known)
     return Batch(
         unread,
         backend,
@@ -165,12 +160,24 @@ def _check_output(prompts: object, output: object) -> None:
             raise ValueError("output= would overwrite the file with the prompts: name another one")
 
 
-def _open_journal(
-    output: Path, settings: dict[str, Any], resume: bool, items: Items | None
-) -> Journal:
+def _open_journal(output: Path, settings: Settings, resume: bool, items: Items | None) -> Journal:
     if is_table(output):
         check_table(output, items)
-    return Journal(journal_of(output), settings, resume=resume)
+    with ExitStack() as on_error:
+        journal = Journal(journal_of(output), _answers_depend_on(settings), resume=resume)
+        on_error.callback(journal.close)
+        if items is not None:
+            journal.check_prompts(items)
+        on_error.pop_all()
+    return journal
+
+
+def _write_table_at_end(journal: Journal, output: Path, items: Items | None) -> None:
+    """If the output is a table, let the journal write it when it is closed."""
+    if is_table(output):
+        # With absolute paths, because the current directory may change until then.
+        of_table = None if items is None else items.with_absolute_path()
+        journal.at_end = partial(write_table_of_run, output.absolute(), of_table)
 
 
 def _answers_depend_on(settings: Settings) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def test_a_column_that_does_not_exist_is_an_error_before_anything_is_sent(
     client_for: ClientFor, tmp_path: Path, kind: str, place: str
 ) -> None:
     """The error names the columns that exist, and the one that was probably meant."""
-    options = {
+    options: dict[str, Any] = {
         "template": {"template": "Classify: {reviw}"},
         "id": {"template": "{stars}", "id": "Reviews"},
         "column": {"column": "REVIEW"},
@@ -139,7 +139,7 @@ TEMPLATES = {
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_how_templates_are_filled(client_for: ClientFor, template: str) -> None:
     """Double braces are braces; cells are text, with lists and dicts as JSON."""
-    row = {"a": "x", "b": "", "a b": "y z", "n": 1.5, "list": ["ä", 1]}
+    row: dict[str, Any] = {"a": "x", "b": "", "a b": "y z", "n": 1.5, "list": ["ä", 1]}
     prompt = TEMPLATES[template]
     if template == "{{a}}":
         template, prompt = template + "{a}", prompt + "x"
@@ -178,7 +178,7 @@ def test_prompts_that_are_not_rows_have_no_columns(client_for: ClientFor) -> Non
 
 def test_the_column_custom_id_has_the_ids_unless_another_is_named(client_for: ClientFor) -> None:
     """Without id=, rows may have their ids in ``custom_id``, and then each id is used once."""
-    rows = [{"custom_id": "a", "q": "x"}, {"custom_id": None, "q": "y"}]
+    rows: list[dict[str, Any]] = [{"custom_id": "a", "q": "x"}, {"custom_id": None, "q": "y"}]
     with FakeSite(echo) as site:
         client = client_for(site.url)
         assert [result.custom_id for result in client.batch(rows, column="q")] == ["a", "1"]
