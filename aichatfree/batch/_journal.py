@@ -167,6 +167,7 @@ class Journal:
             return
         try:
             self.sync()
+            self._positions.clear()  # to have room for at_end
             if self.at_end is not None:
                 self.at_end()
         finally:
