@@ -122,7 +122,7 @@ def test_a_full_disk_loses_no_answer(
         answered = len(rows_of(tmp_path / "out.csv.jsonl"))
         assert answered == COUNT if journal_fits else 0 < answered < COUNT
         client.batch(rows, column="q", output=output).run()
-        assert len(site.requests) <= COUNT + 1
+        assert len(site.requests) <= COUNT + 2  # what was in flight when the disk was full
     assert [row[2] for row in table_of(output)[1:]] == [f"echo q{n}" for n in range(COUNT)]
     assert not list(tmp_path.glob(".*"))
 
