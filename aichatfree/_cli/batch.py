@@ -134,7 +134,7 @@ def _print_files(output: Path, *, complete: bool) -> None:
 
     if not complete and not sys.stderr.isatty():
         click.echo(f"Run it again to continue; {output} has what is finished.", err=True)
-    if is_table(output):
+    if is_table(output) and output.exists():
         journal = journal_of(output)
         click.echo(f"The table {output} is made from {journal}: keep that to continue.", err=True)
 

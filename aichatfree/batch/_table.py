@@ -16,13 +16,18 @@ from ._tables.inputs import cells_of
 from ._tables.lines import write_json_lines
 from ._tables.parquet_files import import_pyarrow, write_parquet
 from ._tables.row_prompts import RowPrompts
-from ._tables.table import Cells, Table, replacing
+from ._tables.table import Cells, Table, check_replaceable, replacing
 from ._tables.template import Template
 
 if TYPE_CHECKING:
     import pandas
 
-RESULT_COLUMNS: Final = ("answer", "error", "attempts", "elapsed")
+RESULT_COLUMNS: Final[Mapping[str, type]] = {
+    "answer": str,
+    "error": str,
+    "attempts": int,
+    "elapsed": float,
+}
 
 WRITERS: Final[Mapping[str, Callable[[Path, Table], None]]] = {
     ".jsonl": write_json_lines,
@@ -48,9 +53,11 @@ def check_table(output: Path, items: Items | None) -> None:
     Raises:
         ValueError: the input has a column that the table adds, or the file is not from a batch.
         ImportError: the extra ``parquet`` is not installed.
+        OSError: the path is that of a directory or a device.
     """
     if output.suffix.lower() == ".parquet":
         import_pyarrow("pyarrow.parquet")
+    check_replaceable(output)
     if output.exists() and not journal_of(output).exists():
         raise ValueError(
             f"{output} exists already and is not from a batch, which would have left "
@@ -72,7 +79,8 @@ def write_table(output: Path, journal: Path, items: Items | None) -> None:
     """
     with JournalRows(journal) as results:
         like = items.file if items is not None else None
-        table = Table(_columns(items), partial(_rows, results, items), like)
+        types = RESULT_COLUMNS if items is not None else {"custom_id": str, **RESULT_COLUMNS}
+        table = Table(_columns(items), partial(_rows, results, items), types, like)
         with replacing(output) as new:
             WRITERS[output.suffix.lower()](new, table)
 
@@ -152,7 +160,7 @@ def to_frame(results: Iterable[BatchResult], items: Items | None) -> pandas.Data
     given = items.source
     if not isinstance(given, pandas.DataFrame):
         given = pandas.DataFrame([cells for cells, _ in pairs], columns=items.columns())
-    added = pandas.DataFrame([cells for _, cells in pairs], given.index, RESULT_COLUMNS)
+    added = pandas.DataFrame([cells for _, cells in pairs], given.index, list(RESULT_COLUMNS))
     return pandas.concat([given, added], axis="columns")
 
 

@@ -19,7 +19,7 @@ from aichatfree.batch._tables.row_prompts import RowPrompts
 from aichatfree.testing import Answer, FakeSite, Request
 from helpers import UNREACHABLE, ClientFor, echo
 
-from .journals import rows_of, table_of
+from .journals import ids_in, table_of
 
 TEMPLATE = "Classify: {review}"
 
@@ -64,8 +64,8 @@ def test_a_table_has_the_input_and_the_answers(
         "",
     ]
     assert formula[1:3] == ["=SUM(A1)", "echo Classify: =SUM(A1)"]
-    assert [row["custom_id"] for row in rows_of(tmp_path / "out.csv.jsonl")] == ["07", "10"]
-    assert [row["custom_id"] for row in rows_of(tmp_path / "out.csv.errors.jsonl")] == ["8"]
+    assert sorted(ids_in(tmp_path / "out.csv.jsonl")) == ["07", "10"]
+    assert ids_in(tmp_path / "out.csv.errors.jsonl") == ["8"]
     assert not list(tmp_path.glob(".*"))
 
 
@@ -156,6 +156,47 @@ def test_a_table_in_parquet_has_types(client_for: ClientFor, tmp_path: Path) -> 
     with FakeSite(echo) as site:
         client_for(site.url).batch(tmp_path / "given.parquet", column="q", output=second).run()
     assert parquet.read_table(second).schema.types[:5] == given.schema.types
+
+
+def test_a_table_in_parquet_without_any_answer_has_the_same_types(
+    client_for: ClientFor, tmp_path: Path
+) -> None:
+    """The types of the columns that are added do not depend on what was answered."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    output = tmp_path / "out.parquet"
+    with FakeSite(Answer(status=400, body="no")) as site:
+        client_for(site.url).batch([{"q": "x"}], column="q", output=output).close()
+    schema = parquet.read_schema(output)
+    assert [str(kind) for kind in schema.types[1:]] == ["string", "string", "int64", "double"]
+
+
+def test_arrays_are_json_and_numbers_of_parquet_files_stay_nan(
+    client_for: ClientFor, tmp_path: Path
+) -> None:
+    """A cell with an array of numpy is a list in CSV; NaN in a Parquet file is not made null."""
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    given = pyarrow.table({"q": ["x", "y"], "n": [float("nan"), None]})
+    parquet.write_table(given, tmp_path / "given.parquet")
+    frame = pd.DataFrame({"q": ["x"], "array": [pd.Series([1, 2]).to_numpy()]})
+    with FakeSite(echo) as site:
+        client = client_for(site.url)
+        client.batch(tmp_path / "given.parquet", column="q", output=tmp_path / "out.parquet").run()
+        client.batch(frame, column="q", output=tmp_path / "out.csv").run()
+    assert str(parquet.read_table(tmp_path / "out.parquet")["n"].to_pylist()) == "[nan, None]"
+    assert table_of(tmp_path / "out.csv")[1][:2] == ["x", "[1, 2]"]
+
+
+@pytest.mark.parametrize("kind", ["a directory", "a device"])
+def test_a_table_must_be_a_regular_file(client_for: ClientFor, tmp_path: Path, kind: str) -> None:
+    """A table does not replace a directory or a device, such as /dev/full, through a link."""
+    output = tmp_path / "out.csv"
+    if kind == "a device":
+        output.symlink_to("/dev/full")
+    else:
+        output.mkdir()
+    with pytest.raises(OSError, match="not a regular file"):
+        client_for(UNREACHABLE).batch(["x"], output=output)
 
 
 def test_a_frame_is_returned_with_the_answers(client_for: ClientFor) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-MAX_COLUMNS: Final = 10_000
+MAX_COLUMNS: Final = 16_384  # as many as a spreadsheet has
 _NAMED_COLUMNS: Final = 20  # at most, in an error
 
 Input: TypeAlias = "tuple[str, Any]"
@@ -68,14 +68,12 @@ def _shortened(name: str) -> str:
 
 def is_missing(value: object) -> bool:
     """Whether a cell has no value: None, NaN, NaT, or NA of pandas."""
-    if value is None:
-        return True
+    if value is None or hasattr(value, "__len__"):  # text, a list or an array
+        return value is None
     try:
         return bool(value != value)  # only NaN and NaT differ from themselves
     except TypeError:  # NA is neither equal to itself nor different
         return True
-    except ValueError:  # an array has no single answer
-        return False
 
 
 def cells_of(value: object) -> Mapping[str, Any]:
@@ -104,9 +102,11 @@ def columns_of(inputs: Inputs) -> Sequence[str]:
 
 
 def cell_text(value: object) -> str:
-    """A cell as text: lists and dicts as JSON, and nothing for a missing value."""
+    """A cell as text: lists, arrays and dicts as JSON, and nothing for a missing value."""
     if isinstance(value, str):
         return value
+    if hasattr(value, "__len__") and hasattr(value, "tolist"):  # an array of numpy
+        value = value.tolist()
     if isinstance(value, (list, tuple, dict)):
         return json.dumps(value, ensure_ascii=False, default=str)
     return "" if is_missing(value) else str(value)

@@ -76,17 +76,23 @@ def write_parquet(path: Path, table: Table) -> None:
         OSError: it cannot be written.
     """
     pyarrow = import_pyarrow("pyarrow")
-    types: dict[str, Any] = {}
+    types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
+    known = {name: types[kind] for name, kind in table.types.items()}
     model = table.model(".parquet")
     if model is not None:
         with _open(model) as file:
-            types = {each.name: each.type for each in file.schema_arrow}
-    unknown = [name for name in table.columns if name not in types]
-    types |= _types_of(table.rows(), unknown)
-    schema = pyarrow.schema([(name, types[name]) for name in table.columns])
+            known |= {each.name: each.type for each in file.schema_arrow}
+    unknown = [name for name in table.columns if name not in known]
+    found = _types_of(table.rows(), unknown) | known
+    schema = pyarrow.schema([(name, found[name]) for name in table.columns])
     with import_pyarrow("pyarrow.parquet").ParquetWriter(path, schema) as writer:
         for chunk in _chunks(table.rows()):
-            arrays = [_array(chunk, field.name, field.type) for field in schema]
+            columns = [[row.get(name) for row in chunk] for name in table.columns]
+            arrays = [
+                # NaN is a missing value in pandas, but a number in Parquet.
+                _array(cells, field.type, nan_is_missing=field.name in unknown)
+                for cells, field in zip(columns, schema, strict=True)
+            ]
             writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
 
 
@@ -119,10 +125,9 @@ def _common_type(kind: Any, cells: list[Any]) -> Any:
     return pyarrow.string() if pyarrow.types.is_nested(common) else common
 
 
-def _array(chunk: list[Cells], name: str, kind: Any) -> Any:
+def _array(cells: list[Any], kind: Any, *, nan_is_missing: bool) -> Any:
     pyarrow = import_pyarrow("pyarrow")
-    cells = [row.get(name) for row in chunk]
     if kind == pyarrow.string():
         texts = [None if is_missing(cell) else cell_text(cell) for cell in cells]
         cells = [None if text is None else replace_surrogates(text) for text in texts]
-    return pyarrow.array(cells, kind, from_pandas=True)
+    return pyarrow.array(cells, kind, from_pandas=nan_is_missing)

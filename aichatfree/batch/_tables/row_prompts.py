@@ -84,7 +84,7 @@ class RowPrompts:
         if not isinstance(value, Mapping):
             raise TypeError(
                 "a template (template=), a column (column=) or an id (id=) needs rows with named "
-                f"columns, such as dicts, not {type(value).__name__}"
+                f"columns: dicts, lines of JSON, a table or a frame, not {type(value).__name__}"
             )
         custom_id = self._id_of(value)
         if self.template is None:

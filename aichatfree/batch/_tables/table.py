@@ -20,16 +20,24 @@ class Table:
     Attributes:
         columns: their names.
         rows: reads the rows from the start.
+        types: of the columns whose types are known: ``str``, ``int`` or ``float``.
         like: the file whose format is kept if the table is written in the same one, or ``None``.
     """
 
     columns: Sequence[str]
     rows: Callable[[], Iterable[Cells]]
+    types: Mapping[str, type]
     like: Path | None = None
 
     def model(self, suffix: str) -> Path | None:
         """The file whose format is kept, if it has this suffix."""
         return self.like if self.like is not None and self.like.suffix.lower() == suffix else None
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise OSError if the path is that of a directory or a device."""
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is not a regular file, which a table must be: name another output")
 
 
 @contextmanager
@@ -39,6 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be replaced.
     """
+    check_replaceable(path)
     path = path.resolve()  # a link stays one
     new = path.with_name(f".{path.name}.tmp")
     try:
