@@ -94,6 +94,10 @@ BAD: dict[str, tuple[bytes, str]] = {
     "an open quote": (b'id,review\n1,"a\n2,b\n3,c\n', "line 2: not CSV .*quote"),
     "a quote over several lines": (b'id,review\n0,x\n1,"a\n2,"b"\n', "line 3: not CSV .*quote"),
     "an open quote in the header": (b'id,"review\n1,a\n', "the header is not CSV"),
+    "a quote in the header that is never closed": (
+        b'id,"review\n' + (b"1," + b"a" * 97 + b"\n") * 180_000,
+        "the header is not CSV",
+    ),
     "a quote in the middle of the header": (b'5" id,review\n1,a "b"\n', "the header is not CSV"),
     "too many cells": (b"id,review\n1,a\n2,b, c\n", "line 3: the row has 3 cells.*header has 2"),
     "too few cells": (b"id,review\n1\n", "line 2: the row has 1 cells"),

@@ -75,17 +75,21 @@ def read_header(path: Path) -> Header:
         OSError: the file cannot be read.
     """
     encoding = _encoding_of(path)
+    header: list[str] = []
+    number = quotes = size = 0
     with _lines_of(path, encoding) as lines:
-        number, text = 0, ""
-        # A quoted name may have line breaks.
-        while not text.strip() or (text.count('"') % 2 and len(text) < MAX_LINE):
-            line = next(lines, None)
-            if line is None and not text.strip():
-                raise ValueError(f"{path}, line 1: the file is empty, and needs a header")
-            if line is None:
-                break
-            text = text + line if text.strip() else line
+        for line in lines:
             number += 1
+            if header or line.strip():
+                header.append(line)
+                quotes += line.count('"')
+                size += len(line)
+            # A name in quotes may have line breaks.
+            if (header and quotes % 2 == 0) or size > MAX_LINE:
+                break
+    if not header:
+        raise ValueError(f"{path}, line 1: the file is empty, and needs a header")
+    text = "".join(header)
     separator = max(SEPARATORS, key=_QUOTED.sub("", text).count)
     try:
         source = io.StringIO(text, newline="")
