@@ -78,6 +78,8 @@ def batch(
     from ..batch._tables.lines import PromptLines
 
     source = PromptLines(sys.stdin.buffer) if prompts == "-" else prompts
+    if prompts == "-" and (template or column or id_column):
+        _check_rows_on_stdin()
     with ExitStack() as stack:
         client = stack.enter_context(
             open_client(**site, system=system, max_requests_per_minute=rpm)
@@ -137,6 +139,12 @@ def _print_files(output: Path, *, complete: bool) -> None:
     if is_table(output) and output.exists():
         journal = journal_of(output)
         click.echo(f"The table {output} is made from {journal}: keep that to continue.", err=True)
+
+
+def _check_rows_on_stdin() -> None:
+    stdin: Any = sys.stdin.buffer
+    if not stdin.peek(1).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        raise click.UsageError("Rows on standard input must be JSON lines: name a .csv file.")
 
 
 def _print_result(result: BatchResult) -> None:
