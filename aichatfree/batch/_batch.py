@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import threading
 import time
@@ -9,10 +10,10 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .._locks import SignalSafeLock
-from .._rate_limiter import RateLimiter
+from .._slot_queue import SlotQueue
 from ..errors import AIChatFreeError
 from ._backend import POLL_INTERVAL, Backend, Outcome
 from ._interrupt import finish_or_cancel
@@ -68,7 +69,7 @@ class Batch(Iterator[BatchResult]):
         items: Iterator[Item],
         backend: Backend,
         recorder: Recorder,
-        rate_limiter: RateLimiter,
+        rate_limiter: SlotQueue[Any],
         *,
         inputs: Items | None = None,
         total: int | None = None,
@@ -285,7 +286,9 @@ class Batch(Iterator[BatchResult]):
 
     def _copy(self, result: BatchResult, item: Item) -> BatchResult:
         """The result of an identical prompt as that of this item."""
-        copy = BatchResult(item.custom_id, item.index, result.text, result.error, reused=True)
+        copy = dataclasses.replace(
+            result, custom_id=item.custom_id, index=item.index, attempts=0, elapsed=0.0, reused=True
+        )
         return self._record(item, copy)
 
     def _record(self, item: Item, result: BatchResult) -> BatchResult:

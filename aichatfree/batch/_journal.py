@@ -115,10 +115,12 @@ class Journal:
         if offset is None:
             return None
         self._reader.seek(offset)
-        text = json.loads(self._reader.readline()).get("text")
+        row = json.loads(self._reader.readline())
+        text = row.get("text")
         if not isinstance(text, str):
             raise ValueError(f"{self.path} has no text for the custom_id {item.custom_id!r}")
-        return BatchResult(item.custom_id, item.index, text, reused=True)
+        site = str(row.get("site", ""))
+        return BatchResult(item.custom_id, item.index, text, reused=True, site=site)
 
     def _position(self, item: Item) -> int | None:
         position = self._positions.get(item.custom_id)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from .._arguments import check_number
-from .._requester import Requester
+from .._prompt_sender import PromptSender
 from .._settings import Settings
 from ._backend import Backend
 from ._batch import Batch
@@ -33,7 +33,7 @@ log: Final = logging.getLogger(__name__)
 
 
 def start_batch(
-    requester: Requester,
+    requester: PromptSender,
     prompts: PromptSource,
     *,
     max_workers: int,
@@ -68,7 +68,8 @@ def start_batch(
     with ExitStack() as on_error:
         journal = None
         if output is not None:
-            journal = _open_journal(Path(output), requester.settings, resume, known)
+            depends_on = _answers_depend_on(requester)
+            journal = _open_journal(Path(output), depends_on, resume, known)
             on_error.callback(journal.close)
         stopping = threading.Event()
         recorder = Recorder(CircuitBreaker(requester.rate_limiter, max_errors, stopping), journal)
@@ -94,7 +95,7 @@ def start_batch(
 
 
 def _executor_backend(
-    requester: Requester,
+    requester: PromptSender,
     recorder: Recorder,
     executor: Executor,
     shard_size: int,
@@ -124,7 +125,7 @@ def _executor_backend(
 
 
 def _check_executor(
-    requester: Requester, executor: object, client_factory: ClientFactory | None
+    requester: PromptSender, executor: object, client_factory: ClientFactory | None
 ) -> None:
     if executor is None:
         if client_factory is not None:
@@ -160,11 +161,13 @@ def _check_output(prompts: object, output: object) -> None:
             raise ValueError("output= would overwrite the file with the prompts: name another one")
 
 
-def _open_journal(output: Path, settings: Settings, resume: bool, items: Items | None) -> Journal:
+def _open_journal(
+    output: Path, depends_on: dict[str, Any], resume: bool, items: Items | None
+) -> Journal:
     if is_table(output):
         check_table(output, items)
     with ExitStack() as on_error:
-        journal = Journal(journal_of(output), _answers_depend_on(settings), resume=resume)
+        journal = Journal(journal_of(output), depends_on, resume=resume)
         on_error.callback(journal.close)
         if items is not None:
             journal.check_prompts(items)
@@ -180,8 +183,20 @@ def _write_table_at_end(journal: Journal, output: Path, items: Items | None) -> 
         journal.at_end = partial(write_table_of_run, output.absolute(), of_table)
 
 
-def _answers_depend_on(settings: Settings) -> dict[str, Any]:
+def _answers_depend_on(requester: PromptSender) -> dict[str, Any]:
     """The settings that change answers, under the names that users know."""
+    of_sites = [_answers_of_site_depend_on(each.settings) for each in requester.requesters]
+    return {name: _all_of([each[name] for each in of_sites]) for name in of_sites[0]}
+
+
+def _all_of(values: list[str | None]) -> str | None:
+    """The values in one: the order of several sites does not matter."""
+    if len(set(values)) == 1:
+        return values[0]
+    return ", ".join(sorted({"none" if value is None else value for value in values}))
+
+
+def _answers_of_site_depend_on(settings: Settings) -> dict[str, str | None]:
     host = urlsplit(settings.site.base_url).hostname or ""
     local = host == "localhost" or host.startswith("127.") or host == "::1"
     return {
