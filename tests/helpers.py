@@ -172,6 +172,8 @@ def run(
 def paste(line: str, *, url: str, folder: Path) -> None:
     """Run a line as a user pastes it into a shell; a server is stopped as soon as it serves."""
     (folder / "prompts.jsonl").write_text('{"prompt": "Name a colour."}\n')
+    (folder / "reviews.csv").write_text("id,review\n7,Very good.\n")
+    (folder / "answers.jsonl").touch()
     serving = " serve " in line
     if serving:
         line = f"exec {line.replace('--port 8000', '')} --port 0"  # 0 stands for any free port

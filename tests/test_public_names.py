@@ -22,7 +22,8 @@ PUBLIC = {
         *("__version__", "generate_signature"),
     },
     "aichatfree.batch": {
-        *("Batch", "BatchResult", "Summary", "make_shards", "read_results", "run_shard"),
+        *("Batch", "BatchResult", "PromptSource", "Summary"),
+        *("make_shards", "read_results", "run_shard"),
     },
     "aichatfree.chat": None,
     "aichatfree.client": None,

@@ -252,6 +252,8 @@ def batches(client: Client, history: list[Message]) -> None:
     client.batch([{"custom_id": "a", "prompt": "Hi", "temperature": 0.5}], dedupe=True)
     client.batch([{"custom_id": "a", "messages": history}])
     client.batch([history, "Hi"])
+    client.batch([{"id": 7, "review": "Good."}], template="Classify: {review}", id="id")
+    client.batch("reviews.csv", column="review", skip_empty=True, output="out.csv").run()
     client.batch(Path("prompts.csv"), column="question", output=Path("a.jsonl"), resume=False)
     with ProcessPoolExecutor() as executor:
         client.batch("prompts.txt", executor=executor, shard_size=8, client_factory=make_client)

@@ -14,6 +14,7 @@ from .ask import ask
 from .batch import batch
 from .chat import chat
 from .check import check
+from .export import export
 from .messages import INTERRUPTED, report
 from .serve import serve
 
@@ -40,7 +41,7 @@ def cli() -> None:
     """
 
 
-for command in (ask, batch, chat, check, serve):
+for command in (ask, batch, chat, check, export, serve):
     cli.add_command(command)
 
 
