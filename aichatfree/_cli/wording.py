@@ -23,7 +23,7 @@ _ARGUMENT: Final = re.compile(
 )
 _FIRST_WORD: Final = re.compile(r"Timeout\.[a-z]+\b|[a-z]+_[a-z_]+\b(?!=)")
 _CALLS: Final = {"client.check()": "aichatfree check", "Client.local()": "--local"}
-_OTHER_NAMES: Final = {"max_requests_per_minute": "rpm"}
+_OTHER_NAMES: Final = {"id": "id_column", "max_requests_per_minute": "rpm"}
 
 
 def for_command_line(message: str) -> str:

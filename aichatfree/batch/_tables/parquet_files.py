@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from ..._extras import install_command
 from ..._protocol.messages import replace_surrogates
 from .inputs import Input, Inputs, cell_text, check_columns, is_missing
 from .table import Cells, Table
@@ -58,9 +59,8 @@ def import_pyarrow(module: str) -> Any:
     try:
         return import_module(module)
     except ImportError:
-        raise ImportError(
-            'pyarrow, which Parquet files need, is not installed: pip install "aichatfree[parquet]"'
-        ) from None
+        command = install_command("parquet")
+        raise ImportError(f"Parquet files need pyarrow, which is not installed: {command}") from None
 
 
 # --- writing ----------------------------------------------------------------------------------
