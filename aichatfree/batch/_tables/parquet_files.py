@@ -60,7 +60,9 @@ def import_pyarrow(module: str) -> Any:
         return import_module(module)
     except ImportError:
         command = install_command("parquet")
-        raise ImportError(f"Parquet files need pyarrow, which is not installed: {command}") from None
+        raise ImportError(
+            f"Parquet files need pyarrow, which is not installed: {command}"
+        ) from None
 
 
 # --- writing ----------------------------------------------------------------------------------
