@@ -48,13 +48,13 @@ napoleon_use_ivar = True
 nitpicky = True
 # Names of types that are not public; the text of each argument says what it takes.
 nitpick_ignore = [
-    *(("py:class", name) for name in ("ClientOptions", "PromptSource", "Retry", "TimeLimit")),
+    *(("py:class", name) for name in ("ClientOptions", "PromptSource", "Retry", "TimeLimit", "SiteClient")),
     *(("py:class", name) for name in ("PortableClient", "aichatfree.batch._worker.BatchClient")),
     *(("py:class", name) for name in ("End", "Framing", "RawEnd", "_Item")),
 ]
 nitpick_ignore_regex = [
     # There is no inventory of other projects, because the site is built without the network.
-    ("py:.*", r"(?:(?:collections|concurrent|os|requests|tenacity|threading)\..*|Executor)"),
+    ("py:.*", r"(?:(?:collections|concurrent|os|pandas|requests|tenacity|threading)\..*|Executor)"),
 ]
 
 highlight_language = "none"
