@@ -48,8 +48,9 @@ napoleon_use_ivar = True
 nitpicky = True
 # Names of types that are not public; the text of each argument says what it takes.
 nitpick_ignore = [
-    *(("py:class", name) for name in ("ClientOptions", "PromptSource", "Retry", "TimeLimit", "SiteClient")),
-    *(("py:class", name) for name in ("PortableClient", "aichatfree.batch._worker.BatchClient")),
+    *(("py:class", name) for name in ("ClientOptions", "PromptSource", "Retry", "TimeLimit")),
+    *(("py:class", name) for name in ("PortableClient", "SiteClient")),
+    ("py:class", "aichatfree.batch._worker.BatchClient"),
     *(("py:class", name) for name in ("End", "Framing", "RawEnd", "_Item")),
 ]
 nitpick_ignore_regex = [
