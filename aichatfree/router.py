@@ -25,7 +25,8 @@ class Router(Client):
     password, it is not used any more. In a batch the rate limits of the sites add up.
 
     Once :meth:`~Client.stream` has returned a chunk, the answer stays with its site; a conversation
-    stays with its site while that works. ``Reply.site`` and ``BatchResult.site`` say which one answered.
+    stays with its site while that works. ``Reply.site`` and ``BatchResult.site`` say which one
+    answered.
 
     >>> first, second = aichatfree.Client(timeout=30), aichatfree.Client("http://127.0.0.1:1")
     >>> with aichatfree.Router([first, second]) as router:
