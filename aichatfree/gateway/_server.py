@@ -9,8 +9,9 @@ import socket
 import threading
 from typing import Any, Final
 
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web import RequestHandler, Server
+from aiohttp.web import BaseRequest, RequestHandler, Server
 
 from ._app import App
 from ._connections import Connections
@@ -84,6 +85,7 @@ class HTTPServer:
         http_logger.addFilter(_is_our_mistake)
         return Server(
             handler,
+            request_factory=self._new_request,
             handler_cancellation=True,  # as soon as the client disconnects
             keepalive_timeout=CLIENT_TIMEOUT,  # also limits the time for the head of a request
             lingering_time=0,
@@ -92,6 +94,13 @@ class HTTPServer:
             access_log=None,
             logger=http_logger,
         )
+
+    def _new_request(self, message: RawRequestMessage, *context: Any) -> BaseRequest:
+        if message.url.absolute:
+            # The HTTP library would decode the host. If it cannot, as in "http://xn--a/", it would
+            # neither respond nor close the connection.
+            message = message._replace(url=message.url.relative())
+        return BaseRequest(message, *context, loop=self._loop)
 
     def _connect(self) -> RequestHandler:
         connection = self._server()

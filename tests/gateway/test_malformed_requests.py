@@ -237,6 +237,13 @@ def test_malformed_http_is_a_4xx(gateway: Gateway, sent: bytes) -> None:
         assert connection.recv(65536).split(b" ")[1][:1] == b"4"
 
 
+def test_a_target_with_an_undecodable_host_gets_a_response(gateway: Gateway) -> None:
+    """The host in a target does not matter, not even if it is no internationalized domain name."""
+    with connect(gateway) as connection:
+        connection.sendall(b"GET http://xn--a/v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
 def test_an_unsupported_transfer_encoding_is_refused_by_name(gateway: Gateway) -> None:
     """A transfer encoding other than chunked gives a 400 that names the header."""
     response = requests.post(gateway.url, headers={"Transfer-Encoding": "gzip"}, timeout=10)
