@@ -7,6 +7,7 @@ import errno
 import logging
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp.http import RawRequestMessage
@@ -95,12 +96,13 @@ class HTTPServer:
             logger=http_logger,
         )
 
-    def _new_request(self, message: RawRequestMessage, *context: Any) -> BaseRequest:
+    def _new_request(self, message: RawRequestMessage, *connection: Any) -> BaseRequest:
         if message.url.absolute:
             # The HTTP library would decode the host. If it cannot, as in "http://xn--a/", it would
             # neither respond nor close the connection.
             message = message._replace(url=message.url.relative())
-        return BaseRequest(message, *context, loop=self._loop)
+        make_request: Callable[..., BaseRequest] = BaseRequest
+        return make_request(message, *connection, self._loop)
 
     def _connect(self) -> RequestHandler:
         connection = self._server()
