@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
 from typing import Self
 
@@ -57,16 +57,19 @@ class Reply(str):
         return self.text
 
     def __repr__(self) -> str:
-        figures = [(field.name, getattr(self, field.name)) for field in fields(self)[1:]]
         shown = [
             f"{name}={round(value, 3) if isinstance(value, float) else value!r}"
-            for name, value in figures
-            if value != ""
+            for name, value in vars(self).items()
+            if value != "" and name != "text"
         ]
         return f"Reply({', '.join([repr(self.text), *shown])})"
 
     def _repr_html_(self) -> str | None:
         return to_html(self.text)
+
+
+# Libraries such as Polars ask whether a value is a dataclass before they ask whether it is a str.
+del Reply.__dataclass_fields__
 
 
 class StreamState(Enum):

@@ -49,7 +49,10 @@ IO_LIBRARIES = {
 
 
 #: Private attributes of libraries, each of which needs an upper bound on the library's version.
-OF_LIBRARIES = {"_wire.connecting": {"_prepare_proxy", "_validate_conn"}}  # urllib3
+OF_LIBRARIES = {
+    "_wire.connecting": {"_prepare_proxy", "_validate_conn"},  # urllib3
+    "gateway._server": {"_replace"},  # aiohttp's named tuples, where it is not private
+}
 
 
 def dotted_name(path: Path) -> str:

@@ -49,6 +49,15 @@ def test_a_reply_is_text() -> None:
     assert json.dumps({"answer": REPLY}) == '{"answer": "The Nile."}'
 
 
+def test_a_frame_of_polars_has_replies_as_text() -> None:
+    """A column of replies in a frame of Polars is a column of text."""
+    polars = pytest.importorskip("polars")
+    assert polars.DataFrame({"answer": [REPLY, "The Don."]}).rows() == [
+        ("The Nile.",),
+        ("The Don.",),
+    ]
+
+
 def test_a_reply_is_a_prompt(client_for: ClientFor) -> None:
     """An answer can be the next question as it is, alone and in a list of messages."""
     with FakeSite([echo]) as site:
