@@ -165,8 +165,10 @@ class ReplyDecoder:
             return notice_error(events.error, self._has_text, self._site)
         if events.stopped:
             return _interrupted(f"The model stopped early ({events.stopped})", again=False)
-        if events.unknown and not self._has_text:
+        if (events.unknown or events.malformed) and not self._has_text:
             return web_page_error(events.error, "an event stream of an unknown kind")
+        if events.malformed:
+            return _interrupted("An event of the site's stream could not be read")
         return None if events.complete else _interrupted("The event stream ended too early")
 
     def _without_text(self) -> APIError:

@@ -23,6 +23,8 @@ class EventDecoder:
     Events are those of OpenAI, Gemini or Anthropic, or plain text.
 
     Attributes:
+        unknown: whether an event was JSON that is neither text nor known to have none.
+        malformed: whether an event could not be read, so that text may be missing.
         reasoning: the reasoning so far.
         error: the body of the error that an event described, or ``""``.
         stopped: why the model stopped early, or ``""``.
@@ -33,8 +35,10 @@ class EventDecoder:
         self._data: list[str] = []
         self._event = ""
         self._structured = False  # an event was JSON of a model, so its end must be said
+        self._is_text = False  # an event was plain text
         self._finished = False
         self.unknown = False
+        self.malformed = False
         self.reasoning: list[str] = []
         self.error = ""
         self.stopped = ""
@@ -48,7 +52,7 @@ class EventDecoder:
         """The text of the events that are complete after one more chunk."""
         *lines, self._buffer = (self._buffer + chunk).replace(b"\r\n", b"\n").split(b"\n")
         if len(self._buffer) > MAX_EVENT:
-            self.unknown, self._buffer = True, b""
+            self.malformed, self._buffer = True, b""
         texts = []
         for line in lines:
             if not line:
@@ -81,25 +85,21 @@ class EventDecoder:
         try:
             value = json.loads(data)
         except (ValueError, RecursionError):
-            if data.lstrip().startswith(("{", "[{")):
-                self.unknown = True
-                return []
-            if event == "error":
-                self.error = self.error or data
-                return []
-            return [data]
+            value = None
         if event == "error" or (isinstance(value, dict) and value.get("error")):
             self.error = self.error or data
             return []
-        text = self._text_of(value)
-        return [text] if text else []
+        if isinstance(value, dict) and (value or not self._is_text):
+            return list(filter(None, [self._text_of(value)]))
+        if isinstance(value, str) and not self._is_text:
+            return [value] if value else []
+        if self._structured or (not self._is_text and data.lstrip().startswith(("{", "[{"))):
+            self.malformed = self.malformed or not self._finished
+            return []
+        self._is_text = True
+        return [data]
 
-    def _text_of(self, value: Any) -> str:
-        if isinstance(value, str):
-            return value
-        if not isinstance(value, dict):
-            self.unknown = self.unknown or isinstance(value, list)
-            return "" if isinstance(value, list) else str(value)
+    def _text_of(self, value: dict[str, Any]) -> str:
         for choices, reason in (("choices", "finish_reason"), ("candidates", "finishReason")):
             if isinstance(value.get(choices), list):
                 self._structured = True
