@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import BaseRequest, RequestHandler, Server
 
+from .._forks import renew_after_fork
 from ._app import App
 from ._connections import Connections
 from ._http import HTTPHandler
@@ -49,13 +52,27 @@ class HTTPServer:
         self._connections = Connections(max_streams + MAX_IDLE_CONNECTIONS)
         self._loop = asyncio.new_event_loop()
         self._grace: asyncio.Future[float] = self._loop.create_future()
+        self._server: Server | None = None
         self._thread = threading.Thread(target=self._run, name="aichatfree-gateway", daemon=True)
         self._thread.start()
+        renew_after_fork(self)
 
     def stop(self, grace: float) -> None:
         """Stop serving; responses that are not complete after ``grace`` seconds are cut off."""
         self._loop.call_soon_threadsafe(self._grace.set_result, grace)
         self._thread.join()
+
+    def after_fork(self) -> None:
+        """Give up the child's copies of all sockets, which keep open what the parent closes.
+
+        Nobody serves in the child. To close them through the loop would change what the parent
+        polls.
+        """
+        sockets = [each.get_extra_info("socket") for each in self._transports()]
+        with open(os.devnull, "rb") as nothing:
+            for each in (self._listener, *sockets):
+                if each is not None and each.fileno() >= 0:
+                    os.dup2(nothing.fileno(), each.fileno(), inheritable=False)
 
     # --- in the server's thread ---------------------------------------------------------------
 
@@ -66,17 +83,18 @@ class HTTPServer:
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_loop_error)
-        self._server = self._new_server()
-        listening = await loop.create_server(self._connect, sock=self._listener, backlog=BACKLOG)
+        self._server = server = self._new_server()
+        listening = await loop.create_server(
+            partial(self._connect, server), sock=self._listener, backlog=BACKLOG
+        )
         grace = await self._grace
         self._app.stop()
         listening.close()
         await self._wait_until_sent(loop.time() + grace)
-        for connection in self._server.connections:
-            if connection.transport is not None:
-                # Without its last chunk, a chunked body is visibly incomplete.
-                connection.transport.abort()
-        await self._server.shutdown(STOP_TIMEOUT)
+        for transport in self._transports():
+            # Without its last chunk, a chunked body is visibly incomplete.
+            transport.abort()
+        await server.shutdown(STOP_TIMEOUT)
 
     def _new_server(self) -> Server:
         handler = HTTPHandler(
@@ -104,8 +122,8 @@ class HTTPServer:
         make_request: Callable[..., BaseRequest] = BaseRequest
         return make_request(message, *connection, self._loop)
 
-    def _connect(self) -> RequestHandler:
-        connection = self._server()
+    def _connect(self, server: Server) -> RequestHandler:
+        connection = server()
         self._connections.opened(connection)
         return connection
 
@@ -115,8 +133,11 @@ class HTTPServer:
             await asyncio.sleep(POLL_INTERVAL)
 
     def _has_unsent_bytes(self) -> bool:
-        transports = [each.transport for each in self._server.connections]
-        return any(each is not None and each.get_write_buffer_size() for each in transports)
+        return any(each.get_write_buffer_size() for each in self._transports())
+
+    def _transports(self) -> list[asyncio.Transport]:
+        connections = [] if self._server is None else self._server.connections
+        return [each.transport for each in connections if each.transport is not None]
 
     def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")

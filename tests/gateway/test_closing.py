@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +14,17 @@ import pytest
 import requests
 
 from aichatfree.gateway import Gateway
-from helpers import AT_ONCE, LONG, SHORT, run_python, signed_body, threads_named, wait_until
+from helpers import (
+    AT_ONCE,
+    LONG,
+    SHORT,
+    Echo,
+    forks_beside_threads,
+    run_python,
+    signed_body,
+    threads_named,
+    wait_until,
+)
 
 from .connections import post
 from .engines import SlowEngine
@@ -144,3 +156,37 @@ def test_an_open_gateway_does_not_keep_the_interpreter_alive() -> None:
         TESTS,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@forks_beside_threads
+def test_clients_notice_the_end_while_a_forked_child_lives() -> None:
+    """A child of a fork keeps neither the port open nor connections that the gateway cuts off."""
+    with Gateway(SlowEngine(LONG)) as gateway:
+        response = ask(gateway)
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+        try:
+            gateway.close(grace=0)
+            started = time.monotonic()
+            assert_cut_off(response)
+            with pytest.raises(requests.ConnectionError):
+                requests.get(gateway.url, timeout=LONG)
+            assert time.monotonic() - started < AT_ONCE
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+@forks_beside_threads
+def test_a_gateway_serves_on_after_a_fork() -> None:
+    """When a child of a fork has ended, and closed its copy of the gateway, the parent serves."""
+    with Gateway(Echo()) as gateway, requests.Session() as session:
+        body = signed_body("Hi")
+        assert session.post(f"{gateway.url}/api/generate", body, timeout=LONG).text == "Hi"
+        child = os.fork()
+        if child == 0:
+            gateway.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert session.post(f"{gateway.url}/api/generate", body, timeout=LONG).text == "Hi"
