@@ -233,7 +233,7 @@ def _lock_output(output: Path) -> FileLock:
     """
     from filelock import FileLock, Timeout  # here, because it takes 30 ms
 
-    path = output.resolve()  # the same lock file for every link to the output
+    path = Path(os.path.realpath(output))  # the same lock file for every link to the output
     # Not bound to this thread: any thread may close the batch.
     lock = FileLock(path.with_name(f".{path.name}.lock"), thread_local=False)
     try:

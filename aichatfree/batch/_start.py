@@ -156,8 +156,8 @@ def _check_output(prompts: object, output: object) -> None:
             f"output={str(output)!r} must end with .jsonl, or .csv or .parquet for a table"
         )
     if isinstance(prompts, (str, os.PathLike)):
-        own = {each.resolve() for each in (path, *files_of(journal_of(path)))}
-        if Path(prompts).resolve() in own:
+        own = {os.path.realpath(each) for each in (path, *files_of(journal_of(path)))}
+        if os.path.realpath(prompts) in own:
             raise ValueError("output= would overwrite the file with the prompts: name another one")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -120,8 +121,9 @@ def export_journal(
     journal = journal_of(journal)
     if output.suffix.lower() not in WRITERS:
         raise ValueError(f"{output} must end with .csv, .parquet or .jsonl, the formats of a table")
-    used = {each.resolve() for each in (*files_of(journal), *([Path(source)] if source else []))}
-    if output.resolve() in used:
+    read = [*files_of(journal), *([Path(source)] if source else [])]
+    used = {os.path.realpath(each) for each in read}
+    if os.path.realpath(output) in used:
         raise ValueError(f"{output} is read for the table: name another output")
     items = None
     if source is not None:

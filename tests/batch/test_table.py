@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import aichatfree
 from aichatfree.batch import BatchResult
 from aichatfree.batch._journal import Journal
 from aichatfree.batch._prompts import Items
@@ -329,3 +330,12 @@ def test_results_of_a_journal_are_written_in_the_order_of_the_input(tmp_path: Pa
         *(["0", "answer 0", ""], ["1", "answer 1", ""], ["2", "answer 2", ""]),
         ["3", "", "ValueError: no"],
     ]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_link_to_itself_is_an_ordinary_error(tmp_path: Path, suffix: str) -> None:
+    """A path that is a link to itself cannot be read, and fails like any other missing file."""
+    link = tmp_path / f"link{suffix}"
+    link.symlink_to(link)
+    with aichatfree.Client(UNREACHABLE) as client, pytest.raises(OSError, match="link"):
+        client.batch(link, output=tmp_path / "answers.jsonl")

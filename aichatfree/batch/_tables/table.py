@@ -48,7 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: it cannot be replaced.
     """
     check_replaceable(path)
-    path = path.resolve()  # a link stays one
+    path = Path(os.path.realpath(path))  # a link stays one
     new = path.with_name(f".{path.name}.tmp")
     try:
         yield new
