@@ -23,6 +23,10 @@ _MAX_REQUESTS_PER_MINUTE: Final = 1_000_000_000
 _POLL_INTERVAL: Final = 0.025
 """Seconds between two checks whether a waiting call was cancelled or has run out of time."""
 
+_POSSIBLE_REJECTIONS: Final = 3
+"""So many possible rejections among ``_AMONG`` requests are rejections; fewer are stray failures."""
+_AMONG: Final = 20
+
 _MAX_STATED_PERIOD: Final = 3600.0
 """Seconds; requests are not spread evenly over a longer period, such as a day."""
 _MAX_RETRY_AFTER: Final = 366 * 86400.0
@@ -88,6 +92,7 @@ class RateLimiter:
         self._reset(sent=0)
         self._accepted: deque[int] = deque(maxlen=1000)  # the numbers of the last requests answered
         self._rejected = 0  # requests
+        self._possibly_rejected: deque[int] = deque(maxlen=_POSSIBLE_REJECTIONS)  # their numbers
         self._queue: deque[_Waiter] = deque()
         self._last_poll = -math.inf
         self._total_wait = 0.0
@@ -163,11 +168,12 @@ class RateLimiter:
             self._accepted.append(number)
 
     def record_rejection(self, number: int, error: APIError, prompt: PromptRejections) -> None:
-        """Learn that the site rejected a request because there are too many.
+        """Learn that the site rejected a request because there are too many, or possibly did.
 
         Report each rejection once. Other failures, such as a lost connection, are not reported.
         If the site rejects only this prompt, the error becomes a failure that is not retried, and
-        what was learnt from it is forgotten.
+        what was learnt from it is forgotten. A possible rejection becomes one if it is one of
+        several among few requests, or if the site has a limit already.
 
         Args:
             number: what :meth:`acquire` returned for the request.
@@ -175,6 +181,9 @@ class RateLimiter:
             prompt: the earlier rejections of the same prompt.
         """
         with self._lock:
+            if not error.rejection and not self._is_rejection(number):
+                return
+            error.rejection = True
             now = self._clock()
             self._last_message, self._retry_at = error.message, now + (error.retry_after or 0.0)
             cause = prompt.add(number, now, self._accepted, self._rejected)
@@ -191,6 +200,13 @@ class RateLimiter:
                 "shorten it, or leave it out."
             )
             error.args = (error.message,)
+
+    def _is_rejection(self, number: int) -> bool:
+        """Whether another possible rejection is one."""
+        self._possibly_rejected.append(number)
+        is_full = len(self._possibly_rejected) == _POSSIBLE_REJECTIONS
+        are_close = number - min(self._possibly_rejected) < _AMONG
+        return bool(self._evidence) or (is_full and are_close)
 
     def _learn(self, number: int, now: float, error: APIError) -> None:
         """Adopt the limit that the site states, or learn it if that is wrong or missing."""

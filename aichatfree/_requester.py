@@ -208,7 +208,7 @@ class Requester:
                 yield from _read_text(exchange, settings.site, reasoning, buffered=buffered)
             except APIError as error:
                 redact(error, settings.password, settings.site.secret)
-                if error.rejection:
+                if error.rejection or error.possible_rejection:
                     self.rate_limiter.record_rejection(number, error, call.rejections)
                 raise
             self.rate_limiter.record_answer(number)
