@@ -24,7 +24,7 @@ _POLL_INTERVAL: Final = 0.025
 """Seconds between two checks whether a waiting call was cancelled or has run out of time."""
 
 _POSSIBLE_REJECTIONS: Final = 3
-"""So many possible rejections among ``_AMONG`` requests are rejections; fewer are stray failures."""
+"""So many possible rejections among ``_AMONG`` requests are rejections; fewer are stray."""
 _AMONG: Final = 20
 
 _MAX_STATED_PERIOD: Final = 3600.0

@@ -1,4 +1,4 @@
-"""Responses that may be rejections, such as nginx's page for a 503: when they are taken for some."""
+"""When responses that may be rejections, such as nginx's page for a 503, are taken for some."""
 
 from __future__ import annotations
 

@@ -34,12 +34,12 @@ def batch_of_one(client: Client) -> str:
     return result.text
 
 
-@pytest.fixture(params=PROXIES.values(), ids=PROXIES.keys())
+@pytest.fixture(params=PROXIES.values(), ids=list(PROXIES))
 def directives(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=WAYS.values(), ids=WAYS.keys())
+@pytest.fixture(params=WAYS.values(), ids=list(WAYS))
 def ask(request: pytest.FixtureRequest) -> Callable[[Client], str]:
     way: Callable[[Client], str] = request.param
     return way
@@ -81,16 +81,19 @@ def test_a_closed_connection_is_an_error_if_nginx_speaks_http_1_1(
 ) -> None:
     """With `proxy_http_version 1.1` nginx notices that a site closed the connection too early."""
     answer = Answer(*CHUNKS, end="cut")
-    with FakeSite(answer) as site, nginx(site.url, tmp_path, PROXIES["HTTP/1.1"]) as url:
-        with pytest.raises(StreamInterruptedError):
-            ask(client_for(url, retry=None))
+    with (
+        FakeSite(answer) as site,
+        nginx(site.url, tmp_path, PROXIES["HTTP/1.1"]) as url,
+        pytest.raises(StreamInterruptedError),
+    ):
+        ask(client_for(url, retry=None))
 
 
 @pytest.mark.parametrize("status", [503, 429])
 def test_a_batch_loses_no_prompt_to_limit_req(
     client_for: ClientFor, tmp_path: Path, status: int
 ) -> None:
-    """Above 20 requests a second all prompts are answered, with less than one retry for each two."""
+    """Above a limit of 20 a second all prompts are answered, and less than half of them retried."""
     directives = f"limit_req zone=clients burst=5; limit_req_status {status};"
     with FakeSite(echo) as site, nginx(site.url, tmp_path, directives) as url:
         results = list(client_for(url).batch([str(i) for i in range(80)], max_workers=16))
