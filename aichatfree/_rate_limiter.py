@@ -43,7 +43,8 @@ class RateLimiter:
 
     Guarantees: requests are sent in the order in which their threads arrived, except that a prompt
     that was rejected once is sent again after three others, because its second rejection may show
-    that it is the cause. No thread waits before the first rejection, unless a limit is configured.
+    that it is the cause. Unless a limit is configured, no thread waits before the first rejection,
+    except for the opening: the fraction of a second in which nothing is known about a site.
     A call that is cancelled, or cannot be sent before its deadline, stops waiting within
     ``_POLL_INTERVAL`` or two, and the next one takes its slot.
 
@@ -114,7 +115,7 @@ class RateLimiter:
 
     @property
     def total_wait(self) -> float:
-        """Seconds that requests have waited, all threads together."""
+        """Seconds that requests have waited for a rate limit, all threads together."""
         return self._total_wait
 
     @property
@@ -166,6 +167,7 @@ class RateLimiter:
         """Learn that the site answered request `number`."""
         with self._lock:
             self._accepted.append(number)
+            self._adaptive_rate.record_answer(number)
 
     def record_rejection(self, number: int, error: APIError, prompt: PromptRejections) -> None:
         """Learn that the site rejected a request because there are too many, or possibly did.
@@ -182,6 +184,7 @@ class RateLimiter:
         """
         with self._lock:
             if not error.rejection and not self._is_rejection(number):
+                self._adaptive_rate.ignore(number)
                 return
             error.rejection = True
             now = self._clock()
@@ -192,6 +195,7 @@ class RateLimiter:
                 self._evidence += 1
                 self._learn(number, now, error)
             else:
+                self._adaptive_rate.ignore(number)
                 self._forget(prompt)
         if cause is Cause.PROMPT:
             error.rejection = error.retryable = False
@@ -240,7 +244,8 @@ class RateLimiter:
             return self._wait_for_slot(waiter)
         finally:
             with self._lock:
-                self._total_wait += self._clock() - arrived
+                if self._adaptive_rate.rate < math.inf:  # the opening is not a rate limit
+                    self._total_wait += self._clock() - arrived
                 if waiter in self._queue:  # not if Ctrl-C was pressed before it was added
                     self._queue.remove(waiter)
                 if self._queue:

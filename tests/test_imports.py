@@ -30,7 +30,7 @@ LAYERS: list[set[str]] = [
     {"_protocol"},
     {"_call"},
     {"timeout"},
-    {"_outage", "_prompt_rejections"},
+    {"_opening", "_outage", "_prompt_rejections"},
     {"_arguments", "_cancellation", "_forks"},
     {"_locks"},
     {"_version", "errors"},
