@@ -7,7 +7,7 @@ from typing import Final
 
 FIRST_REQUESTS: Final = 3
 """Requests that may be unconfirmed at a time in the beginning."""
-FEW: Final = 10
+FEW: Final = 12
 """Confirmed requests after which as many may be unconfirmed as were confirmed."""
 MANY: Final = 1000
 """Confirmed requests after which any number may be unconfirmed."""
@@ -22,9 +22,10 @@ class Opening:
     """Lets a client begin with a few requests, so that few are rejected where the limit is low.
 
     A request is *confirmed* when it was answered, or when it was not rejected for a while: a model
-    may need many seconds for its answer. Free sites allow 3 to 15 requests a minute; after the
-    first dozen the number of unconfirmed requests doubles with each round, as in TCP's slow start.
-    16 threads are all at work after 0.3 s, 256 after 0.6 s, or sooner where answers are fast.
+    may need many seconds for its answer. Free sites often allow ten requests a minute or fewer;
+    after the first dozen the number of unconfirmed requests doubles with each round, as in TCP's
+    slow start. 16 threads are all at work after 0.3 s, 256 after 0.6 s, or sooner where answers
+    are fast.
     """
 
     def __init__(self) -> None:
@@ -46,10 +47,11 @@ class Opening:
 
     def record_sent(self, number: int, now: float) -> None:
         """Request `number` is sent now."""
-        for earlier, sent in list(self._unconfirmed.items()):
+        while self._unconfirmed:
+            oldest, sent = next(iter(self._unconfirmed.items()))
             if sent > now - CONFIRMED_AFTER:
                 break
-            self.confirm(earlier)
+            self.confirm(oldest)
         self._unconfirmed[number] = now
 
     def confirm(self, number: int) -> None:

@@ -29,6 +29,8 @@ _AMONG: Final = 20
 
 _MAX_STATED_PERIOD: Final = 3600.0
 """Seconds; requests are not spread evenly over a longer period, such as a day."""
+_MAX_QUOTA_WAIT: Final = 10.0
+"""Seconds; with a longer stated wait, or none, the quota of such a period is used up."""
 _MAX_RETRY_AFTER: Final = 366 * 86400.0
 """Seconds; a longer stated wait is not shown as a date."""
 
@@ -130,7 +132,8 @@ class RateLimiter:
         if reason is None:
             return None
         left = self._retry_at - self._clock()
-        until = datetime.now(UTC) + timedelta(seconds=min(left, _MAX_RETRY_AFTER))
+        # Rounded up, because seconds are not shown.
+        until = datetime.now(UTC) + timedelta(seconds=min(left, _MAX_RETRY_AFTER) + 59)
         again = f". Run it again after {until:%Y-%m-%d %H:%M} UTC" if left > 0 else ""
         return f"{reason}{again}. The site's last message was: {self._last_message}"
 
@@ -226,7 +229,9 @@ class RateLimiter:
             self._adaptive_rate.slot = now + max(min(wait, limits.period or 0.0), 1 / rate)
         else:
             self._adaptive_rate.record_rejection(number, now, error.retry_after)
-        if limits.exhausted_until is not None:
+        is_long = (limits.period or 0.0) > _MAX_STATED_PERIOD
+        is_soon = limits.wait is not None and limits.wait <= _MAX_QUOTA_WAIT
+        if limits.exhausted_until is not None or (is_long and not is_soon):
             self._adaptive_rate.exhausted = "a quota is used up"
 
     def _forget(self, prompt: PromptRejections) -> None:

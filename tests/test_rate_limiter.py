@@ -101,7 +101,7 @@ def test_nobody_waits_before_the_first_rejection() -> None:
 
 
 def test_the_first_requests_to_a_site_wait_for_a_moment() -> None:
-    """256 requests at once to an unknown site are sent within a second, and do not count as waits."""
+    """256 requests at once to an unknown site are sent within a second, which is no rate limit."""
     limiter, clock = simulated()
     start = clock.now
     for _ in range(256):
