@@ -148,6 +148,13 @@ class AdaptiveRate:
             self.slot = self._opening.slot
         return self.sent
 
+    def lift_limit(self, limit: float, now: float) -> None:
+        """Let the rate grow again, from the present one up to a higher limit in requests/s."""
+        self._max_rate = limit * CONFIGURED_SHARE
+        self._w_max = self.rate
+        self._epoch_progress, self._epoch_unit = CUBIC_K, self._unit(math.inf)
+        self._epoch_start, self._last_rejection = now, self.sent
+
     def record_answer(self, number: int) -> None:
         """Note the answer to request `number`, which matters in the opening only."""
         if self.phase is Phase.OPENING:

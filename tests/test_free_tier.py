@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import math
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
 
 import pytest
 
-from aichatfree import AIChatFreeError, APIError, Site, Timeout
-from aichatfree._call import Call
-from aichatfree._prompt_rejections import PromptRejections
+from aichatfree import AIChatFreeError, APIError, Site
 from aichatfree._protocol.responses import error_from_response
-from aichatfree._rate_limiter import RateLimiter
 from aichatfree.testing import Answer, FakeSite, Request
 from helpers import ClientFor, echo
+from simulated_batch import SimulatedBatch
 
 THREADS = 16
 PER_MINUTE = 10
 PER_DAY = 500
 MINUTE = 60.0
 DAY = 86400.0
-ANSWER_TIME = 1.5
-REJECTION_TIME = 0.05
-"""Seconds until an answer or a rejection arrives."""
-
 Body = Callable[[float, int, float], tuple[int, str]]
 """Makes the status and the body of a rejection from its wait, the limit and its period."""
 
@@ -87,68 +78,11 @@ class FreeTier:
         return None
 
 
-class Batch:
-    """Threads that send an endless list of prompts, as discrete events on a simulated clock."""
-
-    def __init__(self, site: FreeTier) -> None:
-        self.site = site
-        self.now = 0.0
-        self.stopped = math.inf  # when the quota was found to be exhausted
-        self.limiter = RateLimiter(clock=lambda: self.now, wait=self.wait)
-        self.idle = THREADS
-        self.waiting: deque[PromptRejections] = deque()  # prompts to be sent again
-        self.events: list[tuple[float, int, Callable[[], None]]] = []
-        self.serial = itertools.count()
-
-    def run(self, seconds: float) -> None:
-        """Send until so many seconds have passed or the site's quota is exhausted."""
-        while self.now < seconds and self.stopped == math.inf:
-            if self.idle:
-                prompt = self.waiting.popleft() if self.waiting else PromptRejections()
-                self.send(prompt)
-            else:
-                self.advance(math.inf)
-
-    def send(self, prompt: PromptRejections) -> None:
-        number = self.limiter.acquire(Call(Timeout(), rejections=prompt))
-        self.idle -= 1
-        error = self.site.receive(self.now)
-        if error is None:
-            self.later(ANSWER_TIME, lambda: self.answered(number))
-        else:
-            self.later(REJECTION_TIME, lambda: self.rejected(number, error, prompt))
-
-    def answered(self, number: int) -> None:
-        self.idle += 1
-        self.limiter.record_answer(number)
-
-    def rejected(self, number: int, error: APIError, prompt: PromptRejections) -> None:
-        self.idle += 1
-        self.limiter.record_rejection(number, error, prompt)
-        if self.limiter.exhausted is not None:
-            self.stopped = min(self.stopped, self.now)
-        self.later(error.retry_after or 0.0, lambda: self.waiting.append(prompt))
-
-    def later(self, seconds: float, action: Callable[[], None]) -> None:
-        heapq.heappush(self.events, (self.now + seconds, next(self.serial), action))
-
-    def wait(self, event: threading.Event, seconds: float) -> None:
-        self.advance(self.now + seconds)
-
-    def advance(self, end: float) -> None:
-        """Let time pass until the next event, or until the end if that is sooner."""
-        if not self.events or self.events[0][0] > end:
-            self.now = end
-            return
-        self.now, _, action = heapq.heappop(self.events)
-        action()
-
-
 @pytest.mark.parametrize("body", [google, google_in_full, openai])
 def test_ten_minutes(body: Body) -> None:
     """In ten minutes at least 95 % of a stated limit are used, with at most three rejections."""
     site = FreeTier(body)
-    Batch(site).run(600)
+    SimulatedBatch(site, THREADS).run(600)
     assert len(site.accepted) >= 0.95 * 10 * PER_MINUTE
     assert len(site.rejected) <= 3
 
@@ -157,13 +91,39 @@ def test_ten_minutes(body: Body) -> None:
 def test_the_end_of_the_day(body: Body) -> None:
     """When the day's quota is used up, the batch is told within five seconds, with the time."""
     site = FreeTier(body)
-    batch = Batch(site)
+    batch = SimulatedBatch(site, THREADS)
     batch.run(2 * 3600)
     assert len(site.accepted) == PER_DAY
     assert batch.limiter.exhausted is not None
     assert "Run it again after" in batch.limiter.exhausted
     first = next(moment for moment in site.rejected if moment > site.accepted[-1])
     assert batch.stopped - first < 5
+
+
+def test_a_true_limit_is_doubted_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A little more than the stated limit is tried now and then: six rejections in two hours."""
+    monkeypatch.setitem(globals(), "PER_DAY", 100_000)
+    site = FreeTier(openai)
+    SimulatedBatch(site, THREADS).run(2 * 3600)
+    assert len(site.accepted) >= 0.95 * 2 * 60 * PER_MINUTE
+    assert len(site.rejected) <= 6
+
+
+class WrongOnce(FreeTier):
+    """A site that states a limit in its first rejection, and then has none."""
+
+    def receive(self, now: float) -> APIError | None:
+        if not self.rejected:
+            return super().receive(now)
+        self.accepted.append(now)
+        return None
+
+
+def test_a_limit_that_is_stated_wrongly_is_dropped() -> None:
+    """Within half an hour a client exceeds a limit that the site stated but does not enforce."""
+    site = WrongOnce(openai)
+    SimulatedBatch(site, THREADS).run(1800)
+    assert len(site.accepted) >= 10 * 30 * PER_MINUTE
 
 
 @pytest.mark.parametrize("body", [google, google_in_full, openai])
