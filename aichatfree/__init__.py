@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from .health import Finding, Health
     from .retry import RetryPolicy
+    from .router import Router
     from .stream import Reply, Stream
     from .timeout import Timeout
 
@@ -72,6 +73,7 @@ __all__ = [
     "Reply",
     "ReplyTooLargeError",
     "RetryPolicy",
+    "Router",
     "ServerError",
     "Site",
     "StatedLimits",
@@ -97,6 +99,7 @@ _HOME = {
     "Message": "_protocol.messages",
     "generate_signature": "_protocol.signing",
     "RetryPolicy": "retry",
+    "Router": "router",
     "Reply": "stream",
     "Stream": "stream",
 }
@@ -118,7 +121,8 @@ def __dir__() -> list[str]:
 
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:
-    """What ``%load_ext aichatfree`` calls; it adds ``%%ask``."""
-    from .notebook import AskMagics
+    """What ``%load_ext aichatfree`` calls; it adds ``%%ask`` and ``%ask``."""
+    from .notebook import AskMagics, keep_question_marks
 
     ipython.register_magics(AskMagics)
+    ipython.input_transformers_cleanup.append(keep_question_marks)

@@ -91,11 +91,13 @@ class PromptRejections:
     Attributes:
         evidence: how many of them the rate limiter has learnt from.
         wait: seconds before the next attempt, which the rate limiter does not delay.
+        cause: what the last one is evidence of.
     """
 
     def __init__(self) -> None:
         self.evidence: int = 0
         self.wait: float = 0.0
+        self.cause: Cause = Cause.LIMIT
         self._retry_at = math.inf  # clock time that the last one stated
         self._unanswered = 0  # those with nothing accepted in between
         self._count = 0
@@ -141,11 +143,11 @@ class PromptRejections:
             self._persistent += 1
             self._last_number, self._last_time = number, now
         self._retry_at = math.inf if retry_after is None else now + retry_after
-        cause = self._judge(now, outcomes, sent)
+        self.cause = self._judge(now, outcomes, sent)
         self._unanswered = 0 if is_first or passed else self._unanswered + 1
-        self.wait = self._wait_after(cause, now, outcomes)
-        self.evidence += cause is Cause.LIMIT
-        return cause
+        self.wait = self._wait_after(self.cause, now, outcomes)
+        self.evidence += self.cause is Cause.LIMIT
+        return self.cause
 
     def _wait_after(self, cause: Cause, now: float, outcomes: Outcomes) -> float:
         if self._count == 1 and cause is Cause.SUSPECT:

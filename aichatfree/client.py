@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import requests
 
+from ._local import LOCAL, is_local, local_site
+from ._prompt_sender import PromptSender
 from ._protocol.dialects import Dialect
 from ._protocol.messages import Message, Prompt
 from ._protocol.sites import Site
 from ._requester import Requester
 from ._settings import MAX_REPLY_BYTES, ClientOptions, ConnectionOptions, Settings
 from .chat import Chat, OnPartial
-from .health import Health, check_site
+from .health import Health, check_sites
 from .retry import UNSET, Retry, RetryOption, RetryPolicy
 from .stream import Reply, Stream
 from .timeout import TimeLimit, Timeout
@@ -23,8 +26,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from typing import Self, Unpack
 
-    from .batch import Batch
-    from .batch._prompts import PromptSource
+    from .batch import Batch, PromptSource
 
 
 class Client:
@@ -39,7 +41,8 @@ class Client:
     Client('https://chat.example', dialect='openai')
 
     Args:
-        base_url: the site, or a :class:`Site` (``AICHATFREE_BASE_URL``, https://aichatfree.info).
+        base_url: the site, or a :class:`Site` (``AICHATFREE_BASE_URL``, https://aichatfree.info);
+            ``"local"`` as in :meth:`local`.
         dialect: the kind of site (``AICHATFREE_DIALECT``): ``"gemini"``, ``"openai"``,
             ``"chat-mini"``, ``"gemini-models"``, ``"freegpt"``, ``"aibn"`` or a :class:`Dialect`.
         secret: the key that requests are signed with (``AICHATFREE_SECRET``, empty).
@@ -79,19 +82,30 @@ class Client:
         verify: bool | str = True,
         session: requests.Session | None = None,
     ) -> None:
-        connection = ConnectionOptions(
-            max_requests_per_minute,
-            max_connections,
-            max_reply_bytes,
-            headers,
-            proxies,
-            verify,
-            session,
-        )
-        settings = Settings.from_arguments(
-            base_url, dialect, secret, password, model, system, timeout, retry
-        )
-        self._requester = Requester(settings, connection)
+        limits = (max_requests_per_minute, max_connections, max_reply_bytes)
+        connection = ConnectionOptions(*limits, headers, proxies, verify, session)
+        with ExitStack() as local_model:
+            local = is_local(base_url)
+            site = local_model.enter_context(local_site()) if local else base_url
+            settings = Settings.from_arguments(
+                site, dialect, secret, password, model, system, timeout, retry
+            )
+            on_close = local_model.pop_all().close if local else None
+            self._requester: PromptSender = Requester(settings, connection, on_close)
+
+    @classmethod
+    def local(cls, **settings: Unpack[ClientOptions]) -> Self:
+        """A client of the built-in model, which answers in this process until it is closed.
+
+        >>> with aichatfree.Client.local(timeout=60) as client:
+        ...     "Paris" in str(client.generate("What is the capital of France?"))
+        True
+
+        Raises:
+            ImportError: the extra ``local`` is not installed.
+            AIChatFreeError: the model could not be downloaded (93 MB, once) or loaded.
+        """
+        return cls(LOCAL, **settings)
 
     def generate(
         self,
@@ -102,13 +116,9 @@ class Client:
         timeout: TimeLimit | None = None,
         retry: RetryOption = UNSET,
     ) -> Reply:
-        """Send a prompt and wait for the complete answer.
-
-        Failed requests are retried where that is safe, including answers that were cut off.
+        """Send a prompt and wait for the complete answer, with retries where that is safe.
 
         >>> print(client.generate("Name a river.", system="Be brief."))
-        The Nile.
-        >>> print(client.generate([{"role": "user", "content": "Name a river."}]))
         The Nile.
 
         Args:
@@ -161,10 +171,8 @@ class Client:
         """Begin or continue a conversation.
 
         >>> chat = client.chat(system="Be brief.")
-        >>> print(chat.send("Name a river."))
-        The Nile.
-        >>> print(chat.send("Where does it end?"))
-        In the Mediterranean Sea.
+        >>> print(chat.send("Name a river."), chat.send("Where does it end?"))
+        The Nile. In the Mediterranean Sea.
 
         Args:
             system: its system prompt; the client's unless given.
@@ -172,7 +180,8 @@ class Client:
             on_partial: ``"drop"`` a question whose answer was cut off, or ``"keep"`` both.
         """
         system = self._requester.settings.system if system is None else system
-        return Chat(self._requester.stream, system=system, messages=messages, on_partial=on_partial)
+        stream = self._requester.for_chat()
+        return Chat(stream, system=system, messages=messages, on_partial=on_partial)
 
     def batch(
         self,
@@ -187,48 +196,45 @@ class Client:
         progress: bool | None = None,
         max_errors: int | None = None,
         dedupe: bool = False,
+        template: str | None = None,
         column: str | None = None,
+        id: str | None = None,
+        skip_empty: bool = False,
         client_factory: Callable[[], Client] | None = None,
     ) -> Batch:
         """Send many prompts and get their results one by one.
 
-        A prompt that fails has a result with its error, and the others continue. The run stops if
-        every prompt would fail (a wrong password or secret, an unknown host) or if the site's quota
-        is exhausted. Requests that the site rejects as too many are retried until it accepts them;
-        but a prompt that it rejects again and again while it answers others fails.
+        A prompt that fails has a result with its error. The run stops if every prompt would fail
+        (a wrong password, an exhausted quota). Rejected requests are retried until the site accepts
+        them; but a prompt that it rejects again and again while it answers others fails.
 
-        >>> prompts = ["Name a river.", "Name a lake."]
-        >>> for result in client.batch(prompts, output="answers.jsonl"):
+        >>> for result in client.batch(["Name a river.", "Name a lake."], output="answers.jsonl"):
         ...     print(result.custom_id, result.text if result.ok else result.error)
         0 The Nile.
         1 Lake Baikal.
 
         Args:
-            prompts: an iterable, lazy and endless ones included, of strings, message lists and
-                dicts (``prompt`` or ``messages``, ``custom_id``, ``temperature``; lines of an
-                OpenAI batch file as they are), or the path of a ``.jsonl`` file with one of these
-                on each line, a ``.txt`` file with a prompt on each line, or a ``.csv`` file.
-            max_workers: threads that send prompts; with an executor, for each shard.
+            prompts: prompts, rows, or a file: an :data:`aichatfree.batch.PromptSource`.
+            max_workers: threads that send prompts (of each shard, with an executor), up to 10,000.
             ordered: results in the order of the prompts, or as they are completed.
-            output: a ``.jsonl`` file that each answer is written to as soon as it is complete.
-                Failures go to ``<output>.errors.jsonl`` beside it.
-            resume: continue where an earlier run with the same ``output`` stopped: its answers are
-                reused and its failures retried. Otherwise an output with answers is refused.
-            executor: a ``concurrent.futures.Executor`` whose workers send the prompts. Secret and
-                password are not sent to them: workers read their own environment, or
-                ``client_factory`` makes their client. ``max_requests_per_minute`` is divided among
-                the shards in flight. The executor is never shut down.
-            shard_size: prompts sent to a worker at a time.
+            output: a ``.jsonl`` file for each answer as it is completed; or a ``.csv`` or
+                ``.parquet`` table, written at the end from ``<output>.jsonl`` beside it.
+            resume: continue an earlier run; otherwise an output with answers is refused.
+            executor: a ``concurrent.futures.Executor`` whose workers send ``shard_size`` prompts
+                at a time. It is never shut down. Workers get no secrets, but read their own
+                environment, and the shards in flight share ``max_requests_per_minute``.
             progress: show a progress bar; ``None`` shows it on a terminal and in a notebook.
-            max_errors: stop when more prompts than this have failed.
+            max_errors: stop after more failures than this.
             dedupe: send identical prompts only once.
-            column: the column of a ``.csv`` file that has the prompts.
+            template: the prompt of each row, such as ``"Classify: {review}"``.
+            column: instead of a template, the column that has the prompts.
+            id: the column that identifies the rows; ``custom_id``, or else their position.
+            skip_empty: skip rows with nothing in a column that the prompt needs.
             client_factory: makes the client of a worker of the executor.
 
         Raises:
             TypeError, ValueError: an argument or a prompt cannot be used; nothing was sent.
-            AIChatFreeError: another run is writing to ``output``.
-            OSError: a file cannot be read or written.
+            AIChatFreeError, OSError: another run uses ``output``, or a file cannot be used.
         """
         from .batch._start import start_batch
 
@@ -244,7 +250,10 @@ class Client:
             progress=progress,
             max_errors=max_errors,
             dedupe=dedupe,
+            template=template,
             column=column,
+            id=id,
+            skip_empty=skip_empty,
             client_factory=client_factory,
         )
 
@@ -252,7 +261,7 @@ class Client:
         """Try each setting on the site and report what is right and what is wrong.
 
         It sends one short prompt, also in other dialects if the site may speak another one. Each
-        request may take a minute. Failures are part of the result, not raised.
+        request may take a minute. Failures are part of the result.
 
         >>> print(client.check())
         ok    url       http://127.0.0.1:... has a chat API
@@ -261,7 +270,7 @@ class Client:
         ok    signature the site accepts the signature
         ok    answer    the first text came after 0... s
         """
-        return check_site(self._requester)
+        return check_sites(self._requester.requesters)
 
     def models(self) -> list[str]:
         """The models that the site lists, for ``model=``; only some sites have a list.
@@ -279,12 +288,9 @@ class Client:
         """A client with other settings that shares this one's connections and rate limit.
 
         >>> patient = client.with_options(timeout=aichatfree.Timeout(read=120, total=600))
-        >>> print(patient.generate("Name a river."))
-        The Nile.
 
         Args:
-            changes: ``dialect``, ``secret``, ``password``, ``model``, ``system``, ``timeout``,
-                ``retry``; others belong to the connections.
+            changes: any of the settings from ``dialect`` to ``retry`` in :class:`Client`.
 
         Raises:
             TypeError, ValueError: a setting is unknown or cannot be used.
@@ -311,9 +317,6 @@ class Client:
         """Cancel all calls and close the connections, also for clients that share them.
 
         >>> client.close()
-        >>> client.generate("Name a river.")
-        Traceback (most recent call last):
-        aichatfree.errors.AIChatFreeError: This client is closed: make a new one.
         """
         self._requester.close()
 
@@ -324,5 +327,5 @@ class Client:
         self.close()
 
     def __repr__(self) -> str:
-        site = self._requester.settings.site
+        site = self._requester.requesters[0].settings.site
         return f"Client({site.base_url!r}, dialect={site.dialect.name!r})"

@@ -9,6 +9,7 @@ too, as ``aichatfree-secret``. Neither is an option, because ``llm`` logs option
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, ClassVar, Literal
@@ -42,7 +43,7 @@ class AIChatFree(llm.KeyModel):
 
         model_config: ClassVar[ConfigDict] = ConfigDict(hide_input_in_errors=True)
 
-        base_url: str | None = Field(None, description="The site (AICHATFREE_BASE_URL)")
+        base_url: str | None = Field(None, description="The site, or local (AICHATFREE_BASE_URL)")
         dialect: Literal["gemini", "openai"] | None = Field(
             None, description="The format of the site's messages (AICHATFREE_DIALECT)"
         )
@@ -59,7 +60,7 @@ class AIChatFree(llm.KeyModel):
         @field_validator("base_url")
         @classmethod
         def _is_a_url(cls, value: str | None) -> str | None:
-            return value and aichatfree.Site(value).base_url
+            return value if value in (None, "", "local") else aichatfree.Site(value).base_url
 
     def get_key(self, explicit_key: str | None = None) -> str | None:
         """The site's password, or ``None``, because most sites have none."""
@@ -94,11 +95,17 @@ class AIChatFree(llm.KeyModel):
         except aichatfree.AuthenticationError as error:
             keys = "llm stores them as its keys aichatfree (password) and aichatfree-secret."
             raise SiteError(f"{error} {keys}") from error
-        except (aichatfree.AIChatFreeError, ValueError) as error:
+        except (aichatfree.AIChatFreeError, ValueError, OSError) as error:
             raise SiteError(str(error)) from error
 
 
 def _client(options: Any, key: str | None) -> aichatfree.Client:
+    sites = os.environ.get("AICHATFREE_SITES")
+    if sites and not options.base_url:
+        if options.dialect or options.model:
+            raise ValueError(f"dialect and model belong to each site in {sites}: leave them out")
+        router = aichatfree.Router.from_file(sites)
+        return router.with_options(timeout=aichatfree.Timeout(total=options.timeout))
     return aichatfree.Client(
         options.base_url,
         dialect=options.dialect,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
+from typing import Self
 
 from ._call import Call
 from ._output.notebook_display import in_notebook, show_arriving, to_html
@@ -14,22 +15,28 @@ from ._output.terminal import write_chunks
 from .errors import APIError, StreamInterruptedError
 
 
-@dataclass(frozen=True)
-class Reply:
-    """A complete answer; ``str(reply)`` is its text.
+@dataclass(frozen=True, eq=False, repr=False)
+class Reply(str):
+    """A complete answer: a ``str`` with its text, and the figures of how it came.
+
+    It compares, sorts and hashes as its text does, whatever its figures are. What ``str`` makes of
+    it, such as ``reply + "."``, is a plain ``str``.
 
     >>> reply = client.generate("Name a river.")
     >>> print(reply)
     The Nile.
-    >>> reply.attempts, reply.time_to_first_chunk <= reply.elapsed
-    (1, True)
+    >>> reply.upper(), reply == "The Nile."
+    ('THE NILE.', True)
+    >>> reply.attempts, reply.time_to_first_chunk <= reply.elapsed, reply.site
+    (1, True, 'http://127.0.0.1:...')
 
     Attributes:
-        text: the answer.
+        text: the answer as a plain ``str``.
         attempts: requests sent.
         elapsed: seconds from the call to the end of the answer, including retries and waits.
         time_to_first_chunk: seconds from the call to the first text of the successful attempt.
         reasoning: the model's reasoning where a site sends it in front of the answer, else ``""``.
+        site: the base URL of the site that answered.
     """
 
     text: str
@@ -37,9 +44,26 @@ class Reply:
     elapsed: float
     time_to_first_chunk: float
     reasoning: str = ""
+    site: str = ""
+
+    def __new__(cls, text: str, *_: object, **__: object) -> Self:
+        return super().__new__(cls, text)
+
+    def __getnewargs__(self) -> tuple[str]:
+        """What ``pickle`` and ``copy`` give to ``__new__``; the attributes follow as the state."""
+        return (self.text,)
 
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        figures = [(field.name, getattr(self, field.name)) for field in fields(self)[1:]]
+        shown = [
+            f"{name}={round(value, 3) if isinstance(value, float) else value!r}"
+            for name, value in figures
+            if value != ""
+        ]
+        return f"Reply({', '.join([repr(self.text), *shown])})"
 
     def _repr_html_(self) -> str | None:
         return to_html(self.text)
@@ -146,7 +170,7 @@ class Stream(Iterator[str]):
         Raises:
             APIError: the answer is incomplete; ``partial_text`` has what arrived of it.
         """
-        for _ in self:
+        while self._read_chunk(len(self._chunks)):
             pass
         return self.text
 
@@ -157,13 +181,15 @@ class Stream(Iterator[str]):
             APIError: as :meth:`read` does.
         """
         text = self.read()
-        return Reply(text, self.attempts, self._elapsed, self._time_to_first_chunk, self.reasoning)
+        times = (self._elapsed, self._time_to_first_chunk)
+        return Reply(text, self.attempts, *times, self.reasoning, self._call.site)
 
-    def show(self) -> Reply:
-        """Show the answer while it arrives, and return it once it is complete.
+    def show(self) -> None:
+        """Show the answer while it arrives; :meth:`reply` returns it afterwards.
 
         In a notebook it is formatted text that is updated in place (plain text without the extra
-        ``notebook``), elsewhere text on standard output.
+        ``notebook``), elsewhere text on standard output. It returns nothing, because a notebook
+        would display a result, and so the answer, once more.
 
         Raises:
             APIError: as :meth:`read` does; what has arrived stays visible.
@@ -173,7 +199,6 @@ class Stream(Iterator[str]):
                 show_arriving(self)
             else:
                 write_chunks(self)
-        return self.reply()
 
     def cancel(self) -> None:
         """Stop the answer at once, from any thread; its reader gets a StreamInterruptedError."""
@@ -209,7 +234,7 @@ class Stream(Iterator[str]):
             if index < len(self._chunks) or self._state is StreamState.COMPLETE:
                 return index < len(self._chunks)
             if self._error is not None:
-                raise self._error
+                raise self._error.with_traceback(None)
             try:
                 if self._reading:  # Ctrl-C ended the last call, and another one this method
                     raise StreamInterruptedError("Reading the answer was interrupted.")
@@ -218,7 +243,8 @@ class Stream(Iterator[str]):
                 self._reading = False
             except APIError as error:
                 self._fail(error)
-                raise
+                # Where in this package it was raised tells users nothing.
+                raise error.with_traceback(None)  # noqa: B904
             except BaseException:
                 self._fail(StreamInterruptedError("Reading the answer was interrupted."))
                 raise

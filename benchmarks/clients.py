@@ -63,6 +63,27 @@ class Peer:
             raise ValueError(f"a wrong answer of {len(text)} characters: {text[:40]!r}")
 
 
+class Schedule:
+    """When the chunks of an answer are due, and by how much the latest of them was late.
+
+    Args:
+        latency: seconds from the request to the first chunk.
+        gap: seconds from one chunk to the next.
+    """
+
+    def __init__(self, latency: float, gap: float) -> None:
+        self._first_due = time.perf_counter() + latency
+        self._gap = gap
+        self._received = 0
+        self.late = 0.0
+
+    def received(self, text: str) -> None:
+        """Note the arrival of text; the first chunk in it has waited for the longest."""
+        due = self._first_due + self._gap * (self._received // len(WORD))
+        self.late = max(self.late, time.perf_counter() - due)
+        self._received += len(text)
+
+
 class Blocking(Peer):
     """A client that is called from threads."""
 
@@ -84,6 +105,13 @@ class Blocking(Peer):
         took = time.perf_counter() - began
         self.check(first + "".join(stream))
         return took
+
+    def latest_chunk(self, latency: float, gap: float) -> float:
+        """Seconds by which the latest chunk of an answer is late."""
+        schedule = Schedule(latency, gap)
+        for text in self.stream():
+            schedule.received(text)
+        return schedule.late
 
     def run(self, job: Callable[[], T], width: int, each: int, stagger: float = 0.0) -> list[T]:
         """Do the job ``each`` times in each of ``width`` threads that begin ``stagger`` apart."""
@@ -124,6 +152,12 @@ class Asynchronous(Peer):
         took = time.perf_counter() - began
         self.check(first + "".join([text async for text in stream]))
         return took
+
+    async def latest_chunk(self, latency: float, gap: float) -> float:
+        schedule = Schedule(latency, gap)
+        async for text in self.stream():
+            schedule.received(text)
+        return schedule.late
 
     def run(
         self, job: Callable[[], Awaitable[T]], width: int, each: int, stagger: float = 0.0

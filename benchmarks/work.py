@@ -17,12 +17,13 @@ from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeAlias
 
 from benchmarks.clients import CLIENTS, PROMPT, Aiohttp, Asynchronous, Blocking
-from benchmarks.live_site import CHUNKS, SECONDS
+from benchmarks.live_site import CHUNKS, GAP, LATENCY, SECONDS
 from benchmarks.wire import OPEN, WORD
 
 SLOW = 0.2  # seconds that the slow site takes
@@ -185,10 +186,12 @@ def live_streams(client: str, given: Circumstances, part: str) -> Rounds:
             cpu = cpu_of(peer, streams, each)
             share = each * SECONDS / (time.perf_counter() - began)
             memory = (resident() - before) / streams / 1024
+            late = peer.run(partial(peer.latest_chunk, LATENCY, GAP), streams, 1)
             yield {
                 f"cpu {part}": cpu / CHUNKS,
                 f"share {part}": share,
                 f"memory {part}": memory,
+                f"late {part}": statistics.median(late) * 1e3,
             }
 
 
@@ -320,12 +323,18 @@ WORKS = {
         takes_long=("256", "1000"),
     ),
     "live": Work(
-        "100 chunks, one every 50 ms: CPU for a chunk, us; share of the most answers; KB a stream",
+        "100 chunks, one every 50 ms: CPU for a chunk, us; share of the most answers; KB a stream; "
+        "by how much the latest chunk of a stream is late, ms",
         {
             f"{kind} {streams}": Metric(
                 f"{streams} streams, {title}", LIVE_TARGETS.get(f"{kind} {streams}", {})
             )
-            for kind, title in (("cpu", "CPU"), ("share", "share"), ("memory", "KB"))
+            for kind, title in (
+                ("cpu", "CPU"),
+                ("share", "share"),
+                ("memory", "KB"),
+                ("late", "ms late"),
+            )
             for streams in LIVE
         },
         live_streams,

@@ -11,13 +11,13 @@ import aichatfree
 if __name__ == "__main__":
     client = aichatfree.Client()
     frame = pd.DataFrame({"letter": list("ABCDEFGHIJKLMNOPQRSTUVWXYZ")})
-    prompts = "Name a river that begins with " + frame["letter"] + "."
 
-    # Results come in the order of the rows. All prompts of a list are checked before anything is
-    # sent, and a missing one is an error: remove such rows with dropna() first.
-    results = list(client.batch(prompts.tolist(), output="alphabet.jsonl"))
-    frame["river"] = [result.text if result.ok else None for result in results]
-    frame["error"] = [result.error for result in results]
+    # All rows are checked before anything is sent. An empty cell is an error, or skip_empty=True
+    # skips such rows.
+    batch = client.batch(
+        frame, template="Name a river that begins with {letter}.", output="alphabet.jsonl"
+    )
+    frame = batch.to_pandas().rename(columns={"answer": "river"})
 
     print(frame)
     frame.to_csv("alphabet.csv", index=False)

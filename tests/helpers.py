@@ -40,6 +40,7 @@ from typing import Any
 import pytest
 
 from aichatfree import GEMINI, Client, Dialect, Message, RetryPolicy
+from aichatfree.gateway import Engine
 from aichatfree.testing import Request
 
 # Tests use times for four purposes, each of which has its own constant. The machines of CI are slow
@@ -94,16 +95,11 @@ def echo(request: Request) -> str:
     return f"echo {request.text}"
 
 
-class Echo:
+class Echo(Engine):
     """An engine that answers with the text of the last message."""
 
-    def generate(
-        self, messages: list[Message], *, temperature: float | None, cancelled: threading.Event
-    ) -> Iterator[str]:
+    def generate(self, messages: list[Message], **options: Any) -> Iterator[str]:
         yield messages[-1]["content"]
-
-    def close(self) -> None:
-        """There is nothing to close."""
 
 
 # --- the protocol -----------------------------------------------------------------------------
@@ -176,9 +172,12 @@ def run(
 def paste(line: str, *, url: str, folder: Path) -> None:
     """Run a line as a user pastes it into a shell; a server is stopped as soon as it serves."""
     (folder / "prompts.jsonl").write_text('{"prompt": "Name a colour."}\n')
+    (folder / "reviews.csv").write_text("id,review\n7,Very good.\n")
+    (folder / "answers.jsonl").touch()
     serving = " serve " in line
     if serving:
         line = f"exec {line.replace('--port 8000', '')} --port 0"  # 0 stands for any free port
+        line = line.replace("http://127.0.0.1:11434", url)  # Ollama
     scripts = sysconfig.get_path("scripts")
     with subprocess.Popen(
         line,

@@ -14,7 +14,7 @@ import aichatfree
 PUBLIC = {
     "aichatfree": {
         *("Chat", "Client", "Dialect", "Finding", "GEMINI", "Health", "Message", "OPENAI"),
-        *("Reply", "RetryPolicy", "Site", "StatedLimits", "Stream", "Timeout"),
+        *("Reply", "RetryPolicy", "Router", "Site", "StatedLimits", "Stream", "Timeout"),
         *("AIChatFreeError", "APIConnectionError", "APIError", "APIStatusError"),
         *("APITimeoutError", "AuthenticationError", "BadRequestError", "EmptyReplyError"),
         *("NotFoundError", "OverloadedError", "PermissionDeniedError", "ProtocolError"),
@@ -22,16 +22,21 @@ PUBLIC = {
         *("__version__", "generate_signature"),
     },
     "aichatfree.batch": {
-        *("Batch", "BatchResult", "Summary", "make_shards", "read_results", "run_shard"),
+        *("Batch", "BatchResult", "PromptSource", "Summary"),
+        *("make_shards", "read_results", "run_shard"),
     },
     "aichatfree.chat": None,
     "aichatfree.client": None,
     "aichatfree.errors": None,
-    "aichatfree.gateway": {"Engine", "EngineError", "Gateway", "OpenAIUpstream", "SmolLM2"},
+    "aichatfree.gateway": {
+        *("Engine", "EngineError", "Gateway", "OpenAIUpstream", "SiteEngine", "SmolLM2"),
+        *("TokenLimitError", "Usage"),
+    },
     "aichatfree.health": None,
     "aichatfree.llm_plugin": None,
     "aichatfree.notebook": None,
     "aichatfree.retry": None,
+    "aichatfree.router": None,
     "aichatfree.stream": None,
     "aichatfree.timeout": None,
     "aichatfree.testing": {"Answer", "FakeSite", "Raw", "Request"},

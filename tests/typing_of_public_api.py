@@ -32,13 +32,23 @@ from aichatfree import (
     RateLimitError,
     Reply,
     RetryPolicy,
+    Router,
     Site,
     Stream,
     StreamInterruptedError,
     Timeout,
 )
 from aichatfree.batch import Batch, BatchResult, Summary, make_shards, read_results, run_shard
-from aichatfree.gateway import Engine, EngineError, Gateway, OpenAIUpstream, SmolLM2
+from aichatfree.gateway import (
+    Engine,
+    EngineError,
+    Gateway,
+    OpenAIUpstream,
+    SiteEngine,
+    SmolLM2,
+    TokenLimitError,
+    Usage,
+)
 from aichatfree.testing import Answer, FakeSite, Raw, Request
 
 assert_type(aichatfree.__version__, str)
@@ -78,6 +88,18 @@ def other_options(client: Client) -> None:
     client.with_options(timeout="5")  # type: ignore[arg-type]
 
 
+def several_sites(client: Client) -> None:
+    with Router([client, Client("https://chat.example")], timeout=30, retry=None) as router:
+        assert_type(router, Router)
+        assert_type(router.with_options(timeout=5), Router)
+        assert_type(router.generate("Hi").site, str)
+    assert_type(Router.from_file("aichatfree.toml"), Router)
+    Router([router])
+
+    Router(["https://chat.example"])  # type: ignore[list-item]
+    Router([client], model="m")  # type: ignore[call-arg]
+
+
 def subclasses() -> None:
     class Translator(Client):
         def translate(self, text: str) -> str:
@@ -109,8 +131,10 @@ def settings() -> None:
 def answers(client: Client, history: list[Message], loaded: list[dict[str, str]]) -> None:
     reply = client.generate("Hi", system="Be brief.", temperature=0.5, timeout=30, retry=None)
     assert_type(reply, Reply)
+    assert_type("River: " + reply, str)
     assert_type(str(reply), str)
     assert_type(reply.text, str)
+    assert_type(reply.site, str)
     assert_type(reply.attempts, int)
     assert_type(reply.elapsed + reply.time_to_first_chunk, float)
     client.generate([{"role": "user", "content": "Hi"}])
@@ -171,6 +195,7 @@ def check(client: Client) -> None:
     assert_type(health.ok, bool)
     for finding in health.findings:
         assert_type(finding, Finding)
+        assert_type(finding.site, str)
         assert_type(finding.name, str)
         assert_type(finding.ok, bool | None)
         assert_type(finding.detail, str)
@@ -205,6 +230,7 @@ def batches(client: Client, history: list[Message]) -> None:
     assert_type(batch, Batch)
     for result in batch:
         assert_type(result, BatchResult)
+        assert_type(result.site, str)
         assert_type(result.custom_id, str)
         assert_type(result.index, int)
         assert_type(result.text, str)
@@ -218,6 +244,7 @@ def batches(client: Client, history: list[Message]) -> None:
         assert_type(batch.run(), Summary)
         assert_type(batch.drain(), list[BatchResult])
     assert_type(batch.summary.answered + batch.summary.done, int)
+    assert_type(batch.summary.answered_by, dict[str, int])
     assert_type(batch.summary.rate, float)
     assert_type(batch.summary.complete, bool)
 
@@ -225,6 +252,8 @@ def batches(client: Client, history: list[Message]) -> None:
     client.batch([{"custom_id": "a", "prompt": "Hi", "temperature": 0.5}], dedupe=True)
     client.batch([{"custom_id": "a", "messages": history}])
     client.batch([history, "Hi"])
+    client.batch([{"id": 7, "review": "Good."}], template="Classify: {review}", id="id")
+    client.batch("reviews.csv", column="review", skip_empty=True, output="out.csv").run()
     client.batch(Path("prompts.csv"), column="question", output=Path("a.jsonl"), resume=False)
     with ProcessPoolExecutor() as executor:
         client.batch("prompts.txt", executor=executor, shard_size=8, client_factory=make_client)
@@ -241,17 +270,31 @@ def batches(client: Client, history: list[Message]) -> None:
 # --- sites on this machine --------------------------------------------------------------------
 
 
-class Shouting:
+class Shouting(Engine):
     """An engine that a user has written."""
 
-    def generate(
-        self, messages: list[Message], *, temperature: float | None, cancelled: Event
-    ) -> Iterator[str]:
+    def generate(self, messages: list[Message], **options: Any) -> Iterator[str]:
         if not messages:
             raise EngineError("Nothing was asked.", status=400, code="empty", retry_after=None)
         yield messages[-1]["content"].upper()
 
-    def close(self) -> None: ...
+
+class Counting(Engine):
+    """One that uses all that there is."""
+
+    models = ("counting",)
+
+    def generate(
+        self,
+        messages: list[Message],
+        *,
+        temperature: float | None,
+        max_tokens: int | None,
+        cancelled: Event,
+    ) -> Iterator[str | Usage]:
+        yield "one"
+        yield Usage(prompt_tokens=1, completion_tokens=1)
+        raise TokenLimitError
 
 
 class NotAnEngine:
@@ -263,11 +306,13 @@ def gateways() -> None:
         SmolLM2(Path("model.gguf"), threads=2, parallel=1, context=512, max_tokens=64),
         OpenAIUpstream("http://127.0.0.1:11434/v1", "llama3.2", api_key=None, timeout=60),
         Shouting(),
+        Counting(),
+        SiteEngine(Client("https://chat.example"), models=["m"]),
     ]
     with Gateway(engines[0], port=8000, secret="s", password=["a", "b"]) as gateway:
         assert_type(gateway, Gateway)
         assert_type(gateway.url, str)
-    Gateway(Shouting(), time_window=60, refuse_replays=True, max_streams=4).close(grace=1)
+    Gateway(Shouting(), time_window=60, refuse_replays=True, allow_truncated=True).close(grace=1)
 
     Gateway(NotAnEngine())  # type: ignore[arg-type]
     Gateway(port="8000")  # type: ignore[arg-type]

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._output.terminal import strip_control_characters
+from .._extras import install_command
 from ..errors import AIChatFreeError
-from .messages import print_json, report, show_log
+from .messages import print_json, report, show_log, words_of
 from .options import open_client, site_options, usage_errors
 
 if TYPE_CHECKING:
@@ -26,13 +27,17 @@ if TYPE_CHECKING:
     "-o",
     "--output",
     type=click.Path(),
-    metavar="FILE.jsonl",
-    help="Write answers here as they arrive (default: to stdout), failures to FILE.errors.jsonl.",
+    metavar="FILE",
+    help="FILE.jsonl for each answer as it arrives (default: stdout), with failures in "
+    "FILE.errors.jsonl; or a table at the end, FILE.csv or FILE.parquet.",
 )
 @click.option("--max-workers", default=16, show_default=True, help="Threads that send prompts.")
-@click.option("--rpm", type=float, metavar="N", help="The site's rate limit, in requests a minute.")
+@click.option("--rpm", type=float, metavar="N", help="The rate limit of each site, a minute.")
 @click.option("--system", help="A system prompt for all prompts.")
-@click.option("--column", help="The column of a .csv file that has the prompts.")
+@click.option("--prompt", "template", metavar="TEXT", help="The prompt, with {column} for cells.")
+@click.option("--column", help="The column that has the prompts.")
+@click.option("--id", "id_column", metavar="COLUMN", help="The column that identifies rows.")
+@click.option("--skip-empty", is_flag=True, help="Skip rows whose prompt needs an empty cell.")
 @click.option("--unordered", is_flag=True, help="Answers as they arrive, on stdout too.")
 @click.option("--dedupe", is_flag=True, help="Send identical prompts once.")
 @click.option("--max-errors", type=int, metavar="N", help="Stop after more failures than this.")
@@ -44,7 +49,10 @@ def batch(
     max_workers: int,
     rpm: float | None,
     system: str | None,
+    template: str | None,
     column: str | None,
+    id_column: str | None,
+    skip_empty: bool,
     unordered: bool,
     dedupe: bool,
     max_errors: int | None,
@@ -53,21 +61,25 @@ def batch(
 ) -> int:
     """Send many prompts.
 
-    PROMPTS is a .jsonl, .txt or .csv file; without one they are the lines of standard input. Run
-    the same command again to continue where it stopped, and to retry failures.
+    PROMPTS is a .jsonl or .txt file, or rows: a .csv, .parquet or .jsonl file. Without one they
+    are the lines of standard input. Run the same command again to continue where it stopped, and
+    to retry failures.
 
     \b
     Examples:
       aichatfree batch prompts.jsonl -o answers.jsonl --max-workers 32
+      aichatfree batch reviews.csv --prompt "Classify: {review}" -o out.csv
       echo "Name a river." | aichatfree batch --local
     """
     if dask and site["local"]:
         raise click.UsageError("--local and --dask exclude each other: leave one out.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     show_log("aichatfree.batch", "%(message)s")
-    from ..batch._prompts import PromptLines
+    from ..batch._tables.lines import PromptLines
 
     source = PromptLines(sys.stdin.buffer) if prompts == "-" else prompts
+    if prompts == "-" and (template or column or id_column):
+        _check_rows_on_stdin()
     with ExitStack() as stack:
         client = stack.enter_context(
             open_client(**site, system=system, max_requests_per_minute=rpm)
@@ -83,36 +95,55 @@ def batch(
                 progress=False if output is None and sys.stdout.isatty() else None,
                 max_errors=max_errors,
                 dedupe=dedupe,
+                template=template,
                 column=column,
+                id=id_column,
+                skip_empty=skip_empty,
             )
         return _run(stack.enter_context(results), output)
 
 
 def _run(results: Batch, output: str | None) -> int:
     last_error: Exception | None = None
+    finished = False
     try:
         for result in results:
             last_error = result.error or last_error
             if output is None:
                 _print_result(result)
+        finished = True
     except BrokenPipeError:
         raise
     except (AIChatFreeError, OSError) as error:  # OSError: the disk is full, for example
         report(error)
     except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(words_of(error)) from error
     finally:
         results.close()
         for result in results.drain() if output is None else ():
             _print_result(result)
         click.echo(str(results.summary), err=True)
         if last_error is not None:
-            message = strip_control_characters(str(last_error))
-            click.echo(f"The last failure: {message}", err=True)
-        if output is not None and not results.summary.complete and not sys.stderr.isatty():
-            click.echo(f"Run it again to continue; {output} has what is finished.", err=True)
-    summary = results.summary
-    return 0 if summary.complete and not summary.failed else 1
+            click.echo(f"The last failure: {words_of(last_error)}", err=True)
+        if output is not None:
+            _print_files(Path(output), complete=results.summary.complete)
+    return 0 if finished and not results.summary.failed else 1
+
+
+def _print_files(output: Path, *, complete: bool) -> None:
+    from ..batch._table import is_table, journal_of
+
+    if not complete and not sys.stderr.isatty():
+        click.echo(f"Run it again to continue; {output} has what is finished.", err=True)
+    if is_table(output) and output.exists():
+        journal = journal_of(output)
+        click.echo(f"The table {output} is made from {journal}: keep that to continue.", err=True)
+
+
+def _check_rows_on_stdin() -> None:
+    stdin: Any = sys.stdin.buffer
+    if not stdin.peek(1).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        raise click.UsageError("Rows on standard input must be JSON lines: name a .csv file.")
 
 
 def _print_result(result: BatchResult) -> None:
@@ -124,7 +155,7 @@ def _dask_executor(address: str) -> Iterator[Any]:
     try:
         distributed: Any = import_module("dask.distributed")
     except ImportError as error:
-        raise click.ClickException('--dask needs: pip install "aichatfree[dask]"') from error
+        raise click.ClickException(f"--dask needs: {install_command('dask')}") from error
     try:
         client = distributed.Client(address, timeout=10)
     except (OSError, ValueError) as error:

@@ -14,6 +14,7 @@ from .ask import ask
 from .batch import batch
 from .chat import chat
 from .check import check
+from .export import export
 from .messages import INTERRUPTED, report
 from .serve import serve
 
@@ -24,8 +25,9 @@ def cli() -> None:
     """Talk to a chat site that speaks the AIChatFree protocol, or to a model on this machine.
 
     The site and its keys come from AICHATFREE_BASE_URL, AICHATFREE_DIALECT, AICHATFREE_SECRET,
-    AICHATFREE_PASSWORD and AICHATFREE_MODEL. Secrets have no options, because other users of a
-    machine can see a command line.
+    AICHATFREE_PASSWORD and AICHATFREE_MODEL, or those of several sites from the file that
+    AICHATFREE_SITES names. Secrets have no options, because other users of a machine can see a
+    command line.
 
     \b
     Example:
@@ -39,7 +41,7 @@ def cli() -> None:
     """
 
 
-for command in (ask, batch, chat, check, serve):
+for command in (ask, batch, chat, check, export, serve):
     cli.add_command(command)
 
 
@@ -56,7 +58,8 @@ def run() -> int:
         error.show()
         return error.exit_code
     except AIChatFreeError as error:
-        return report(error)
+        with click.Context(cli):  # it has the options that the message may name
+            return report(error)
     except (KeyboardInterrupt, click.Abort):
         if sys.stderr.isatty():
             click.echo(err=True)  # start a new line after the ^C that the terminal shows

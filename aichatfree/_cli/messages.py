@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from .._output.terminal import strip_control_characters
+from .._output.terminal import escape_control_characters, strip_control_characters
+from .wording import for_command_line
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells define it: 128 + SIGINT."""
@@ -18,9 +19,13 @@ INTERRUPTED = 130
 
 def report(error: BaseException) -> int:
     """Print an error in one line, and return the exit code of a failure."""
-    message = strip_control_characters(str(error))
-    click.echo(f"{in_colour('aichatfree:', 'red')} {message}", err=True)
+    click.echo(f"{in_colour('aichatfree:', 'red')} {words_of(error)}", err=True)
     return 1
+
+
+def words_of(error: BaseException) -> str:
+    """The message of an error as it can be shown to users of the command line."""
+    return for_command_line(strip_control_characters(str(error)))
 
 
 def in_colour(text: str, colour: str) -> str:
@@ -30,9 +35,13 @@ def in_colour(text: str, colour: str) -> str:
 
 
 def print_json(data: dict[str, Any]) -> None:
-    """Print one line of JSON, in ASCII if standard output cannot encode every character."""
+    """Print one line of JSON, in ASCII if standard output cannot encode every character.
+
+    On a terminal, control characters are escaped.
+    """
     encoding = (sys.stdout.encoding or "").lower().replace("-", "")
-    click.echo(json.dumps(data, ensure_ascii=encoding != "utf8"))
+    text = json.dumps(data, ensure_ascii=encoding != "utf8")
+    click.echo(escape_control_characters(text) if sys.stdout.isatty() else text)
 
 
 def show_retries() -> None:

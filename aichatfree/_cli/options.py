@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from .._protocol.dialects import DIALECTS
+from .messages import words_of
 
 if TYPE_CHECKING:
     # The commands import what they need from here when they run, to keep --help fast.
@@ -21,13 +22,27 @@ F = TypeVar("F", bound=Callable[..., Any])
 def site_options(command: F) -> F:
     """Add the options that choose the site."""
     for option in (
+        click.option(
+            "--timeout", type=float, metavar="SECONDS", help="The time limit of each call."
+        ),
         click.option("--model", help="The model named in requests; most sites ignore it."),
         click.option(
             "--dialect",
             type=click.Choice(list(DIALECTS)),
             help="The site's dialect (AICHATFREE_DIALECT, or gemini).",
         ),
-        click.option("--base-url", metavar="URL", help="The site's address (AICHATFREE_BASE_URL)."),
+        click.option(
+            "--sites",
+            metavar="FILE",
+            help="A TOML file of several sites (AICHATFREE_SITES).",
+        ),
+        click.option(
+            "--base-url",
+            "--site",
+            metavar="URL",
+            multiple=True,
+            help="The site's address (AICHATFREE_BASE_URL); repeat it to use several.",
+        ),
         click.option("--local", is_flag=True, help="Answer from the small model on this machine."),
     ):
         command = option(command)
@@ -36,31 +51,46 @@ def site_options(command: F) -> F:
 
 @contextmanager
 def open_client(
-    local: bool, base_url: str | None, dialect: str | None, model: str | None, **settings: Any
+    local: bool,
+    base_url: Sequence[str],
+    sites: str | None,
+    dialect: str | None,
+    model: str | None,
+    timeout: float | None,
+    **settings: Any,
 ) -> Iterator[Client]:
-    """A client for these options; with ``local`` it talks to a gateway that is started for it."""
-    if local and base_url:
-        raise click.UsageError("--local and --base-url exclude each other: leave one out.")
-    with ExitStack() as stack:
-        with usage_errors():
-            if local:
-                from ..gateway import Gateway, SmolLM2
+    """A client for these options; a router if they name several sites."""
+    if local + bool(base_url) + bool(sites) > 1:
+        raise click.UsageError("--local, --base-url and --sites exclude each other: leave one out.")
+    urls = ["local"] if local else base_url
+    path = sites or (None if urls else os.environ.get("AICHATFREE_SITES"))
+    with usage_errors():
+        client = _client(urls, path or None, {"dialect": dialect, "model": model, **settings})
+        if timeout is not None:
+            from ..timeout import Timeout
 
-                secret = secrets.token_hex(16)
-                engine = load_model(SmolLM2(), stack)
-                gateway = stack.enter_context(Gateway(engine, secret=secret))
-                base_url, settings = gateway.url, {**settings, "secret": secret}
-            from ..client import Client
-
-            client = Client(base_url, dialect=dialect, model=model, **settings)
-        yield stack.enter_context(client)
+            limits = Timeout(connect=timeout, read=timeout, total=timeout)
+            client = client.with_options(timeout=limits)
+    with client:
+        yield client
 
 
-def load_model(engine: Any, stack: ExitStack) -> Any:
-    """Load the model now, because downloading it can take longer than a request may."""
-    stack.callback(engine.close)
-    engine.load()
-    return engine
+def _client(urls: Sequence[str], sites: str | None, settings: dict[str, Any]) -> Client:
+    from ..client import Client
+    from ..router import Router
+
+    if sites is None:
+        if len(urls) <= 1:
+            return Client(*urls, **settings)
+        return Router([Client(url, **settings) for url in urls])
+    system = settings.pop("system", None)
+    if any(value is not None for value in settings.values()):
+        raise ValueError(
+            f"--dialect, --model and --rpm belong to each site in {sites}: leave them out"
+        )
+    with usage_errors(OSError):
+        router = Router.from_file(sites)
+    return router if system is None else router.with_options(system=system)
 
 
 @contextmanager
@@ -70,6 +100,6 @@ def usage_errors(*more: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(words_of(error)) from error
     except ImportError as error:
         raise click.ClickException(str(error)) from error

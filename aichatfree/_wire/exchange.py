@@ -21,6 +21,7 @@ from .connection_errors import (
     error_before_response,
     error_in_response,
     forget_request,
+    innermost,
     silence_error,
 )
 from .foreign_responses import UrllibResponse
@@ -278,7 +279,7 @@ class Exchange:
             self._outcome = type(error).__name__
             raise
         except (*TRANSPORT_ERRORS, ValueError, OverflowError, MemoryError) as error:
-            raise self.error(error, begun=True) from error
+            raise self.error(error, begun=True) from innermost(error)
         finally:
             self.close()
 

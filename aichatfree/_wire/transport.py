@@ -17,7 +17,7 @@ from .._cancellation import CancelTokens
 from .._forks import renew_after_fork
 from ..errors import AIChatFreeError
 from .adapter import Adapter, Request
-from .connection_errors import TRANSPORT_ERRORS
+from .connection_errors import TRANSPORT_ERRORS, innermost
 from .exchange import Exchange, least_seconds, log
 from .foreign_responses import UrllibResponse
 from .headers import request_headers
@@ -86,8 +86,8 @@ class Transport:
         authorities = environment["verify"]
         if isinstance(authorities, str) and not os.path.exists(authorities):
             raise ValueError(
-                f"there are no certificate authorities at {authorities!r}: check verify=, "
-                "REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE"
+                f"there are no certificate authorities at {authorities!r}: check verify= "
+                "(REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE)"
             )
         if self._own_session:
             # What the environment says is in the settings now; a netrc file is never looked at.
@@ -148,7 +148,7 @@ class Transport:
             # ValueError: a session of the user's own works out where a redirect leads.
             meaning = exchange.error(error, begun=False)
             exchange.close()
-            raise meaning from error
+            raise meaning from innermost(error)
         except BaseException as error:
             exchange.close(error)
             raise

@@ -1,9 +1,18 @@
 """Thousands of prompts, in threads or on an executor, with a journal that loses no answer."""
 
 from ._batch import Batch
+from ._prompts import PromptSource
 from ._results import BatchResult
 from ._summary import Summary
 from ._worker import run_shard
 from ._worker_messages import make_shards, read_results
 
-__all__ = ["Batch", "BatchResult", "Summary", "make_shards", "read_results", "run_shard"]
+__all__ = [
+    "Batch",
+    "BatchResult",
+    "PromptSource",
+    "Summary",
+    "make_shards",
+    "read_results",
+    "run_shard",
+]

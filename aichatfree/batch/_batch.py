@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import threading
 import time
@@ -9,20 +10,24 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from enum import IntEnum
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .._locks import SignalSafeLock
-from .._rate_limiter import RateLimiter
+from .._slot_queue import SlotQueue
 from ..errors import AIChatFreeError
 from ._backend import POLL_INTERVAL, Backend, Outcome
 from ._interrupt import finish_or_cancel
 from ._journal import SYNC_INTERVAL
 from ._ordering import Deduplicator, ReorderBuffer
 from ._progress import Progress
-from ._prompts import Item
+from ._prompts import Item, Items
 from ._recorder import Recorder
 from ._results import BatchResult
 from ._summary import Meter, Summary
+from ._table import to_frame
+
+if TYPE_CHECKING:
+    import pandas
 
 _SLOW_INPUT: Final = 0.001  # seconds
 _CLOSE_TIMEOUT: Final = 1.0  # seconds for threads to notice that their requests were cancelled
@@ -64,8 +69,9 @@ class Batch(Iterator[BatchResult]):
         items: Iterator[Item],
         backend: Backend,
         recorder: Recorder,
-        rate_limiter: RateLimiter,
+        rate_limiter: SlotQueue[Any],
         *,
+        inputs: Items | None = None,
         total: int | None = None,
         ordered: bool = True,
         progress: bool | None = None,
@@ -75,6 +81,7 @@ class Batch(Iterator[BatchResult]):
         self._backend = backend
         self._recorder = recorder
         self._journal = recorder.journal
+        self._inputs = inputs  # where the items are from, if it can be read again
         self._meter = Meter(rate_limiter)
         self._progress = Progress(progress, total)
         self._duplicates = Deduplicator() if dedupe else None
@@ -107,6 +114,26 @@ class Batch(Iterator[BatchResult]):
         for _ in self:
             pass
         return self.summary
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Run to the end and return the results as a frame of pandas, one row for each input.
+
+        >>> client.batch(["Name a river.", "Name a lake."]).to_pandas()["answer"].to_list()
+        ['The Nile.', 'Lake Baikal.']
+
+        It has the columns of the input (``custom_id`` if that was a lazy iterable) and ``answer``,
+        ``error``, ``attempts`` and ``elapsed``; what is missing is a missing value.
+
+        Raises:
+            ImportError: pandas is not installed.
+            ValueError: the input has a column with one of these names.
+            AIChatFreeError: the run was stopped, or results of it were returned before.
+        """
+        if self._state is not BatchState.NEW:
+            raise AIChatFreeError(
+                "Results of this batch were returned before: call to_pandas() instead of iterating."
+            )
+        return to_frame(self, self._inputs)
 
     def drain(self) -> list[BatchResult]:
         """Results that are finished but were not returned yet, for after an interruption."""
@@ -214,6 +241,7 @@ class Batch(Iterator[BatchResult]):
         if item is None:
             self._advance(BatchState.DRAINING)
             return
+        self._finished.expect(item.index)
         known = self._known_result(item)
         self._pending += 1
         if known is not None:
@@ -258,7 +286,9 @@ class Batch(Iterator[BatchResult]):
 
     def _copy(self, result: BatchResult, item: Item) -> BatchResult:
         """The result of an identical prompt as that of this item."""
-        copy = BatchResult(item.custom_id, item.index, result.text, result.error, reused=True)
+        copy = dataclasses.replace(
+            result, custom_id=item.custom_id, index=item.index, attempts=0, elapsed=0.0, reused=True
+        )
         return self._record(item, copy)
 
     def _record(self, item: Item, result: BatchResult) -> BatchResult:

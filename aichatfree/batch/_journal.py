@@ -7,7 +7,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -85,10 +85,12 @@ class Journal:
             if self._end and not resume:
                 raise ValueError(f"{self.path} has answers already: name another output")
             self._check_settings(dict(settings))
-            self._positions = _read_positions(self._reader, self.path)
+            self._positions = read_positions(self._reader, self.path)
             self._remove_failures()
             renew_after_fork(self)
             self._resources = on_error.pop_all()
+        # Called when the journal is closed, before its lock is released.
+        self.at_end: Callable[[], None] | None = None
 
     def check_prompts(self, items: Iterable[Item]) -> None:
         """Compare the answers of earlier runs with all the prompts of this one.
@@ -113,10 +115,12 @@ class Journal:
         if offset is None:
             return None
         self._reader.seek(offset)
-        text = json.loads(self._reader.readline()).get("text")
+        row = json.loads(self._reader.readline())
+        text = row.get("text")
         if not isinstance(text, str):
             raise ValueError(f"{self.path} has no text for the custom_id {item.custom_id!r}")
-        return BatchResult(item.custom_id, item.index, text, reused=True)
+        site = str(row.get("site", ""))
+        return BatchResult(item.custom_id, item.index, text, reused=True, site=site)
 
     def _position(self, item: Item) -> int | None:
         position = self._positions.get(item.custom_id)
@@ -127,7 +131,7 @@ class Journal:
                 f"{self.path} answers another prompt under the custom_id {item.custom_id!r}: the "
                 "input has changed since. Name another output, or restore the input"
             )
-        return position & ((1 << _OFFSET_BITS) - 1)
+        return offset_in(position)
 
     def append(self, item: Item, result: BatchResult) -> None:
         """Write one result: an answer to the output, a failure to the file of failures.
@@ -165,6 +169,9 @@ class Journal:
             return
         try:
             self.sync()
+            self._positions.clear()  # to have room for at_end
+            if self.at_end is not None:
+                self.at_end()
         finally:
             self._resources.close()
 
@@ -270,7 +277,7 @@ def _remove_incomplete_line(file: BinaryIO) -> int:
     return position
 
 
-def _read_positions(file: BinaryIO, path: Path) -> dict[str, int]:
+def read_positions(file: BinaryIO, path: Path) -> dict[str, int]:
     """For each id, the digest of its prompt (the upper bits) and the offset of its line."""
     positions: dict[str, int] = {}
     offset = 0
@@ -286,6 +293,11 @@ def _read_positions(file: BinaryIO, path: Path) -> dict[str, int]:
         positions.update(found)
         offset += len(block)
     return positions
+
+
+def offset_in(position: int) -> int:
+    """The offset of a line in a value of :func:`read_positions`."""
+    return position & ((1 << _OFFSET_BITS) - 1)
 
 
 def _parse_positions(block: bytes, offset: int, lines_before: int, path: Path) -> dict[str, int]:

@@ -19,21 +19,25 @@ class ReorderBuffer:
         self._ordered = ordered
         self._ready: deque[BatchResult] = deque()
         self._early: dict[int, BatchResult] = {}  # results behind one that is still missing
-        self._next_index = 0
+        self._expected: deque[int] = deque()  # the positions of the results that are missing
 
     def __bool__(self) -> bool:
         """Whether a result can be taken."""
         return bool(self._ready)
 
+    def expect(self, index: int) -> None:
+        """The next result in order will be that of the prompt at this position of the input."""
+        if self._ordered:
+            self._expected.append(index)
+
     def add(self, result: BatchResult) -> None:
-        """Add the result of a prompt; each prompt has one at most."""
+        """Add the result of a prompt that is expected; each prompt has one at most."""
         if not self._ordered:
             self._ready.append(result)
             return
         self._early[result.index] = result
-        while self._next_index in self._early:
-            self._ready.append(self._early.pop(self._next_index))
-            self._next_index += 1
+        while self._expected and self._expected[0] in self._early:
+            self._ready.append(self._early.pop(self._expected.popleft()))
 
     def take(self) -> BatchResult:
         """Remove and return the next result.

@@ -1,26 +1,40 @@
-"""What goes into a batch: items, and the iterables and files that they are read from."""
+"""What goes into a batch: items, and the prompts or rows that they are made of."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from .._prompt_rejections import PromptRejections
 from .._protocol.messages import Prompt, replace_surrogates
+from ._tables.frames import Frame
+from ._tables.inputs import columns_of
+from ._tables.row_prompts import RowPrompts
+from ._tables.sources import read_inputs
+from ._tables.template import EmptyCellError
 
-PromptSource: TypeAlias = "Iterable[Prompt | Mapping[str, Any]] | str | os.PathLike[str]"
+PromptSource: TypeAlias = "Iterable[Prompt | Mapping[str, Any]] | Frame | str | os.PathLike[str]"
+"""Where the prompts of a batch come from.
+
+- An iterable, lazy and endless ones included, of strings, message lists, and dicts with ``prompt``
+  or ``messages`` and, if you like, ``custom_id`` and ``temperature``; lines of an OpenAI batch file
+  are such dicts.
+- The path of a ``.jsonl`` file with one of these on each line, or of a ``.txt`` file with a prompt
+  on each line.
+- Rows, for ``template=`` or ``column=``: the path of a ``.csv``, ``.tsv``, ``.parquet`` or
+  ``.jsonl`` file, a frame of pandas or Polars, or an iterable of dicts.
+"""
 
 Check: TypeAlias = Callable[[Prompt, Any], object]
 
-SUFFIXES: Final = (".jsonl", ".txt", ".csv")
+log: Final = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -67,81 +81,97 @@ class Items:
     An input that cannot be sent becomes an item with an error, so that the others are still sent.
 
     Args:
-        source: an iterable of strings, message lists or dicts, or the path of a file.
+        source: an iterable of strings, message lists or dicts, a frame, or the path of a file.
         check: raises TypeError or ValueError for a prompt and temperature that cannot be sent.
-        column: the column of a ``.csv`` file that has the prompts; ``prompt`` if it is not given.
+        rows: how prompts are made if the inputs are rows.
     """
 
-    def __init__(self, source: PromptSource, check: Check, column: str | None = None) -> None:
-        self._source = source
+    def __init__(self, source: PromptSource, check: Check, rows: RowPrompts) -> None:
+        self.source = source
         self._check = check
-        self._column = column
+        self._rows = rows
 
     def __iter__(self) -> Iterator[Item]:
         """Begin to read.
 
         Raises:
             TypeError, ValueError, OSError: the source as a whole cannot be read.
+            ImportError: it needs an extra that is not installed.
         """
-        return self._items(_inputs(self._source, self._column))
+        return (item for _, item in self.with_inputs() if item is not None)
 
-    def _items(self, inputs: Iterable[tuple[str, Any]]) -> Iterator[Item]:
+    def with_inputs(self) -> Iterator[tuple[Any, Item | None]]:
+        """Begin to read, with each input beside its item; a row that is skipped has none.
+
+        Raises: as ``__iter__``.
+        """
+        inputs = read_inputs(self.source)
+        return self._items(inputs.each, self._rows.of(inputs))
+
+    def _items(
+        self, inputs: Iterable[tuple[str, Any]], rows: RowPrompts
+    ) -> Iterator[tuple[Any, Item | None]]:
         ids = _Ids()
         for index, (place, value) in enumerate(inputs):
             custom_id = str(index)
             try:
-                own_id, prompt, temperature = None, value, None
-                if not isinstance(value, (str, list, tuple)):
-                    own_id, prompt, temperature = _read_record(value)
+                record = rows.record(value)
+                own_id, prompt, temperature = None, record, None
+                if not isinstance(record, (str, list, tuple)):
+                    own_id, prompt, temperature = _read_record(record)
                 custom_id = own_id or custom_id
                 ids.add(custom_id, own=own_id is not None)
                 self._check(prompt, temperature)
             except (TypeError, ValueError) as error:
+                if rows.skip_empty and isinstance(error, EmptyCellError):
+                    yield value, None
+                    continue
                 # Never a subclass: the constructor of UnicodeError takes other arguments.
                 kind = TypeError if isinstance(error, TypeError) else ValueError
-                yield Item(index, custom_id, "", error=kind(f"{place}: {error}"))
+                yield value, Item(index, custom_id, "", error=kind(f"{place}: {error}"))
             else:
-                yield Item(index, custom_id, prompt, temperature)
+                yield value, Item(index, custom_id, prompt, temperature)
+
+    @property
+    def file(self) -> Path | None:
+        """The file that is read, or ``None``."""
+        return Path(self.source) if isinstance(self.source, (str, os.PathLike)) else None
+
+    def with_absolute_path(self) -> Items:
+        """The same items, also after the current directory has changed."""
+        source = self.source if self.file is None else self.file.absolute()
+        return Items(source, self._check, self._rows)
+
+    def columns(self) -> Sequence[str]:
+        """The columns of the inputs; only for a source that can be read again.
+
+        Raises:
+            ValueError: there are too many.
+        """
+        return columns_of(read_inputs(self.source))
 
     def check_all(self) -> int:
         """Check all inputs before anything is sent; only for a source that can be read again.
 
         Returns:
-            The number of inputs.
+            The number of prompts.
 
         Raises:
             TypeError, ValueError: of the first input that cannot be sent, with its place.
         """
-        count = 0
-        for item in self:
-            if item.error is not None:
+        count = skipped = 0
+        for _, item in self.with_inputs():
+            if item is None:
+                skipped += 1
+            elif item.error is not None:
                 raise item.error
-            count += 1
+            else:
+                count += 1
+        if skipped:
+            log.info("Rows that are skipped because of an empty cell: %d", skipped)
         if not count:
             raise ValueError("there are no prompts in the input")
         return count
-
-
-def can_be_read_again(source: PromptSource) -> bool:
-    """Whether reading the source leaves it unchanged."""
-    return isinstance(source, (str, os.PathLike, Sequence))
-
-
-def _inputs(source: PromptSource, column: str | None) -> Iterator[tuple[str, Any]]:
-    """Each input, or the error in its place, with a description of where it is."""
-    path = Path(source) if isinstance(source, (str, os.PathLike)) else None
-    if column is not None and (path is None or path.suffix.lower() != ".csv"):
-        raise ValueError("column= needs a .csv file as the source of the prompts")
-    if path is not None:
-        return _read_file(path, column)
-    if isinstance(source, (bytes, Mapping)) or not isinstance(source, Iterable):
-        raise TypeError(
-            "a batch takes an iterable of prompts, or the path of a .jsonl, .txt or .csv file, not "
-            f"{type(source).__name__}"
-        )
-    if isinstance(source, PromptLines):
-        return source.numbered()
-    return ((f"prompt {number}", value) for number, value in enumerate(source, 1))
 
 
 class _Ids:
@@ -157,7 +187,7 @@ class _Ids:
 
     def add(self, custom_id: str, *, own: bool) -> None:
         if not own and not self._used:
-            self._positions += 1
+            self._positions = int(custom_id) + 1
             return
         is_number = re.fullmatch("0|[1-9][0-9]{0,17}", custom_id)
         if custom_id in self._used or (is_number and int(custom_id) < self._positions):
@@ -199,85 +229,3 @@ def _join_parts(message: Any) -> Any:
     if not all(isinstance(part, Mapping) and part.get("type") == "text" for part in parts):
         raise ValueError("a message has content other than text")
     return {**message, "content": "".join(str(part.get("text", "")) for part in parts)}
-
-
-# --- files ------------------------------------------------------------------------------------
-
-
-def _read_file(path: Path, column: str | None) -> Iterator[tuple[str, Any]]:
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(
-            f"the format of {str(path)!r} is unknown: give a {', '.join(SUFFIXES)} file, or a list "
-            "of prompts"
-        )
-    if not path.is_file():
-        raise FileNotFoundError(f"the file {str(path)!r}, to read prompts from, does not exist")
-    if path.suffix.lower() == ".csv":
-        return _read_csv(path, column or "prompt")
-    return _read_lines(path, _parse_json if path.suffix.lower() == ".jsonl" else str)
-
-
-def _read_lines(path: Path, parse: Callable[[str], Any]) -> Iterator[tuple[str, Any]]:
-    with path.open("rb") as lines:
-        for number, value in _parse_lines(lines, parse):
-            yield f"{path}, line {number}", value
-
-
-class PromptLines:
-    """The prompts of a stream: JSON lines if the first one begins with ``{``, else plain text."""
-
-    def __init__(self, lines: Iterable[bytes]) -> None:
-        self._lines = lines
-
-    def __iter__(self) -> Iterator[Any]:
-        return (value for _, value in self.numbered())
-
-    def numbered(self) -> Iterator[tuple[str, Any]]:
-        """Each prompt, or the error in its place, with a description of its line."""
-        blank, lines = 0, iter(self._lines)
-        for first in lines:
-            if not first.strip():
-                blank += 1
-                continue
-            json_lines = first.lstrip(b"\xef\xbb\xbf \t").startswith(b"{")
-            parse = _parse_json if json_lines else str
-            for number, value in _parse_lines(chain([first], lines), parse):
-                yield f"line {number + blank}", value
-
-
-def _parse_lines(lines: Iterable[bytes], parse: Callable[[str], Any]) -> Iterator[tuple[int, Any]]:
-    """Each line that is not blank with its number; an error in place of one that is invalid."""
-    for number, line in enumerate(lines, 1):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            value = parse(text) if text.strip() else None
-        except UnicodeDecodeError as error:
-            value = ValueError(f"not UTF-8 text (byte {error.start} of the line)")
-        except (ValueError, RecursionError) as error:
-            value = ValueError(f"not JSON ({error})")
-        if value is not None:
-            yield number, value
-
-
-def _parse_json(text: str) -> Any:
-    """The value of one line; ``null`` is an error in place of a prompt."""
-    value = json.loads(text)
-    return ValueError("null is not a prompt") if value is None else value
-
-
-def _read_csv(path: Path, column: str) -> Iterator[tuple[str, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as text:
-        rows = csv.DictReader(text, strict=True)
-        try:
-            names = list(rows.fieldnames or [])
-            if column not in names:
-                has = ", ".join(map(repr, names)) or "none"
-                raise ValueError(
-                    f"{path} does not have the column {column!r}, only {has}: name another one "
-                    "with column="
-                )
-            for row in rows:
-                record = {"prompt": row[column] or "", "custom_id": row.get("custom_id") or None}
-                yield f"{path}, line {rows.line_num}", record
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}, after line {rows.line_num}: not CSV ({error})") from error

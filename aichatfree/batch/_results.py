@@ -27,6 +27,7 @@ class BatchResult:
         elapsed: seconds from when a worker took the prompt until the end, waits for the rate limit
             included.
         reused: whether the answer is from an earlier run, or from an identical prompt of this run.
+        site: the base URL of the site that the last request was sent to; ``""`` if none was sent.
     """
 
     custom_id: str
@@ -36,6 +37,7 @@ class BatchResult:
     attempts: int = 0
     elapsed: float = 0.0
     reused: bool = False
+    site: str = ""
 
     @property
     def ok(self) -> bool:
@@ -54,7 +56,8 @@ class BatchResult:
                 "status_code": getattr(self.error, "status_code", None),
             }
             row["partial_text"] = self.text
-        return {**row, "attempts": self.attempts, "elapsed": round(self.elapsed, 3)}
+        figures = {"attempts": self.attempts, "elapsed": round(self.elapsed, 3), "site": self.site}
+        return {**row, **figures}
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain data, for :meth:`from_dict` in another process."""

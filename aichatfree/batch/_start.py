@@ -13,16 +13,19 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from .._arguments import check_number
-from .._requester import Requester
+from .._prompt_sender import PromptSender
 from .._settings import Settings
 from ._backend import Backend
 from ._batch import Batch
 from ._circuit_breaker import CircuitBreaker
 from ._executor import ExecutorBackend, parallelism
 from ._journal import Journal, files_of
-from ._prompts import Items, PromptSource, can_be_read_again, digest_of
+from ._prompts import Items, PromptSource, digest_of
 from ._recorder import Recorder
-from ._threads import ThreadBackend
+from ._table import check_table, is_table, journal_of, write_table_of_run
+from ._tables.row_prompts import RowPrompts
+from ._tables.sources import can_be_read_again
+from ._threads import ThreadBackend, check_open_files
 from ._worker import ClientFactory
 from ._worker_messages import MAX_SHARD_SIZE, MAX_WORKERS, write_shard
 
@@ -30,7 +33,7 @@ log: Final = logging.getLogger(__name__)
 
 
 def start_batch(
-    requester: Requester,
+    requester: PromptSender,
     prompts: PromptSource,
     *,
     max_workers: int,
@@ -42,7 +45,10 @@ def start_batch(
     progress: bool | None,
     max_errors: int | None,
     dedupe: bool,
+    template: str | None,
     column: str | None,
+    id: str | None,
+    skip_empty: bool,
     client_factory: ClientFactory | None,
 ) -> Batch:
     """See :meth:`Client.batch`."""
@@ -50,18 +56,21 @@ def start_batch(
     check_number("shard_size", shard_size, min=1, max=MAX_SHARD_SIZE, integer=True)
     if max_errors is not None:
         check_number("max_errors", max_errors, min=0, integer=True)
+    if executor is None:
+        check_open_files(max_workers)
     _check_executor(requester, executor, client_factory)
     _check_output(prompts, output)
-    items = Items(prompts, requester.check_prompt, column)
+    rows = RowPrompts.from_arguments(template, column, id, skip_empty)
+    items = Items(prompts, requester.check_prompt, rows)
     total = items.check_all() if can_be_read_again(prompts) else None
+    known = items if total is not None else None
     unread = iter(items)
     with ExitStack() as on_error:
         journal = None
         if output is not None:
-            journal = Journal(output, _answers_depend_on(requester.settings), resume=resume)
+            depends_on = _answers_depend_on(requester)
+            journal = _open_journal(Path(output), depends_on, resume, known)
             on_error.callback(journal.close)
-            if total is not None:
-                journal.check_prompts(items)
         stopping = threading.Event()
         recorder = Recorder(CircuitBreaker(requester.rate_limiter, max_errors, stopping), journal)
         backend: Backend = ThreadBackend(requester, recorder, max_workers, stopping)
@@ -70,11 +79,14 @@ def start_batch(
                 requester, recorder, executor, shard_size, max_workers, client_factory
             )
         on_error.pop_all()
+    if journal is not None and output is not None:
+        _write_table_at_end(journal, Path(output), known)
     return Batch(
         unread,
         backend,
         recorder,
         requester.rate_limiter,
+        inputs=known,
         total=total,
         ordered=ordered,
         progress=progress,
@@ -83,7 +95,7 @@ def start_batch(
 
 
 def _executor_backend(
-    requester: Requester,
+    requester: PromptSender,
     recorder: Recorder,
     executor: Executor,
     shard_size: int,
@@ -113,7 +125,7 @@ def _executor_backend(
 
 
 def _check_executor(
-    requester: Requester, executor: object, client_factory: ClientFactory | None
+    requester: PromptSender, executor: object, client_factory: ClientFactory | None
 ) -> None:
     if executor is None:
         if client_factory is not None:
@@ -138,16 +150,53 @@ def _check_output(prompts: object, output: object) -> None:
         return
     if not isinstance(output, (str, os.PathLike)) or not str(output):
         raise TypeError(f"output= takes a path, not {type(output).__name__}")
-    if Path(output).suffix != ".jsonl":
-        raise ValueError(f"output={str(output)!r} must end with .jsonl, the format of the file")
+    path = Path(output)
+    if path.suffix != ".jsonl" and not is_table(path):
+        raise ValueError(
+            f"output={str(output)!r} must end with .jsonl, or .csv or .parquet for a table"
+        )
     if isinstance(prompts, (str, os.PathLike)):
-        own = {path.resolve() for path in files_of(Path(output))}
+        own = {each.resolve() for each in (path, *files_of(journal_of(path)))}
         if Path(prompts).resolve() in own:
             raise ValueError("output= would overwrite the file with the prompts: name another one")
 
 
-def _answers_depend_on(settings: Settings) -> dict[str, Any]:
+def _open_journal(
+    output: Path, depends_on: dict[str, Any], resume: bool, items: Items | None
+) -> Journal:
+    if is_table(output):
+        check_table(output, items)
+    with ExitStack() as on_error:
+        journal = Journal(journal_of(output), depends_on, resume=resume)
+        on_error.callback(journal.close)
+        if items is not None:
+            journal.check_prompts(items)
+        on_error.pop_all()
+    return journal
+
+
+def _write_table_at_end(journal: Journal, output: Path, items: Items | None) -> None:
+    """If the output is a table, let the journal write it when it is closed."""
+    if is_table(output):
+        # With absolute paths, because the current directory may change until then.
+        of_table = None if items is None else items.with_absolute_path()
+        journal.at_end = partial(write_table_of_run, output.absolute(), of_table)
+
+
+def _answers_depend_on(requester: PromptSender) -> dict[str, Any]:
     """The settings that change answers, under the names that users know."""
+    of_sites = [_answers_of_site_depend_on(each.settings) for each in requester.requesters]
+    return {name: _all_of([each[name] for each in of_sites]) for name in of_sites[0]}
+
+
+def _all_of(values: list[str | None]) -> str | None:
+    """The values in one: the order of several sites does not matter."""
+    if len(set(values)) == 1:
+        return values[0]
+    return ", ".join(sorted({"none" if value is None else value for value in values}))
+
+
+def _answers_of_site_depend_on(settings: Settings) -> dict[str, str | None]:
     host = urlsplit(settings.site.base_url).hostname or ""
     local = host == "localhost" or host.startswith("127.") or host == "::1"
     return {

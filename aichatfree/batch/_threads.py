@@ -8,10 +8,12 @@ import queue
 import threading
 import time
 from functools import partial
+from typing import Final
 
 from .._call import Call
 from .._cancellation import CancelToken
-from .._requester import Requester
+from .._prompt_sender import PromptSender
+from .._thread_cache import ThreadCache
 from ..errors import APIError
 from ..retry import RetryPolicy
 from ._backend import Outcome, wait_interruptibly
@@ -19,7 +21,27 @@ from ._prompts import Item
 from ._recorder import Recorder
 from ._rejections import Deferred, batch_retrying, deferral
 from ._results import BatchResult
-from ._thread_cache import THREAD_CACHE
+
+THREAD_CACHE: Final = ThreadCache("aichatfree-batch")
+"""The cache that all batches of this process share."""
+
+OTHER_FILES: Final = 20
+"""Files that a process has open besides the connections of a batch."""
+
+
+def check_open_files(max_workers: int) -> None:
+    """Raise ValueError if this process may not open a connection for each thread."""
+    try:
+        import resource
+    except ImportError:  # only Unix has it, and such a limit
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and max_workers + OTHER_FILES > limit:
+        raise ValueError(
+            f"max_workers={max_workers} needs that many connections, but this process may have "
+            f"{limit} open files: raise the limit (ulimit -n {max_workers + 100}), or use at most "
+            f"max_workers={max(1, limit - OTHER_FILES)}"
+        )
 
 
 class ThreadBackend:
@@ -35,7 +57,11 @@ class ThreadBackend:
     """
 
     def __init__(
-        self, requester: Requester, recorder: Recorder, max_workers: int, stopping: threading.Event
+        self,
+        requester: PromptSender,
+        recorder: Recorder,
+        max_workers: int,
+        stopping: threading.Event,
     ) -> None:
         self._requester = requester
         self._recorder = recorder
@@ -148,6 +174,8 @@ class ThreadBackend:
             self._calls.discard(call)
         attempts += item.attempts
         elapsed = time.monotonic() - item.started
-        result = BatchResult(item.custom_id, item.index, text, failure, attempts, elapsed)
+        result = BatchResult(
+            item.custom_id, item.index, text, failure, attempts, elapsed, site=call.site
+        )
         self._recorder.record(item, result)
         return result

@@ -14,13 +14,16 @@ from itertools import islice
 from typing import Any, Final, Protocol
 
 from .._arguments import check_number
-from .._requester import Requester
+from .._routing import requester_from_dict
 from ..errors import AIChatFreeError
 from ._prompts import Item, Items, PromptSource
 from ._results import BatchResult
+from ._tables.row_prompts import RowPrompts
 
 MAX_SHARD_SIZE: Final = 100_000
-MAX_WORKERS: Final = 1024
+MAX_WORKERS: Final = 10_000
+"""They have the usual stack: with less than 2 MB, Python 3.13 crashes while it reads deeply nested
+JSON. Only what a thread uses of its stack is in memory, about 40 KB with its connection."""
 
 INTERRUPTED: Final = "interrupted"
 """Why a worker stopped that got a Ctrl-C."""
@@ -57,7 +60,7 @@ def make_shards(
         shard_size: prompts in a shard.
         max_workers: threads for each shard.
         parallel: shards in flight at a time; each gets this part of the client's rate limit.
-        column: the column of a ``.csv`` file that has the prompts.
+        column: the column that has the prompts, if they are rows.
 
     Raises:
         TypeError, ValueError: a prompt cannot be sent, or a setting of the client cannot be put
@@ -67,7 +70,8 @@ def make_shards(
     check_number("max_workers", max_workers, min=1, max=MAX_WORKERS, integer=True)
     check_number("parallel", parallel, min=1, integer=True)
     settings = client.to_dict(1 / parallel)
-    items = iter(Items(prompts, Requester.from_dict(settings).check_prompt, column))
+    check = requester_from_dict(settings).check_prompt
+    items = iter(Items(prompts, check, RowPrompts.from_arguments(column=column)))
     while shard := list(islice(items, shard_size)):
         for item in shard:
             if item.error is not None:
@@ -81,7 +85,7 @@ class Shard:
 
     Attributes:
         items: the prompts.
-        settings: the driver's, for :meth:`Requester.from_dict`; empty if there is a factory.
+        settings: the driver's, for :func:`requester_from_dict`; empty if there is a factory.
         max_workers: threads to use.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -16,3 +17,9 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 def ids_in(path: Path) -> list[str]:
     """The custom_id of each line of an output."""
     return [row["custom_id"] for row in rows_of(path)]
+
+
+def table_of(path: Path) -> list[list[str]]:
+    """The header and the rows of a CSV file, which may begin with a byte order mark."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.reader(file, strict=True))

@@ -47,6 +47,7 @@ def test_an_answer_is_a_json_line(tmp_path: Path) -> None:
         "text": "Привет\u2028\n",
         "attempts": 2,
         "elapsed": 1.5,
+        "site": "",
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import queue
+import resource
 import signal
 import sys
 import threading
@@ -13,11 +14,13 @@ from typing import Any
 
 import pytest
 
-from aichatfree.batch._thread_cache import ThreadCache
-from aichatfree.testing import Answer, FakeSite
-from helpers import AT_ONCE, LONG, ClientFor, echo, threads_named, wait_until
+from aichatfree import Timeout
+from aichatfree._thread_cache import ThreadCache
+from aichatfree.testing import Answer, FakeSite, Request
+from helpers import AT_ONCE, LONG, SHORT, ClientFor, echo, run_python, threads_named, wait_until
 
 THREADS = "aichatfree-batch"
+LIMITS = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
 def test_no_thread_is_left_behind(client_for: ClientFor) -> None:
@@ -45,7 +48,7 @@ def test_the_next_batch_uses_the_threads_of_the_last(client_for: ClientFor) -> N
 
 def test_the_thread_cache_counts_the_threads_that_end() -> None:
     """Work that arrives when idle threads have just ended gets a new thread."""
-    cache = ThreadCache(idle_timeout=0)
+    cache = ThreadCache("test", idle_timeout=0)
     for _ in range(1000):
         done = threading.Event()
         cache.run(done.set)
@@ -67,16 +70,30 @@ def test_the_thread_cache_loses_no_work_when_a_thread_ends(monkeypatch: pytest.M
                 raise
 
     monkeypatch.setattr(queue, "SimpleQueue", LateQueue)
-    cache = ThreadCache(idle_timeout=0)
+    cache = ThreadCache("test", idle_timeout=0)
     cache.run(lambda: None)
     assert late.wait(LONG)
+
+
+def test_a_closed_thread_cache_has_no_threads() -> None:
+    """After `close` both the idle threads and those that were busy have ended."""
+    cache = ThreadCache("closed-cache", idle_timeout=LONG)
+    finish = threading.Event()
+    done = threading.Event()
+    cache.run(lambda: finish.wait(LONG))  # type: ignore[arg-type]
+    cache.run(done.set)
+    assert done.wait(LONG)
+    assert not cache.close(SHORT)
+    finish.set()
+    assert cache.close(LONG)
+    assert not threads_named("closed-cache")
 
 
 def test_the_thread_cache_starts_work_at_once() -> None:
     """Work never waits for a busy thread, so pieces of work that wait for each other do not
     deadlock.
     """
-    cache = ThreadCache()
+    cache = ThreadCache("test")
     for _ in range(10):  # the first time without idle threads, then with some
         barrier = threading.Barrier(4)
         for _ in range(3):
@@ -92,7 +109,7 @@ def test_the_thread_cache_keeps_no_work_alive() -> None:
 
     work = Work()
     reference = weakref.ref(work)
-    ThreadCache(LONG).run(work)
+    ThreadCache("test", LONG).run(work)
     del work
     wait_until(lambda: reference() is None, AT_ONCE)
 
@@ -126,3 +143,44 @@ def test_a_ctrl_c_just_before_a_wait_is_noticed_soon(
                 list(batch)
     assert waits
     assert all(timeout is not None and timeout <= 1 for timeout in waits)
+
+
+def test_more_threads_than_open_files_are_refused_before_anything_is_sent() -> None:
+    """If the process may not open a connection for each thread, the error names both limits."""
+    code = """
+        import resource
+        from aichatfree import Client
+        from aichatfree.testing import FakeSite
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, most))
+        with FakeSite() as site, Client(site.url) as client:
+            try:
+                client.batch(["x"] * 500, max_workers=500)
+            except ValueError as error:
+                print(len(site.requests), error)
+    """
+    printed = run_python(code).stdout
+    assert printed.startswith("0 max_workers=500 needs that many connections")
+    assert "256 open files" in printed
+    assert "max_workers=236" in printed
+
+
+def test_a_thousand_threads_and_more_answer_at_the_same_time(client_for: ClientFor) -> None:
+    """1,200 threads have 1,200 answers in flight, and each gets its own."""
+    count = 1200
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4 * count, LIMITS[1]))
+    arrived = threading.Barrier(count, timeout=LONG)
+
+    def together(request: Request) -> str:
+        arrived.wait()
+        return echo(request)
+
+    prompts = [f"prompt {number}" for number in range(count)]
+    try:
+        with FakeSite(together) as site:
+            client = client_for(site.url, timeout=Timeout(connect=LONG, read=LONG))
+            results = client.batch(prompts, max_workers=count)
+            assert [result.text for result in results] == [f"echo {each}" for each in prompts]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, LIMITS)

@@ -43,12 +43,13 @@ def test_ask_streams_into_a_pipe() -> None:
 
 
 def test_ask_prints_json() -> None:
-    """--json prints one object with the text, the number of attempts and the times."""
+    """--json prints one object with the text, the number of attempts, the times and the site."""
     with FakeSite(["Привет"]) as site:
         done = run("ask", "--json", "Hi", url=site.url)
     result = json.loads(done.stdout)
     assert (result["text"], result["complete"], result["attempts"]) == ("Привет", True, 1)
     assert 0 <= result["time_to_first_chunk"] <= result["elapsed"]
+    assert result["site"] == site.url
 
 
 def test_ask_sends_the_system_prompt() -> None:
@@ -76,7 +77,7 @@ def test_retries_are_shown_on_a_terminal_only() -> None:
     """A terminal shows why a request is retried; a pipe gets the answer alone."""
     with FakeSite([Answer(status=503, body=""), Answer("fine")] * 2) as site:
         with terminal("ask", "Hi", url=site.url) as session:
-            session.wait_for("OverloadedError")
+            session.wait_for("attempt 1 failed (503)")
             session.wait_for("fine")
         assert run("ask", "Hi", url=site.url).stderr == b""
 

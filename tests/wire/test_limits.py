@@ -11,7 +11,7 @@ from aichatfree import APIConnectionError, APITimeoutError, Timeout
 from aichatfree._call import Call
 from aichatfree._cancellation import CancelToken
 from aichatfree.testing import Answer, FakeSite, Raw
-from helpers import AT_ONCE, ClientFor
+from helpers import AT_ONCE, ClientFor, run_python
 from wire.sites import read_request, server
 
 
@@ -207,3 +207,36 @@ def test_a_proxy_that_trickles_ends_in_time(client_for: ClientFor) -> None:
             with pytest.raises(APITimeoutError):
                 client.generate("Hi")
             assert time.monotonic() - began < 0.5 + AT_ONCE
+
+
+def test_too_many_open_files_are_not_blamed_on_the_host() -> None:
+    """Without a free file descriptor, an unknown host is neither reported nor taken for fatal."""
+    code = """
+        import os, resource
+        from aichatfree import APIConnectionError, Client
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, most))
+        clients = [Client(f"http://{host}:9", retry=None) for host in ("localhost", "127.0.0.1")]
+
+        def ask(client):
+            try:
+                client.generate("x")
+            except APIConnectionError as error:
+                return error
+
+        for client in clients:
+            ask(client)  # imports what it needs
+        files = []
+        try:
+            while True:
+                files.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            pass
+        for error in map(ask, clients):
+            print(error.fatal, error.retryable, error)
+    """
+    lines = run_python(code).stdout.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert line.startswith("False True This process has too many open files")

@@ -1,0 +1,1 @@
+"""Rows as the input of a batch: read from files and frames, and made into prompts."""
