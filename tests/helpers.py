@@ -172,14 +172,22 @@ def run(
     )
 
 
+FILES = {
+    "prompts.jsonl": '{"prompt": "Name a colour."}\n',
+    "reviews.csv": "id,review\n7,Very good.\n",
+    "answers.jsonl": "",
+}
+"""What the commands of the documentation read."""
+
+
 def paste(line: str, *, url: str, folder: Path, code: int = 0) -> None:
     """Run a line as a user pastes it into a shell, and check its exit code.
 
-    A server is stopped as soon as it serves. The line finds a file ``prompts.jsonl``.
+    A server is stopped as soon as it serves. The line finds the ``FILES``.
     """
-    prompts = folder / "prompts.jsonl"
-    if not prompts.exists():
-        prompts.write_text('{"prompt": "Name a colour."}\n')
+    for name, text in FILES.items():
+        if not (folder / name).exists():
+            (folder / name).write_text(text)
     serving = " serve " in line and "--help" not in line
     if serving:  # on any free port, for which 0 stands
         line = f"exec env {re.sub(r' --port [0-9]+', '', line)} --port 0"
