@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from ._adaptive_rate import AdaptiveRate
+from ._adaptive_rate import AdaptiveRate, Phase
 from ._arguments import check_number
 from ._call import MAX_SINGLE_WAIT, Call
 from ._cancellation import cancelled_error
@@ -32,6 +32,24 @@ _MAX_RETRY_AFTER: Final = 366 * 86400.0
 class _Waiter(NamedTuple):
     call: Call
     awake: threading.Event  # set when the thread has something to check
+
+
+class RateStatus(NamedTuple):
+    """The rate limit of a site at one moment.
+
+    Attributes:
+        requests_per_minute: the limit; ``None`` if there is none.
+        source: ``configured``, ``stated`` (by the site) or ``learned`` (from rejections).
+        rejections: requests that were rejected so far.
+        is_outage: whether the site accepts nothing.
+        is_exhausted: whether its quota is used up.
+    """
+
+    requests_per_minute: float | None
+    source: str
+    rejections: int
+    is_outage: bool
+    is_exhausted: bool
 
 
 class RateLimiter:
@@ -127,6 +145,19 @@ class RateLimiter:
         until = datetime.now(UTC) + timedelta(seconds=min(left, _MAX_RETRY_AFTER))
         again = f". Run it again after {until:%Y-%m-%d %H:%M} UTC" if left > 0 else ""
         return f"{reason}{again}. The site's last message was: {self._last_message}"
+
+    def statuses(self) -> dict[str, RateStatus]:
+        """The present rate limit of each site; the only one here has no name."""
+        rate = self._adaptive_rate
+        source = "learned" if self.max_requests_per_minute is None else "configured"
+        status = RateStatus(
+            None if math.isinf(rate.rate) else rate.rate * 60,
+            "stated" if self._stated_rate < math.inf else source,
+            self._rejected,
+            rate.phase in (Phase.OUTAGE, Phase.PROBING),
+            rate.exhausted is not None,
+        )
+        return {"": status}
 
     def begin_run(self) -> None:
         """Forget a used-up quota: when a new batch begins, it may have been renewed."""

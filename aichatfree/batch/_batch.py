@@ -15,6 +15,7 @@ from .._locks import SignalSafeLock
 from .._rate_limiter import RateLimiter
 from ..errors import AIChatFreeError
 from ._backend import POLL_INTERVAL, Backend, Outcome
+from ._events import LimitWatcher
 from ._interrupt import finish_or_cancel
 from ._journal import SYNC_INTERVAL
 from ._ordering import Deduplicator, ReorderBuffer
@@ -82,6 +83,9 @@ class Batch(Iterator[BatchResult]):
         self._journal = recorder.journal
         self._inputs = inputs  # where the items are from, if it can be read again
         self._meter = Meter(rate_limiter)
+        self._rate_limiter = rate_limiter
+        self._total = total
+        self._watcher: LimitWatcher | None = None  # from the start on, if there is a journal
         self._progress = Progress(progress, total)
         self._duplicates = Deduplicator() if dedupe else None
         self._finished = ReorderBuffer(ordered)
@@ -156,6 +160,7 @@ class Batch(Iterator[BatchResult]):
             self._draw(now=True)
             self._progress.close()
             if self._journal is not None:
+                self._log_end()
                 self._journal.close()
 
     def _advance(self, state: BatchState) -> bool:
@@ -183,6 +188,7 @@ class Batch(Iterator[BatchResult]):
     def _next(self) -> BatchResult:
         if self._advance(BatchState.FEEDING):
             self._meter.start()
+            self._log_start()
             self._progress.start()
         while not self._finished:
             if self._state is BatchState.CLOSED:
@@ -213,6 +219,8 @@ class Batch(Iterator[BatchResult]):
         self._collect(0 if self._outcomes else POLL_INTERVAL)
         if self._journal is not None:
             self._journal.sync(every=SYNC_INTERVAL)
+        if self._watcher is not None:
+            self._watcher.look()
         self._draw()
         reason = self._recorder.breaker.reason()
         if reason is not None and self._state is not BatchState.STOPPING:
@@ -305,6 +313,8 @@ class Batch(Iterator[BatchResult]):
         """After Ctrl-C: wait for the requests in flight, or cancel them after a second Ctrl-C."""
         if self._state in (BatchState.NEW, BatchState.CLOSED):
             return
+        if self._journal is not None:
+            self._journal.events.add("interrupted")
         try:
             self._advance(BatchState.STOPPING)
             finish_or_cancel(self._backend, announce=self._progress.shown)
@@ -317,6 +327,16 @@ class Batch(Iterator[BatchResult]):
         if self._journal is None:
             return ""
         return f"Finished results are in {self._journal.path}; run the same again to continue."
+
+    def _log_start(self) -> None:
+        if self._journal is not None:
+            self._journal.events.add("start", prompts=self._total)
+            self._watcher = LimitWatcher(self._journal.events, self._rate_limiter)
+
+    def _log_end(self) -> None:
+        if self._journal is not None and self._watcher is not None:
+            self._watcher.look(now=True)
+            self._journal.events.add("end", **self._meter.summary.counts())
 
     def _draw(self, *, now: bool = False) -> None:
         self._progress.update(self._meter.summary, self._meter.waiting, now=now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from .._rate_limiter import RateLimiter
 from ._results import BatchResult
@@ -36,6 +37,11 @@ class Summary:
     def done(self) -> int:
         """Prompts that have a result."""
         return self.answered + self.failed + self.reused
+
+    def counts(self) -> dict[str, Any]:
+        """The counts, and whether the run was complete, as plain data."""
+        names = ("answered", "failed", "reused", "complete")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def rate(self) -> float:
