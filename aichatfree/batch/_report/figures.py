@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import accumulate, pairwise
 from typing import Final
 
-from .charts import Chart, Point, TimeAxis
+from .charts import Chart, Point, TimeAxis, duration
 from .measurements import OTHER, Group, Measurements
 
 _COLOURS: Final = ("c0", "c1", "c2", "c3", "c4", "c5")
@@ -26,7 +26,7 @@ def draw_charts(found: Measurements) -> list[Chart]:
     colours = _colours(found)
     charts = [_throughput(bins, axis, colours), _times(bins, axis)]
     if found.events:
-        charts += [_limits(found, axis, colours), _rejections(bins, axis)]
+        charts += [_limits(found, axis, colours), _rejections(bins, axis, found.timeline.width)]
     return charts
 
 
@@ -150,10 +150,11 @@ def _shade_outages(chart: Chart, found: Measurements, axis: TimeAxis) -> None:
         chart.legend("shade", "nothing accepted")
 
 
-def _rejections(bins: Bins, axis: TimeAxis) -> Chart:
+def _rejections(bins: Bins, axis: TimeAxis, width: float) -> Chart:
     rates = [(begin, end, group.rejected) for begin, end, group in bins]
     most = max(count for *_, count in rates)
-    chart = Chart("Rejected requests" if most else "Rejected requests: none", axis, most)
+    title = f"Rejected requests in {duration(width)}" if most else "Rejected requests: none"
+    chart = Chart(title, axis, most)
     for begin, end, count in rates:
         chart.bar(begin, end, 0.0, count, _FAILED)
     return chart

@@ -121,13 +121,18 @@ class Timeline:
             duration / self.width > MAX_BINS or len(self._bins) > max(MAX_BINS / 4, enough)
         ):
             self._double()
-        found = []
+        found: list[tuple[float, float, Group]] = []
         for (start, number), group in sorted(self._bins.items(), key=lambda each: each[0]):
             run = self._runs.at(start)
             begin = run.offset + number * self.width
-            # A last interval that is almost empty would have a meaningless rate.
             end = min(begin + self.width, run.offset + run.duration)
-            found.append((begin, max(end, begin + self.width / 4), group))
+            if end - begin < self.width / 2:  # the end of a run: it has too few for a rate
+                if number and found and found[-1][1] == begin:
+                    begin, _, before = found.pop()
+                    group.update(before)
+                else:
+                    end = begin + self.width / 2
+            found.append((begin, end, group))
         return found
 
 

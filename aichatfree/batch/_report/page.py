@@ -16,7 +16,7 @@ from typing import Final
 from ..._output.terminal import strip_control_characters
 from .._table import journal_of
 from .._tables.table import replacing
-from .charts import Chart
+from .charts import Chart, duration
 from .figures import draw_charts
 from .measurements import Failures, Group, Measurements
 from .runs import Run
@@ -130,13 +130,9 @@ def _notes(found: Measurements) -> Iterator[str]:
     """What cannot be shown, and why."""
     rows = found.total.answered.total() + found.total.failed
     if found.without_time:
-        share = "None" if found.without_time == rows else f"{found.without_time:,} of {rows:,}"
-        verb = "has" if found.without_time == rows else "have no"
+        share = "All" if found.without_time == rows else f"{found.without_time:,} of {rows:,}"
         yield (
-            f"<p>{share} of the results {verb} a time, because an older version wrote them: they "
-            "are not in the charts.</p>"
-            if share == "None"
-            else f"<p>{share} results {verb} time, because an older version wrote them: they are "
+            f"<p>{share} results are without a time, because an older version wrote them: they are "
             "not in the charts.</p>"
         )
     if not found.events:
@@ -195,7 +191,7 @@ def _sites(sites: dict[str, Group]) -> str:
             _seconds(group.elapsed.quantile(0.5)),
             _seconds(group.elapsed.quantile(0.95)),
         ]
-        for url, group in sites.items()
+        for url, group in sorted(sites.items(), key=lambda each: -each[1].answered.total())
     ]
     header = ("Site", "Answered", "Failed", "Rejections")
     times = ("First chunk, median", "Time, median", "Time, 95 %")
@@ -230,15 +226,3 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def _seconds(seconds: float | None) -> str:
     return "–" if seconds is None else duration(seconds)
-
-
-def duration(seconds: float) -> str:
-    """A duration with its two largest units."""
-    if seconds < 60:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
-    first = next(place for place, (number, _) in enumerate(parts) if number)
-    return " ".join(f"{number} {unit}" for number, unit in parts[first : first + 2] if number)
