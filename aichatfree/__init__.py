@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from .health import Finding, Health
     from .retry import RetryPolicy
+    from .router import Router
     from .stream import Reply, Stream
     from .timeout import Timeout
 
@@ -72,6 +73,7 @@ __all__ = [
     "Reply",
     "ReplyTooLargeError",
     "RetryPolicy",
+    "Router",
     "ServerError",
     "Site",
     "StatedLimits",
@@ -97,6 +99,7 @@ _HOME = {
     "Message": "_protocol.messages",
     "generate_signature": "_protocol.signing",
     "RetryPolicy": "retry",
+    "Router": "router",
     "Reply": "stream",
     "Stream": "stream",
 }

@@ -22,6 +22,7 @@ class Call:
         timeout: its time limits.
         cancel_token: set when the answer is no longer wanted.
         attempts: requests sent so far.
+        site: the base URL of the site that the last one was sent to; empty before.
         rejections: those of its prompt.
         first_byte_at: when the answer to the last attempt began to arrive (monotonic clock).
         started: when its total time limit began (monotonic clock).
@@ -58,6 +59,7 @@ class Call:
         self.timeout = timeout
         self.cancel_token: CancelToken = cancel_token or CancelToken()
         self.attempts: int = 0
+        self.site: str = ""
         self.rejections: PromptRejections = PromptRejections() if rejections is None else rejections
         self.first_byte_at: float | None = None
         self._max_elapsed = math.inf if max_elapsed is None else max_elapsed

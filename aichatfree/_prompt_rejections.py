@@ -37,11 +37,13 @@ class PromptRejections:
     Attributes:
         evidence: how many of them the rate limiter has learnt from.
         wait: seconds before the next attempt, which the rate limiter does not delay.
+        cause: what the last one is evidence of.
     """
 
     def __init__(self) -> None:
         self.evidence: int = 0
         self.wait: float = 0.0
+        self.cause: Cause = Cause.LIMIT
         self._uncounted = 0  # since the last one that counted
         self._count = 0
         self._persistent = 0  # those that count towards MIN_REJECTIONS
@@ -62,6 +64,10 @@ class PromptRejections:
             accepted: the numbers of the last requests that the site answered.
             rejected: how many requests of all prompts it has rejected before.
         """
+        self.cause = self._judge(number, now, accepted, rejected)
+        return self.cause
+
+    def _judge(self, number: int, now: float, accepted: Sequence[int], rejected: int) -> Cause:
         if not self._count:
             self._first_number, self._rejected_before = number, rejected
         others_rejected = rejected - self._rejected_before - self._count

@@ -7,31 +7,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from ._adaptive_rate import AdaptiveRate, Phase
 from ._arguments import check_number
 from ._call import MAX_SINGLE_WAIT, Call
-from ._cancellation import cancelled_error
 from ._forks import renew_after_fork
-from ._prompt_rejections import SUSPECT_SHARE, Cause, PromptRejections
+from ._prompt_rejections import Cause, PromptRejections
+from ._slot_queue import SlotQueue, run_again_in
 from .errors import APIError, RateLimitError, StatedLimits
 
 _MIN_REQUESTS_PER_MINUTE: Final = 0.001
 _MAX_REQUESTS_PER_MINUTE: Final = 1_000_000_000
-_POLL_INTERVAL: Final = 0.025
-"""Seconds between two checks whether a waiting call was cancelled or has run out of time."""
-
 _MAX_STATED_PERIOD: Final = 3600.0
 """Seconds; requests are not spread evenly over a longer period, such as a day."""
-_MAX_RETRY_AFTER: Final = 366 * 86400.0
-"""Seconds; a longer stated wait is not shown as a date."""
-
-
-class _Waiter(NamedTuple):
-    call: Call
-    awake: threading.Event  # set when the thread has something to check
 
 
 class RateStatus(NamedTuple):
@@ -52,21 +41,11 @@ class RateStatus(NamedTuple):
     is_exhausted: bool
 
 
-class RateLimiter:
-    """Decides when each request of a client is sent, and learns from those that are rejected.
+class RateLimiter(SlotQueue[int]):
+    """Decides when each request to a site is sent, and learns from those that are rejected.
 
-    Guarantees: requests are sent in the order in which their threads arrived, except that a prompt
-    that was rejected once is sent again after three others, because its second rejection may show
-    that it is the cause. No thread waits before the first rejection, unless a limit is configured.
-    A call that is cancelled, or cannot be sent before its deadline, stops waiting within
-    ``_POLL_INTERVAL`` or two, and the next one takes its slot.
-
-    Only the first thread in the queue watches the clock, because hundreds of threads that all woke
-    up for each slot would take the processor from those that read answers. It also wakes those
-    behind it whose wait is pointless. The race avoided is a lost wake-up: (1) the first thread
-    leaves the queue, (2) the second checks its position, still second, and (3) goes to sleep for
-    good. Therefore the second clears its event before it checks, under the lock, and the first
-    sets that event under the lock, after it has left the queue.
+    No thread waits before the first rejection, unless a limit is configured; see `SlotQueue` for
+    how they wait.
 
     Args:
         max_requests_per_minute: the site's limit, or ``None`` to learn it. A lower limit that a
@@ -93,22 +72,17 @@ class RateLimiter:
                 min=_MIN_REQUESTS_PER_MINUTE,
                 max=_MAX_REQUESTS_PER_MINUTE,
             )
-        self.max_requests_per_minute: float | None = max_requests_per_minute
-        self._clock = clock
-        self._wait = wait
+        super().__init__(clock, wait)
+        self.max_requests_per_minute = max_requests_per_minute
         self.after_fork()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        # Guards the attributes below. Never sleep or call code of others while holding it.
-        self._lock = threading.Lock()
+        super().after_fork()
         self._stated_rate = math.inf  # requests/s that the site says it allows
         self._reset(sent=0)
         self._accepted: deque[int] = deque(maxlen=1000)  # the numbers of the last requests answered
         self._rejected = 0  # requests
-        self._queue: deque[_Waiter] = deque()
-        self._last_poll = -math.inf
-        self._total_wait = 0.0
         self._last_message = ""
         self._retry_at = -math.inf  # clock time, as the last rejection stated it
 
@@ -126,41 +100,29 @@ class RateLimiter:
         self.__init__(**state)  # type: ignore[misc]
 
     @property
-    def total_wait(self) -> float:
-        """Seconds that requests have waited, all threads together."""
-        return self._total_wait
-
-    @property
-    def waiting(self) -> int:
-        """How many requests are waiting now."""
-        return len(self._queue)
-
-    @property
     def exhausted(self) -> str | None:
-        """Why further requests are pointless for now, with the site's last message; or ``None``."""
+        """Why further requests are pointless for now, with the site's last message."""
         reason = self._adaptive_rate.exhausted
         if reason is None:
             return None
-        left = self._retry_at - self._clock()
-        until = datetime.now(UTC) + timedelta(seconds=min(left, _MAX_RETRY_AFTER))
-        again = f". Run it again after {until:%Y-%m-%d %H:%M} UTC" if left > 0 else ""
-        return f"{reason}{again}. The site's last message was: {self._last_message}"
+        again = run_again_in(self._retry_at - self._clock())
+        message = f"The site's last message was: {self._last_message}"
+        return f"the site's quota seems to be exhausted: {reason}{again}. {message}"
 
-    def statuses(self) -> dict[str, RateStatus]:
-        """The present rate limit of each site; the only one here has no name."""
+    @property
+    def status(self) -> RateStatus:
+        """The present rate limit."""
         rate = self._adaptive_rate
         source = "learned" if self.max_requests_per_minute is None else "configured"
-        status = RateStatus(
+        return RateStatus(
             None if math.isinf(rate.rate) else rate.rate * 60,
             "stated" if self._stated_rate < math.inf else source,
             self._rejected,
             rate.phase in (Phase.OUTAGE, Phase.PROBING),
             rate.exhausted is not None,
         )
-        return {"": status}
 
     def begin_run(self) -> None:
-        """Forget a used-up quota: when a new batch begins, it may have been renewed."""
         with self._lock:
             if self._adaptive_rate.exhausted is not None:
                 self._reset(self._adaptive_rate.sent)
@@ -177,16 +139,33 @@ class RateLimiter:
             RateLimitError: its deadline is before the slot of its request, or it has no retries
                 and would wait too long for a site that rejects requests.
         """
-        number = None
+        return self._acquire(call, self._take)
+
+    def try_acquire(self, *, delayed: bool) -> int | None:
+        """Take the slot of a request that is sent now; ``None`` if it is not free.
+
+        Args:
+            delayed: whether the request had to wait for it.
+        """
         with self._lock:
-            arrived = self._clock()
-            self._check(call, self._place(call), arrived)
-            if not self._queue and self._adaptive_rate.slot <= arrived:
-                number = self._adaptive_rate.record_sent(arrived, delayed=False)
-        if number is None:
-            number = self._acquire_in_queue(call, arrived)
-        call.begin_attempt()
-        return number
+            now = self._clock()
+            is_free = not self._queue and self._adaptive_rate.slot <= now
+            return self._take(now, delayed) if is_free else None
+
+    @property
+    def slot(self) -> float:
+        """The clock time from which on the next request may be sent."""
+        return self._adaptive_rate.slot
+
+    @property
+    def earliest(self) -> float:
+        """The clock time before which no further request can be sent."""
+        return self._adaptive_rate.earliest(0)
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether rejections delay requests now, more than a configured limit does."""
+        return self._adaptive_rate.is_reduced
 
     def record_answer(self, number: int) -> None:
         """Learn that the site answered request `number`."""
@@ -247,62 +226,20 @@ class RateLimiter:
         if not self._evidence and self._adaptive_rate.is_reduced:
             self._reset(self._adaptive_rate.sent)
 
-    def _acquire_in_queue(self, call: Call, arrived: float) -> int:
-        waiter = _Waiter(call, threading.Event())
-        try:
-            with self._lock:
-                self._queue.insert(self._place(call), waiter)
-            return self._wait_for_slot(waiter)
-        finally:
-            with self._lock:
-                self._total_wait += self._clock() - arrived
-                if waiter in self._queue:  # not if Ctrl-C was pressed before it was added
-                    self._queue.remove(waiter)
-                if self._queue:
-                    self._queue[0].awake.set()
+    def _take(self, now: float, delayed: bool) -> int | None:
+        if self._adaptive_rate.slot > now:
+            return None
+        return self._adaptive_rate.record_sent(now, delayed=delayed)
 
-    def _place(self, call: Call) -> int:
-        """The place in the queue of a call that arrives now."""
-        end = len(self._queue)
-        return min(end, SUSPECT_SHARE) if len(call.rejections) == 1 else end
+    def _slot_time(self, now: float) -> float:
+        return self._adaptive_rate.slot
 
-    def _wait_for_slot(self, waiter: _Waiter) -> int:
-        while True:
-            with self._lock:
-                now = self._clock()
-                waiter.awake.clear()
-                ahead = self._queue.index(waiter)
-                self._check(waiter.call, ahead, now)
-                seconds = self._adaptive_rate.slot - now
-                if not ahead and seconds <= 0:
-                    return self._adaptive_rate.record_sent(now, delayed=True)
-                if not ahead:
-                    self._wake_refused(now)
-            if ahead:
-                waiter.awake.wait()
-            else:
-                self._wait(waiter.call.cancel_token.stopping, min(seconds, _POLL_INTERVAL))
-
-    def _check(self, call: Call, ahead: int, now: float) -> None:
-        """Raise if the call should not wait (any longer) behind `ahead` others."""
-        if self._is_refused(call, ahead, now):
-            if call.cancel_token.stopping.is_set():
-                raise cancelled_error()
-            raise call.deadline_error() if now >= call.deadline else self._too_late_error(now)
-
-    def _is_refused(self, call: Call, ahead: int, now: float) -> bool:
+    def _latest(self, call: Call) -> float:
         latest = min(call.deadline, call.last_attempt_before)
-        if self._adaptive_rate.is_reduced:
-            latest = min(latest, call.waits_for_rejections_until)
-        too_late = max(now, self._adaptive_rate.earliest(ahead)) > latest
-        return too_late or call.cancel_token.stopping.is_set()
+        return min(latest, call.waits_for_rejections_until) if self.is_reduced else latest
 
-    def _wake_refused(self, now: float) -> None:
-        if now - self._last_poll >= _POLL_INTERVAL:
-            self._last_poll = now
-            for ahead, waiter in enumerate(self._queue):
-                if self._is_refused(waiter.call, ahead, now):
-                    waiter.awake.set()
+    def _earliest(self, ahead: int, now: float) -> float:
+        return self._adaptive_rate.earliest(ahead)
 
     def _too_late_error(self, now: float) -> RateLimitError:
         slot = self._adaptive_rate.slot

@@ -6,12 +6,12 @@ The path of a prompt: rate limiter -> signing -> wire -> decoding, once for each
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from ._call import Call
+from ._prompt_sender import Attempt, PromptSender, Question
 from ._protocol.decoding import ReplyDecoder
 from ._protocol.messages import Message, Prompt
 from ._protocol.models import read_models
@@ -31,20 +31,15 @@ from ._signing_clock import SigningClock
 from ._wire.exchange import Exchange
 from ._wire.transport import Transport
 from .errors import APIError
-from .retry import UNSET, MakeRetrying, RetryOption, RetryPolicy, check_retry, run_attempts
-from .stream import Reply, Stream
-from .timeout import TimeLimit, Timeout, timeout_from
+from .retry import MakeRetrying
+from .timeout import Timeout
 
 
-class Requester:
-    """Sends prompts to one site, within its rate limit and with retries.
+class Requester(PromptSender):
+    """Sends prompts to one site, within its rate limit and with retries."""
 
-    Threads may share it. ``Client`` and ``Batch`` are its two callers.
-
-    Attributes:
-        settings: what may change from one client to another that shares the connections.
-        rate_limiter: shared by all threads and by all clients that share the connections.
-    """
+    settings: Settings
+    rate_limiter: RateLimiter
 
     def __init__(
         self,
@@ -54,7 +49,7 @@ class Requester:
     ) -> None:
         self.settings = settings
         self._on_close = on_close
-        self.rate_limiter: RateLimiter = RateLimiter(connection.max_requests_per_minute)
+        self.rate_limiter = RateLimiter(connection.max_requests_per_minute)
         self._signing_clock = SigningClock()
         self._connection = connection
         self._transport = Transport(
@@ -68,80 +63,16 @@ class Requester:
             max_reply_bytes=connection.max_reply_bytes,
         )
 
-    def with_settings(self, settings: Settings) -> Requester:
-        """A requester with other settings that shares the connections and the rate limiter."""
+    def with_settings(self, settings: Settings) -> Self:
         other = copy.copy(self)
         other.settings = settings
         return other
 
-    def stream(
-        self,
-        prompt: Prompt,
-        system: str | None = None,
-        temperature: float | None = None,
-        timeout: TimeLimit | None = None,
-        retry: RetryOption = UNSET,
-        *,
-        buffered: bool = False,
-        on_end: Callable[[Stream], None] | None = None,
-    ) -> Stream:
-        """The answer to a prompt; nothing is sent before its first chunk is asked for.
-
-        Args:
-            prompt: as for :meth:`Client.generate`, and so are the next four.
-            system: for this call.
-            temperature: for this call.
-            timeout: for this call.
-            retry: for this call.
-            buffered: return no chunk before the answer is complete, so that an answer that was cut
-                off can be retried.
-            on_end: called once the answer is complete or has failed.
-
-        Raises:
-            TypeError, ValueError: the arguments cannot be sent.
-        """
-        messages = self._messages(prompt, system)
-        check_temperature(temperature, self.settings.site.dialect)
-        policy = self.settings.retry if retry is UNSET else check_retry(retry)
-        call = Call(
-            self.settings.timeout if timeout is None else timeout_from(timeout),
-            max_elapsed=policy.max_elapsed if isinstance(policy, RetryPolicy) else None,
-            single_attempt=policy is None,
-        )
-        reasoning: list[str] = []
-        return Stream(
-            self._attempt(messages, temperature, call, reasoning, buffered=buffered),
-            call,
-            partial(run_attempts, policy, call),
-            buffered=buffered,
-            on_end=on_end,
-            reasoning=reasoning,
-        )
-
-    def answer(
-        self, prompt: Prompt, temperature: float | None, call: Call, make_retrying: MakeRetrying
-    ) -> Reply:
-        """The complete answer to one prompt of a batch.
-
-        Args:
-            prompt: one that :meth:`check_prompt` accepted.
-            temperature: left out for a dialect that has none.
-            call: its deadline and its cancel token.
-            make_retrying: the batch's own policy for retries.
-
-        Raises:
-            APIError: there is no complete answer.
-        """
-        if not self.settings.site.dialect.temperature:
-            temperature = None
-        reasoning: list[str] = []
-        messages = self._messages(prompt, None)
-        attempt = self._attempt(messages, temperature, call, reasoning, buffered=True)
-        run = partial(run_attempts, self.settings.retry, call, make_retrying=make_retrying)
-        return Stream(attempt, call, run, buffered=True, reasoning=reasoning).reply()
+    @property
+    def requesters(self) -> Sequence[Requester]:
+        return [self]
 
     def check_prompt(self, prompt: Prompt, temperature: float | None = None) -> None:
-        """Raise TypeError or ValueError for a prompt or a temperature that cannot be sent."""
         self._messages(prompt, None)
         check_temperature(temperature)
 
@@ -154,27 +85,17 @@ class Requester:
         return self._transport.post(path, body, Call(timeout))
 
     def models(self) -> list[str]:
-        """The models that the site lists; see :meth:`Client.models`."""
         site = self.settings.site
         exchange = self._transport.get(site.dialect.models_path, Call(self.settings.timeout))
         body = exchange.read_up_to(MAX_ERROR_BODY)
         return read_models(exchange.status, exchange.headers, body, site)
 
     def close(self) -> None:
-        """Cancel all calls and close the connections."""
         self._transport.close()
         if self._on_close is not None:
             self._on_close()
 
     def to_dict(self, share: float = 1.0) -> dict[str, Any]:
-        """What another process needs to make a requester like this one; without secrets.
-
-        Args:
-            share: the part of ``max_requests_per_minute`` that it may use.
-
-        Raises:
-            ValueError: something cannot be sent there.
-        """
         if self._on_close is not None:
             raise not_portable("the built-in model, which answers in this process only")
         return {
@@ -187,43 +108,55 @@ class Requester:
         """The requester of :meth:`to_dict`, with the secrets of this process's environment."""
         return cls(Settings.from_dict(data["settings"]), ConnectionOptions(**data["connection"]))
 
-    def _attempt(
-        self,
-        messages: list[Message],
-        temperature: float | None,
-        call: Call,
-        reasoning: list[str],
-        *,
-        buffered: bool,
-    ) -> Callable[[], Iterator[str]]:
-        """A function that makes one attempt, whose request is signed when it may be sent.
-
-        What the model says before its answer is put into ``reasoning``.
-        """
-        settings = self.settings
+    def _attempts(
+        self, question: Question, call: Call, make_retrying: MakeRetrying
+    ) -> tuple[Attempt, MakeRetrying]:
+        send = self.prepare(question, call)
         self._transport.cancel_tokens.add(call.cancel_token)
 
         def attempt() -> Iterator[str]:
-            number = self.rate_limiter.acquire(call)
+            return send(self.rate_limiter.acquire(call))
+
+        return attempt, make_retrying
+
+    def prepare(self, question: Question, call: Call) -> Callable[[int], Iterator[str]]:
+        """A function that makes one attempt, given the number of the slot that it may use.
+
+        The request is signed then, because sites compare its time with their clock.
+
+        Raises:
+            TypeError, ValueError: the question cannot be sent.
+        """
+        site = self.settings.site
+        messages = self._messages(question.prompt, question.system)
+        temperature = question.temperature
+        if question.in_batch and not site.dialect.temperature:
+            temperature = None
+        check_temperature(temperature, site.dialect)
+
+        def send(number: int) -> Iterator[str]:
+            call.site = site.base_url
             body = request_body(
-                settings.site,
+                site,
                 messages,
                 now=self._signing_clock.now(),
-                password=settings.password,
-                model=settings.model,
+                password=self.settings.password,
+                model=self.settings.model,
                 temperature=temperature,
             )
-            exchange = self._transport.post(settings.site.dialect.path, body, call)
+            exchange = self._transport.post(site.dialect.path, body, call)
             try:
-                yield from _read_text(exchange, settings.site, reasoning, buffered=buffered)
+                yield from _read_text(
+                    exchange, site, question.reasoning, buffered=question.buffered
+                )
             except APIError as error:
-                redact(error, settings.password, settings.site.secret)
+                redact(error, self.settings.password, site.secret)
                 if error.rejection:
                     self.rate_limiter.record_rejection(number, error, call.rejections)
                 raise
             self.rate_limiter.record_answer(number)
 
-        return attempt
+        return send
 
     def _messages(self, prompt: Prompt, system: str | None) -> list[Message]:
         if system is None and not _has_system_message(prompt):

@@ -6,9 +6,9 @@ import dataclasses
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypedDict
+from typing import Any, ClassVar, Final, Self, TypedDict
 
 import requests
 
@@ -35,15 +35,84 @@ class ClientOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a client may change while it keeps its connections."""
+class CallSettings:
+    """What a call takes from its client; the settings of a client of several sites."""
+
+    CHANGEABLE: ClassVar[Iterable[str]] = ("system", "timeout", "retry")
+
+    system: str | None
+    timeout: Timeout
+    retry: Retry
+
+    def changed(self, changes: Mapping[str, Any]) -> Self:
+        """These settings with the changes of :meth:`Client.with_options`.
+
+        Raises:
+            TypeError, ValueError: a change is unknown or cannot be used.
+        """
+        unknown = sorted(set(changes).difference(self.CHANGEABLE))
+        if unknown:
+            raise TypeError(
+                f"with_options() cannot change {unknown[0]!r}, only "
+                f"{', '.join(sorted(self.CHANGEABLE))}: make a new client for the rest"
+            )
+        settings = dict(changes)
+        if "timeout" in changes:
+            settings["timeout"] = timeout_from(changes["timeout"])
+        if "retry" in changes:
+            check_retry(changes["retry"])
+        for name in ("password", "model", "system"):
+            check_optional_str(name, settings.get(name))
+        return self._with(settings)
+
+    def _with(self, settings: dict[str, Any]) -> Self:
+        return dataclasses.replace(self, **settings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain data, for another process; without secrets.
+
+        Raises:
+            ValueError: some of them cannot be sent there.
+        """
+        if not isinstance(self.retry, RetryPolicy | None):
+            raise not_portable("a tenacity object")
+        return {
+            "system": self.system,
+            "timeout": dataclasses.asdict(self.timeout),
+            "retry": None if self.retry is None else dataclasses.asdict(self.retry),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The settings of :meth:`to_dict`, with the secrets of this process's environment."""
+        return cls(**cls._arguments(data))
+
+    @classmethod
+    def _arguments(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "system": data["system"],
+            "timeout": Timeout(**data["timeout"]),
+            "retry": None if data["retry"] is None else RetryPolicy(**data["retry"]),
+        }
+
+
+@dataclass(frozen=True)
+class Settings(CallSettings):
+    """What a client of one site may change while it keeps its connections.
+
+    Attributes:
+        secret_env: the environment variable from which another process takes the secret; ``None``
+            if there is none.
+        password_env: the one from which it takes the password.
+    """
+
+    CHANGEABLE = tuple(ClientOptions.__annotations__)
 
     site: Site
     password: str | None = field(repr=False)
     model: str | None
-    system: str | None
-    timeout: Timeout
-    retry: Retry
+    secret_env: str | None = "AICHATFREE_SECRET"
+    password_env: str | None = "AICHATFREE_PASSWORD"
 
     @classmethod
     def from_arguments(
@@ -78,64 +147,37 @@ class Settings:
             retry=check_retry(retry),
         )
 
-    def changed(self, changes: Mapping[str, Any]) -> Settings:
-        """These settings with the changes of :meth:`Client.with_options`.
-
-        Raises:
-            TypeError, ValueError: a change is unknown or cannot be used.
-        """
-        known = sorted(ClientOptions.__annotations__)
-        unknown = sorted(set(changes).difference(known))
-        if unknown:
-            raise TypeError(
-                f"with_options() cannot change {unknown[0]!r}, only {', '.join(known)}: "
-                "make a new Client for the rest"
-            )
-        settings = dict(changes)
-        if "timeout" in changes:
-            settings["timeout"] = timeout_from(changes["timeout"])
-        if "retry" in changes:
-            check_retry(changes["retry"])
-        for name in ("password", "model", "system"):
-            check_optional_str(name, settings.get(name))
+    def _with(self, settings: dict[str, Any]) -> Self:
         site = _site_with(self.site, settings.pop("dialect", None), settings.pop("secret", None))
         return dataclasses.replace(self, site=site, **settings)
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as plain data, for :meth:`from_dict` in another process; without secrets.
-
-        Raises:
-            ValueError: some of them cannot be sent there.
-        """
-        if self.site.secret != (environment("SECRET") or ""):
-            raise not_portable("secret=, unless it is in AICHATFREE_SECRET")
-        if self.password != environment("PASSWORD"):
-            raise not_portable("password=, unless it is in AICHATFREE_PASSWORD")
-        if not isinstance(self.retry, RetryPolicy | None):
-            raise not_portable("a tenacity object")
+        if self.site.secret != (_variable(self.secret_env) or ""):
+            raise not_portable(f"secret=, unless it is in {self.secret_env}")
+        if self.password != _variable(self.password_env):
+            raise not_portable(f"password=, unless it is in {self.password_env}")
         return {
+            **super().to_dict(),
             "site": {**dataclasses.asdict(self.site), "secret": ""},
             "model": self.model,
-            "system": self.system,
-            "timeout": dataclasses.asdict(self.timeout),
-            "retry": None if self.retry is None else dataclasses.asdict(self.retry),
+            "secret_env": self.secret_env,
+            "password_env": self.password_env,
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Settings:
-        """The settings of :meth:`to_dict`, with the secrets of this process's environment."""
+    def _arguments(cls, data: Mapping[str, Any]) -> dict[str, Any]:
         site = dict(data["site"])
         site["dialect"] = Dialect(**site["dialect"])
         site["quota_phrases"] = tuple(site["quota_phrases"])
-        site["secret"] = environment("SECRET") or ""
-        return cls(
-            site=Site(**site),
-            password=environment("PASSWORD"),
-            model=data["model"],
-            system=data["system"],
-            timeout=Timeout(**data["timeout"]),
-            retry=None if data["retry"] is None else RetryPolicy(**data["retry"]),
-        )
+        site["secret"] = _variable(data["secret_env"]) or ""
+        return {
+            **super()._arguments(data),
+            "site": Site(**site),
+            "password": _variable(data["password_env"]),
+            "model": data["model"],
+            "secret_env": data["secret_env"],
+            "password_env": data["password_env"],
+        }
 
 
 @dataclass(frozen=True)
@@ -181,7 +223,11 @@ class ConnectionOptions:
 
 def environment(name: str) -> str | None:
     """The variable ``AICHATFREE_<name>``, or ``None`` if it is empty or not set."""
-    return os.environ.get(f"AICHATFREE_{name}") or None
+    return _variable(f"AICHATFREE_{name}")
+
+
+def _variable(name: str | None) -> str | None:
+    return None if name is None else os.environ.get(name) or None
 
 
 def _first(argument: Any, otherwise: Any) -> Any:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from ._local import LOCAL, is_local, local_site
+from ._prompt_sender import PromptSender
 from ._protocol.dialects import Dialect
 from ._protocol.messages import Message, Prompt
 from ._protocol.sites import Site
 from ._requester import Requester
 from ._settings import MAX_REPLY_BYTES, ClientOptions, ConnectionOptions, Settings
 from .chat import Chat, OnPartial
-from .health import Health, check_site
+from .health import Health, check_sites
 from .retry import UNSET, Retry, RetryOption, RetryPolicy
 from .stream import Reply, Stream
 from .timeout import TimeLimit, Timeout
@@ -90,7 +91,7 @@ class Client:
                 site, dialect, secret, password, model, system, timeout, retry
             )
             on_close = local_model.pop_all().close if local else None
-            self._requester = Requester(settings, connection, on_close)
+            self._requester: PromptSender = Requester(settings, connection, on_close)
 
     @classmethod
     def local(cls, **settings: Unpack[ClientOptions]) -> Self:
@@ -179,7 +180,8 @@ class Client:
             on_partial: ``"drop"`` a question whose answer was cut off, or ``"keep"`` both.
         """
         system = self._requester.settings.system if system is None else system
-        return Chat(self._requester.stream, system=system, messages=messages, on_partial=on_partial)
+        stream = self._requester.for_chat()
+        return Chat(stream, system=system, messages=messages, on_partial=on_partial)
 
     def batch(
         self,
@@ -268,7 +270,7 @@ class Client:
         ok    signature the site accepts the signature
         ok    answer    the first text came after 0... s
         """
-        return check_site(self._requester)
+        return check_sites(self._requester.requesters)
 
     def models(self) -> list[str]:
         """The models that the site lists, for ``model=``; only some sites have a list.
@@ -288,8 +290,7 @@ class Client:
         >>> patient = client.with_options(timeout=aichatfree.Timeout(read=120, total=600))
 
         Args:
-            changes: any of ``dialect``, ``secret``, ``password``, ``model``, ``system``,
-                ``timeout`` and ``retry``.
+            changes: any of the settings from ``dialect`` to ``retry`` in :class:`Client`.
 
         Raises:
             TypeError, ValueError: a setting is unknown or cannot be used.
@@ -326,5 +327,5 @@ class Client:
         self.close()
 
     def __repr__(self) -> str:
-        site = self._requester.settings.site
+        site = self._requester.requesters[0].settings.site
         return f"Client({site.base_url!r}, dialect={site.dialect.name!r})"

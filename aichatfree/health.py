@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -46,11 +46,13 @@ class Finding:
         name: ``url``, ``clock``, ``password``, ``dialect``, ``signature`` or ``answer``.
         ok: ``None`` if it could not be determined.
         detail: what was observed and, if it is wrong, what to do.
+        site: the base URL of the site.
     """
 
     name: str
     ok: bool | None
     detail: str
+    site: str = ""
 
     def __str__(self) -> str:
         mark = {True: "ok", False: "WRONG", None: "?"}[self.ok]
@@ -60,6 +62,8 @@ class Finding:
 @dataclass(frozen=True)
 class Health:
     """The findings of :meth:`Client.check`; ``str(health)`` has one line for each.
+
+    If there are several sites, a line with its URL comes before the findings of each.
 
     >>> health = client.check()
     >>> health.ok, [finding.name for finding in health.findings if not finding.ok]
@@ -73,23 +77,45 @@ class Health:
         """Whether nothing is wrong and the site answered a prompt."""
         return all(finding.ok is not False for finding in self.findings)
 
+    @property
+    def by_site(self) -> dict[str, list[Finding]]:
+        """The findings for each site, by its base URL."""
+        sites: dict[str, list[Finding]] = {}
+        for finding in self.findings:
+            sites.setdefault(finding.site, []).append(finding)
+        return sites
+
     def __str__(self) -> str:
-        return "\n".join(map(str, self.findings))
+        sites = self.by_site
+        if len(sites) <= 1:
+            return "\n".join(map(str, self.findings))
+        return "\n".join("\n".join([site, *map(str, found)]) for site, found in sites.items())
 
 
-def check_site(requester: Requester) -> Health:
+def check_sites(requesters: Sequence[Requester]) -> Health:
+    """Check each site, one after the other."""
+    return Health(
+        tuple(
+            dataclasses.replace(finding, site=requester.settings.site.base_url)
+            for requester in requesters
+            for finding in _check_site(requester)
+        )
+    )
+
+
+def _check_site(requester: Requester) -> list[Finding]:
     """Check the password and the clock, and send a short prompt, in other dialects if need be."""
     timeout = dataclasses.replace(requester.settings.timeout, total=CHECK_TIMEOUT)
     try:
         found = _ask_for_password(requester, timeout)
     except APIConnectionError as error:
-        return Health((Finding("url", False, error.message),))
+        return [Finding("url", False, error.message)]
     for name, finding in _ask_question(requester, timeout).items():
         # The check that found a fault first describes it best.
         if name not in found or found[name].ok is not False:
             found[name] = finding
     order = ("url", "clock", "password", "dialect", "signature", "answer")
-    return Health(tuple(found[name] for name in order if name in found))
+    return [found[name] for name in order if name in found]
 
 
 def _ask_for_password(requester: Requester, timeout: Timeout) -> dict[str, Finding]:

@@ -9,6 +9,7 @@ too, as ``aichatfree-secret``. Neither is an option, because ``llm`` logs option
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, ClassVar, Literal
@@ -94,11 +95,17 @@ class AIChatFree(llm.KeyModel):
         except aichatfree.AuthenticationError as error:
             keys = "llm stores them as its keys aichatfree (password) and aichatfree-secret."
             raise SiteError(f"{error} {keys}") from error
-        except (aichatfree.AIChatFreeError, ValueError) as error:
+        except (aichatfree.AIChatFreeError, ValueError, OSError) as error:
             raise SiteError(str(error)) from error
 
 
 def _client(options: Any, key: str | None) -> aichatfree.Client:
+    sites = os.environ.get("AICHATFREE_SITES")
+    if sites and not options.base_url:
+        if options.dialect or options.model:
+            raise ValueError(f"dialect and model belong to each site in {sites}: leave them out")
+        router = aichatfree.Router.from_file(sites)
+        return router.with_options(timeout=aichatfree.Timeout(total=options.timeout))
     return aichatfree.Client(
         options.base_url,
         dialect=options.dialect,

@@ -16,6 +16,7 @@ from ._output.terminal import strip_control_characters
 from .chat import Chat
 from .client import Client
 from .errors import APIError
+from .router import client_from_environment
 from .stream import Stream
 
 T = TypeVar("T")
@@ -77,7 +78,7 @@ class AskMagics(Magics):
             raise UsageError("The cell is empty: write the question below the %%ask line")
         try:
             stream = self._stream(args, cell.strip("\n"))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OSError) as error:
             raise UsageError(str(error)) from error
         try:
             reply = stream.show()
@@ -114,7 +115,7 @@ class AskMagics(Magics):
 
     def _client(self, name: str | None) -> Client:
         if name is None and "client" not in self._names:
-            self._names["client"] = Client()
+            self._names["client"] = client_from_environment()
         return self._variable(name or "client", Client)
 
     def _chat(self, args: Namespace) -> Chat:

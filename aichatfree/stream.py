@@ -21,8 +21,8 @@ class Reply:
     >>> reply = client.generate("Name a river.")
     >>> print(reply)
     The Nile.
-    >>> reply.attempts, reply.time_to_first_chunk <= reply.elapsed
-    (1, True)
+    >>> reply.attempts, reply.time_to_first_chunk <= reply.elapsed, reply.site
+    (1, True, 'http://127.0.0.1:...')
 
     Attributes:
         text: the answer.
@@ -30,6 +30,7 @@ class Reply:
         elapsed: seconds from the call to the end of the answer, including retries and waits.
         time_to_first_chunk: seconds from the call to the first text of the successful attempt.
         reasoning: the model's reasoning where a site sends it in front of the answer, else ``""``.
+        site: the base URL of the site that answered.
     """
 
     text: str
@@ -37,6 +38,7 @@ class Reply:
     elapsed: float
     time_to_first_chunk: float
     reasoning: str = ""
+    site: str = ""
 
     def __str__(self) -> str:
         return self.text
@@ -157,7 +159,8 @@ class Stream(Iterator[str]):
             APIError: as :meth:`read` does.
         """
         text = self.read()
-        return Reply(text, self.attempts, self._elapsed, self._time_to_first_chunk, self.reasoning)
+        times = (self._elapsed, self._time_to_first_chunk)
+        return Reply(text, self.attempts, *times, self.reasoning, self._call.site)
 
     def show(self) -> Reply:
         """Show the answer while it arrives, and return it once it is complete.

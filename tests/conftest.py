@@ -21,7 +21,7 @@ os.environ["PYTHONSAFEPATH"] = "1"
 
 @pytest.fixture(autouse=True)
 def no_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("BASE_URL", "DIALECT", "SECRET", "PASSWORD", "MODEL"):
+    for name in ("BASE_URL", "DIALECT", "SECRET", "PASSWORD", "MODEL", "SITES"):
         monkeypatch.delenv(f"AICHATFREE_{name}", raising=False)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)

@@ -17,7 +17,7 @@ import pytest
 from aichatfree import StreamInterruptedError
 from aichatfree.gateway import Gateway
 from aichatfree.testing import Answer, FakeSite, Request
-from helpers import LONG, SHORT, Echo, echo, run_python, wait_until
+from helpers import LONG, SHORT, UNREACHABLE, Echo, echo, run_python, wait_until
 
 LLM = [sys.executable, "-m", "llm"]
 ASK = ["-m", "aichatfree"]
@@ -93,6 +93,20 @@ def test_an_answer_that_is_not_streamed_is_retried() -> None:
     with FakeSite([Answer("half", end="cut"), Answer("comp", "lete")]) as site:
         done = run(*ASK, "--no-stream", "Hello", url=site.url)
     assert (done.returncode, done.stdout, done.stderr) == (0, "complete\n", "")
+
+
+def test_the_sites_of_a_file_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With AICHATFREE_SITES, the sites of that file answer, unless an option names another one."""
+    with FakeSite(echo) as site, FakeSite("other") as other:
+        path = tmp_path / "sites.toml"
+        urls = (UNREACHABLE, site.url)
+        path.write_text("".join(f'[[site]]\nbase_url = "{url}"\n' for url in urls))
+        monkeypatch.setenv("AICHATFREE_SITES", str(path))
+        assert run(*ASK, "Hello").stdout == "echo Hello\n"
+        assert run(*ASK, "-o", "base_url", other.url, "Hello").stdout == "other\n"
+        assert "belong to each site" in run(*ASK, "-o", "model", "large", "Hello").stderr
+        path.unlink()
+        assert "sites.toml" in run(*ASK, "Hello").stderr
 
 
 def test_a_conversation_is_continued() -> None:

@@ -14,7 +14,7 @@ import aichatfree
 PUBLIC = {
     "aichatfree": {
         *("Chat", "Client", "Dialect", "Finding", "GEMINI", "Health", "Message", "OPENAI"),
-        *("Reply", "RetryPolicy", "Site", "StatedLimits", "Stream", "Timeout"),
+        *("Reply", "RetryPolicy", "Router", "Site", "StatedLimits", "Stream", "Timeout"),
         *("AIChatFreeError", "APIConnectionError", "APIError", "APIStatusError"),
         *("APITimeoutError", "AuthenticationError", "BadRequestError", "EmptyReplyError"),
         *("NotFoundError", "OverloadedError", "PermissionDeniedError", "ProtocolError"),
@@ -33,6 +33,7 @@ PUBLIC = {
     "aichatfree.llm_plugin": None,
     "aichatfree.notebook": None,
     "aichatfree.retry": None,
+    "aichatfree.router": None,
     "aichatfree.stream": None,
     "aichatfree.timeout": None,
     "aichatfree.testing": {"Answer", "FakeSite", "Raw", "Request"},

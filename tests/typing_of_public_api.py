@@ -32,6 +32,7 @@ from aichatfree import (
     RateLimitError,
     Reply,
     RetryPolicy,
+    Router,
     Site,
     Stream,
     StreamInterruptedError,
@@ -78,6 +79,18 @@ def other_options(client: Client) -> None:
     client.with_options(timeout="5")  # type: ignore[arg-type]
 
 
+def several_sites(client: Client) -> None:
+    with Router([client, Client("https://chat.example")], timeout=30, retry=None) as router:
+        assert_type(router, Router)
+        assert_type(router.with_options(timeout=5), Router)
+        assert_type(router.generate("Hi").site, str)
+    assert_type(Router.from_file("aichatfree.toml"), Router)
+    Router([router])
+
+    Router(["https://chat.example"])  # type: ignore[list-item]
+    Router([client], model="m")  # type: ignore[call-arg]
+
+
 def subclasses() -> None:
     class Translator(Client):
         def translate(self, text: str) -> str:
@@ -111,6 +124,7 @@ def answers(client: Client, history: list[Message], loaded: list[dict[str, str]]
     assert_type(reply, Reply)
     assert_type(str(reply), str)
     assert_type(reply.text, str)
+    assert_type(reply.site, str)
     assert_type(reply.attempts, int)
     assert_type(reply.elapsed + reply.time_to_first_chunk, float)
     client.generate([{"role": "user", "content": "Hi"}])
@@ -171,6 +185,7 @@ def check(client: Client) -> None:
     assert_type(health.ok, bool)
     for finding in health.findings:
         assert_type(finding, Finding)
+        assert_type(finding.site, str)
         assert_type(finding.name, str)
         assert_type(finding.ok, bool | None)
         assert_type(finding.detail, str)
@@ -205,6 +220,7 @@ def batches(client: Client, history: list[Message]) -> None:
     assert_type(batch, Batch)
     for result in batch:
         assert_type(result, BatchResult)
+        assert_type(result.site, str)
         assert_type(result.custom_id, str)
         assert_type(result.index, int)
         assert_type(result.text, str)
@@ -218,6 +234,7 @@ def batches(client: Client, history: list[Message]) -> None:
         assert_type(batch.run(), Summary)
         assert_type(batch.drain(), list[BatchResult])
     assert_type(batch.summary.answered + batch.summary.done, int)
+    assert_type(batch.summary.answered_by, dict[str, int])
     assert_type(batch.summary.rate, float)
     assert_type(batch.summary.complete, bool)
 

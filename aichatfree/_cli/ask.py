@@ -81,7 +81,8 @@ def _print_as_json(stream: Stream) -> int:
     try:
         reply = stream.reply()
         times = {"elapsed": reply.elapsed, "time_to_first_chunk": reply.time_to_first_chunk}
-        rest = {name: round(seconds, 3) for name, seconds in times.items()}
+        rounded = {name: round(seconds, 3) for name, seconds in times.items()}
+        rest = {**rounded, "site": reply.site}
     except AIChatFreeError as error:
         failure = error
         rest = {"error": {"type": type(error).__name__, "message": str(error)}}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "FILE.errors.jsonl; or a table at the end, FILE.csv or FILE.parquet.",
 )
 @click.option("--max-workers", default=16, show_default=True, help="Threads that send prompts.")
-@click.option("--rpm", type=float, metavar="N", help="The site's rate limit, in requests a minute.")
+@click.option("--rpm", type=float, metavar="N", help="The rate limit of each site, a minute.")
 @click.option("--system", help="A system prompt for all prompts.")
 @click.option("--prompt", "template", metavar="TEXT", help="The prompt, with {column} for cells.")
 @click.option("--column", help="The column that has the prompts.")

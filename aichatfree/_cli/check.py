@@ -26,7 +26,10 @@ def check(**site: Any) -> int:
     """
     with open_client(**site) as client:
         health = client.check()
-    for finding in health.findings:
-        mark, space, words = strip_control_characters(str(finding)).partition(" ")
-        click.echo(in_colour(mark, _COLOURS[finding.ok]) + space + words)
+    for url, findings in health.by_site.items():
+        if len(health.by_site) > 1:
+            click.echo(url)
+        for finding in findings:
+            mark, space, words = strip_control_characters(str(finding)).partition(" ")
+            click.echo(in_colour(mark, _COLOURS[finding.ok]) + space + words)
     return 0 if health.ok else 1

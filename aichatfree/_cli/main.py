@@ -27,8 +27,9 @@ def cli() -> None:
     """Talk to a chat site that speaks the AIChatFree protocol, or to a model on this machine.
 
     The site and its keys come from AICHATFREE_BASE_URL, AICHATFREE_DIALECT, AICHATFREE_SECRET,
-    AICHATFREE_PASSWORD and AICHATFREE_MODEL. Secrets have no options, because other users of a
-    machine can see a command line.
+    AICHATFREE_PASSWORD and AICHATFREE_MODEL, or those of several sites from the file that
+    AICHATFREE_SITES names. Secrets have no options, because other users of a machine can see a
+    command line.
 
     \b
     Example:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,7 +27,18 @@ def site_options(command: F) -> F:
             type=click.Choice(list(DIALECTS)),
             help="The site's dialect (AICHATFREE_DIALECT, or gemini).",
         ),
-        click.option("--base-url", metavar="URL", help="The site's address (AICHATFREE_BASE_URL)."),
+        click.option(
+            "--sites",
+            metavar="FILE",
+            help="A TOML file of several sites (AICHATFREE_SITES).",
+        ),
+        click.option(
+            "--base-url",
+            "--site",
+            metavar="URL",
+            multiple=True,
+            help="The site's address (AICHATFREE_BASE_URL); repeat it to use several.",
+        ),
         click.option("--local", is_flag=True, help="Answer from the small model on this machine."),
     ):
         command = option(command)
@@ -35,17 +47,40 @@ def site_options(command: F) -> F:
 
 @contextmanager
 def open_client(
-    local: bool, base_url: str | None, dialect: str | None, model: str | None, **settings: Any
+    local: bool,
+    base_url: Sequence[str],
+    sites: str | None,
+    dialect: str | None,
+    model: str | None,
+    **settings: Any,
 ) -> Iterator[Client]:
-    """A client for these options."""
-    if local and base_url:
-        raise click.UsageError("--local and --base-url exclude each other: leave one out.")
+    """A client for these options; a router if they name several sites."""
+    if local + bool(base_url) + bool(sites) > 1:
+        raise click.UsageError("--local, --base-url and --sites exclude each other: leave one out.")
+    urls = ["local"] if local else base_url
+    path = sites or (None if urls else os.environ.get("AICHATFREE_SITES"))
     with usage_errors():
-        from ..client import Client
-
-        client = Client("local" if local else base_url, dialect=dialect, model=model, **settings)
+        client = _client(urls, path or None, {"dialect": dialect, "model": model, **settings})
     with client:
         yield client
+
+
+def _client(urls: Sequence[str], sites: str | None, settings: dict[str, Any]) -> Client:
+    from ..client import Client
+    from ..router import Router
+
+    if sites is None:
+        if len(urls) <= 1:
+            return Client(*urls, **settings)
+        return Router([Client(url, **settings) for url in urls])
+    system = settings.pop("system", None)
+    if any(value is not None for value in settings.values()):
+        raise ValueError(
+            f"--dialect, --model and --rpm belong to each site in {sites}: leave them out"
+        )
+    with usage_errors(OSError):
+        router = Router.from_file(sites)
+    return router if system is None else router.with_options(system=system)
 
 
 def load_model(engine: Any, stack: ExitStack) -> Any:

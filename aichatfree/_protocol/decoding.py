@@ -8,7 +8,7 @@ from typing import Final
 
 from ..errors import APIError, EmptyReplyError, StreamInterruptedError
 from .endings import Ending
-from .events import EventDecoder, may_be_events
+from .events import END_MARK, EventDecoder, may_be_events
 from .openings import TOOL_TAGS, Opening
 from .responses import content_type, error_in_body, notice_error, web_page_error
 from .sites import Site
@@ -50,9 +50,12 @@ class ReplyDecoder:
         self._site = site = site or Site()
         self._headers = headers or {}
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._may_be_events = site.looks_for("events")
+        failures = site.dialect.failure_tails if site.looks_for("failure_tails") else ()
+        marks = (END_MARK,) if self._may_be_events else ()
         self._ending = Ending(
             framed=framed,
-            tails=site.dialect.failure_tails if site.looks_for("failure_tails") else (),
+            tails=dict.fromkeys(failures, True) | dict.fromkeys(marks, False),
             notices=site.looks_for("notices"),
         )
         self._is_suspicious = self._ending.is_suspicious
@@ -64,9 +67,7 @@ class ReplyDecoder:
         )
         self._events: EventDecoder | None = None
         self._first = b""
-        self._may_be_events = site.looks_for("events") and (
-            content_type(self._headers) == "text/event-stream"
-        )
+        self._labelled = content_type(self._headers) == "text/event-stream"
         self._has_text = False
         self._plain = False  # whether the next chunk is text unless it is suspicious
 
@@ -84,7 +85,7 @@ class ReplyDecoder:
         """
         if not chunk:
             return ""
-        if self._plain and not self._is_suspicious(chunk):
+        if self._plain and not self._is_suspicious(chunk) and not chunk.isspace():
             try:
                 text = chunk.decode()  # the usual case, three times as fast
             except UnicodeDecodeError:
@@ -94,26 +95,27 @@ class ReplyDecoder:
                 return text
         if self._may_be_events:
             self._first += chunk
-            verdict = may_be_events(self._first)
+            verdict = may_be_events(self._first, labelled=self._labelled)
             if verdict is None:
                 return ""
-            self._may_be_events = False
-            self._events = EventDecoder() if verdict else None
-            chunk, self._first = self._first, b""
+            chunk = self._begin(verdict)
         if self._events is not None:
             return "".join([self._take(text.encode()) for text in self._events.feed(chunk)])
         return self._take(chunk)
 
     def finish(self) -> tuple[str, APIError | None]:
         """The rest of the text at a clean end of the body, and the failure that it hides."""
-        text = self._take(self._first) if self._first else ""
+        text = ""
+        if self._first:
+            verdict = may_be_events(self._first + b"\n", labelled=self._labelled)
+            text = self.feed(self._begin(bool(verdict)))
         if self._events is not None:
             text += "".join([self._take(more.encode()) for more in self._events.finish()])
         rest, failed = self._ending.finish()
         text += self._opening.feed(self._utf8.decode(rest))
-        if self._opening.web_page:
-            return text, web_page_error(self._opening.finish())
         held = self._opening.finish()
+        if self._opening.web_page:
+            return text, web_page_error(held)
         self._has_text = self._has_text or bool(text or held)
         cut = bool(self._utf8.getstate()[0])
         failure = self._failure_at_end(failed, cut)
@@ -124,6 +126,13 @@ class ReplyDecoder:
         if failure is None and not self._has_text:
             failure = self._without_text()
         return text + held, failure
+
+    def _begin(self, is_events: bool) -> bytes:
+        """The bytes with which the body begins, now that it is known what they are."""
+        self._may_be_events = False
+        self._events = EventDecoder() if is_events else None
+        first, self._first = self._first, b""
+        return first
 
     def _take(self, data: bytes) -> str:
         text = self._opening.feed(self._utf8.decode(self._ending.feed(data)))

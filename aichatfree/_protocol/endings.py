@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Final
 
@@ -16,11 +16,20 @@ MAX_DETAILS: Final = 16 * 1024
 _MAX_BEGINNING: Final = 2048
 """Bytes of a notice and its details that are looked at."""
 
-_CLOSING: Final = {"[": "]", "【": "】", "(": ")", "（": "）", "*": "*", "_": "_"}
+_QUOTED: Final = "> **"
+_CLOSING: Final = {
+    "[": "]",
+    "【": "】",
+    "(": ")",
+    "（": "）",
+    "*": "*",
+    "_": "_",
+    _QUOTED: "**",
+}
 _SIGNS: Final = "⚠❌⛔🚫"
 _ERROR: Final = b'{"error"'
 _MARK: Final = re.compile(
-    rb"\[|\{\s*\"|(?:^|\n)[ \t\r]*(?:\*|_|\(|%b)"
+    rb"\[|\{\s*\"|(?:^|\n)[ \t\r]*(?:\*|_|\(|>|%b)"
     % b"|".join(mark.encode() for mark in ("【", "（", *_SIGNS))
 )
 _ANY_CASE: Final = 4
@@ -40,7 +49,7 @@ class Ending:
 
     Args:
         framed: whether each chunk is one HTTP chunk, as the server sent it.
-        tails: what servers append when they fail in the middle of an answer.
+        tails: what servers append to an answer, and whether it says that they failed.
         notices: whether to look for notices.
 
     Attributes:
@@ -49,9 +58,10 @@ class Ending:
         notice: after :meth:`finish`, the text of the notice; ``""`` if there was none.
     """
 
-    def __init__(self, *, framed: bool, tails: Sequence[str], notices: bool) -> None:
+    def __init__(self, *, framed: bool, tails: Mapping[str, bool], notices: bool) -> None:
         self._framed = framed
-        self._tails = [tail.encode() for tail in tails if tail]
+        self._tails = {tail.encode(): failed for tail, failed in tails.items() if tail}
+        self._beginnings = _beginnings(tuple(self._tails))
         self._notices = notices
         self.before = b""
         self._held = b""
@@ -69,7 +79,7 @@ class Ending:
         """What is certain to be text after one more chunk."""
         data = self._held + chunk
         begin = len(self._held)
-        self._own_tail = self._framed and any(chunk.lower() == t.lower() for t in self._tails)
+        self._own_tail = self._framed and chunk.lower() in self._beginnings[: len(self._tails)]
         keep = min(self._tail_begins(data, begin), self._notice_begins(data, begin))
         self._held = data[keep:]
         if keep:
@@ -83,20 +93,20 @@ class Ending:
             self.notice = held.decode("utf-8", "replace").strip()
             return b"", True
         everything = self.before + held
-        for tail in self._tails:
+        for tail, failed in self._tails.items():
             if everything.lower().endswith(tail.lower()):
                 glued = not everything[: -len(tail)][-1:].isspace()
                 if self._own_tail or glued:
-                    return held[: -len(tail)], True
+                    return held[: -len(tail)], failed
         return held, False
 
     def _tail_begins(self, data: bytes, begin: int) -> int:
         if self._own_tail:
             return begin
+        if not data.lower().endswith(self._beginnings):
+            return len(data)
         for tail in self._tails:
             end = data[-len(tail) :]
-            if tail[:1] not in end and tail[:_ANY_CASE].lower() not in end.lower():
-                continue
             for length in range(len(end), 0, -1):
                 if _is_beginning(tail, end[-length:]):
                     before = (self.before + data[:-length])[-1:]
@@ -142,6 +152,13 @@ def _suspicious(tails: tuple[str, ...], notices: bool) -> re.Pattern[bytes]:
     return re.compile(b"[%b]" % b"".join(sorted(letters)) if letters else b"(?!)")
 
 
+@cache
+def _beginnings(tails: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """The tails in lower case, and then how they begin."""
+    lower = [tail.lower() for tail in tails]
+    return (*lower, *(tail[:length] for tail in lower for length in range(1, len(tail))))
+
+
 def _is_beginning(tail: bytes, end: bytes) -> bool:
     """Whether the tail begins like this; a few letters count only in the tail's own case."""
     if len(end) < _ANY_CASE:
@@ -154,17 +171,20 @@ def _notice_in(data: bytes) -> bool | None:
     if len(data) > MAX_DETAILS:
         return False
     text = data[:_MAX_BEGINNING].decode("utf-8", "ignore").lstrip()
-    if not text:
+    if _QUOTED.startswith(text):
         return None
     if text[0] == "{":
         return _is_error_object(data)
-    if text[0] in _SIGNS:
+    mark = next((mark for mark in _CLOSING if text.startswith(mark)), "")
+    if mark:
+        content, closed, rest = text.removeprefix(mark).partition(_CLOSING[mark])
+    elif text[0] in _SIGNS:
         content, closed, rest = text, "", ""
     else:
-        content, closed, rest = text[1:].partition(_CLOSING[text[0]])
+        return False
     if not closed and (len(content) > phrases.MAX_NOTICE or "\n\n" in content):
         return False
-    if text[0] in "*_(（" and (rest.strip() or not content.strip()):
+    if mark in ("*", "_", "(", "（") and closed and (rest.strip() or not content.strip()):
         return False
     if closed or text[0] in _SIGNS:
         if phrases.is_notice(content, rest):

@@ -9,6 +9,10 @@ from typing import Any, Final
 MAX_EVENT: Final = 1 << 20
 """Bytes of the longest event."""
 
+END_MARK: Final = "[DONE]"
+"""The last event of OpenAI's; some sites leave it in the text."""
+
+_MAX_FIRST_EVENT: Final = 16 * 1024
 _FIELD: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")
 _STOPPED_EARLY: Final = ("length", "max_tokens", "content_filter", "safety", "recitation", "error")
 
@@ -57,6 +61,11 @@ class EventDecoder:
                 self._event = value.strip()
         return texts
 
+    def is_of_model(self, line: bytes) -> bool:
+        """Whether a first line of data is an event or an error of a model's API."""
+        self.feed(line + b"\n\n")
+        return self._structured or bool(self.error)
+
     def finish(self) -> list[str]:
         """The text of the last event, if no empty line came after it."""
         return self.feed(b"\n\n")
@@ -66,7 +75,7 @@ class EventDecoder:
         event, self._event = self._event, ""
         if not data:
             return []
-        if data.strip() == "[DONE]" or event in ("done", "end", "message_stop"):
+        if data.strip() == END_MARK or event in ("done", "end", "message_stop"):
             self._finished = True
             return []
         try:
@@ -125,13 +134,23 @@ class EventDecoder:
                 self.stopped = reason
 
 
-def may_be_events(data: bytes) -> bool | None:
-    """Whether a body is an event stream by its first line; ``None`` if that cannot be told yet."""
+def may_be_events(data: bytes, *, labelled: bool) -> bool | None:
+    """Whether a body is an event stream by its first lines; ``None`` if that cannot be told yet.
+
+    Args:
+        data: the beginning of the body.
+        labelled: whether its Content-Type says so; if not, its first line is an event of a model.
+    """
     data = data.lstrip(b"\r\n")
-    if _FIELD.match(data):
-        return True
-    fields = (b"data:", b"event:", b"retry:", b"id:")
-    return None if any(field.startswith(data) for field in fields) else False
+    if labelled:
+        if _FIELD.match(data):
+            return True
+        fields = (b"data:", b"event:", b"retry:", b"id:")
+        return None if any(field.startswith(data) for field in fields) else False
+    first, is_complete, _ = data.partition(b"\n")
+    if not first.startswith((b"data: {", b"data:{")) or len(first) > _MAX_FIRST_EVENT:
+        return False
+    return EventDecoder().is_of_model(first) if is_complete else None
 
 
 def _string(value: object) -> str:

@@ -39,14 +39,14 @@ class Opening:
         sentences: the site's own refusals and their meanings; ``None`` to look for no refusal.
         reasoning: whether to separate reasoning from the answer.
         web_pages: whether to look for web pages.
-        complete: whether the body has arrived, so that whatever may be a refusal is held back.
+        complete: whether only the complete text counts, so that holding it back costs no time.
 
     Attributes:
         body: the answer so far, as long as it is short enough for a refusal; else ``None``.
         reasoning: the reasoning so far.
         blocks: the tags that came before the answer.
         settled: whether everything that comes now is text.
-        web_page: whether the body is one.
+        web_page: whether the body is one, as far as is known.
     """
 
     def __init__(
@@ -96,6 +96,8 @@ class Opening:
         if self._tag:
             self.reasoning.append(text)
             return ""
+        if self._complete and self._web_pages and not self._certain:
+            self.web_page = bool(_HTML.match(text.lstrip()))
         self._remember(text)
         return text
 
@@ -130,19 +132,19 @@ class Opening:
         """Whether what is pending can still be something else than an answer."""
         if self._tag:
             return True
+        if self._complete and len(self._pending) <= phrases.MAX_REFUSAL:
+            return True
         text = self._pending.lstrip()
         if not text:
             return bool(self.blocks) or len(self._pending) <= _MAX_SPACE
         if self._separates and any(tag.startswith(text) for tag in _TAGS):
             return True
-        if self._web_pages and len(text) <= _MAX_HTML:
-            self.web_page = bool(_HTML.match(text))
-            if self.web_page or _MAY_BE_HTML.fullmatch(text):
+        if self._web_pages:
+            self.web_page = bool(_HTML.match(text[:_MAX_HTML]))
+            if self.web_page or (len(text) <= _MAX_HTML and _MAY_BE_HTML.fullmatch(text)):
                 return True
         if self._sentences is None:
             return False
-        if self._complete and len(text) <= phrases.MAX_REFUSAL:
-            return True
         return _may_be_error(text) or phrases.may_be_refusal(self._pending, self._sentences)
 
 

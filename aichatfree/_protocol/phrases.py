@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
 from itertools import groupby, islice
 from operator import itemgetter
-from typing import Final
+from typing import Any, Final
 
 MAX_REFUSAL: Final = 240
 """Characters of the longest body with status 200 that is read as a refusal."""
@@ -31,52 +31,79 @@ _ENOUGH: Final = 4  # bytes of an opening that hold a body back; fewer begin too
 
 _SENTENCE: Final = re.compile(r".+?(?:[!?。！？\n]+|\.(?=\s|$)|$)", re.DOTALL)
 _STATUS: Final = re.compile(r"(?<!\d)[45]\d\d(?!\d)")
-_SECONDS: Final = re.compile(r"\d\s*(?:s\b|sec|秒|с\b|сек|sek|seg)", re.IGNORECASE)
+_SECONDS: Final = re.compile(r"\d\s*(?:s\b|sec|秒|с\b|сек|sek|seg)")
+
+_SEPARATOR: Final = re.compile(r" \| |\n")
+_UNSPACED: Final = "\u2e80"
+"""The first letter of the scripts without spaces between words, such as Chinese."""
+
+_WORD_BEGINS: Final = r"(?<![a-z\u00c0-\u1fff])(?=[\0-\u1fff])"  # in other scripts
 
 
 class _Pattern:
-    """Alternatives that are compiled when they are first searched for."""
+    """Alternatives that are looked for in folded texts; compiled when first used."""
 
-    def __init__(self, patterns: Sequence[str]) -> None:
-        self._patterns = patterns
+    def __init__(self, *lists: str) -> None:
+        self.alternatives = "\n".join(map(str.strip, lists))
 
     @cached_property
-    def search(self) -> Callable[[str], re.Match[str] | None]:
-        return re.compile("|".join(self._patterns), re.IGNORECASE).search
+    def _searches(self) -> list[Callable[[str], re.Match[str] | None]]:
+        alternatives = _SEPARATOR.split(self.alternatives)
+        spaced = [words for words in alternatives if max(words) < _UNSPACED]
+        unspaced = [words for words in alternatives if max(words) >= _UNSPACED]
+        return [
+            re.compile(f"{begins}(?:{_by_letter(words)})").search
+            for begins, words in ((_WORD_BEGINS, spaced), ("", unspaced))
+            if words
+        ]
+
+    def is_in(self, folded: str) -> bool:
+        return any(search(folded) for search in self._searches)
+
+
+def _by_letter(alternatives: Iterable[str]) -> str:
+    """One pattern of all alternatives, several times as fast as a simple list of them."""
+    groups: dict[str, list[str]] = {}
+    for words in alternatives:
+        letter = words[0] if words[0].isalnum() and words[1:2] not in tuple("?*+{") else ""
+        groups.setdefault(letter, []).append(words[len(letter) :])
+    return "|".join(f"{letter}(?:{'|'.join(rest)})" for letter, rest in groups.items())
+
+
+def _folded(text: str) -> str:
+    """In lower case, with ``not`` for ``n't`` and ``i`` for the Turkish ``ı`` and ``İ``."""
+    lower = text.lower().replace("ı", "i").replace("i\u0307", "i")
+    return lower.replace("’", "'").replace("can't", "cannot").replace("n't", " not")
 
 
 @dataclass(frozen=True)
-class _Phrase:
+class _Entry:
+    """A phrase, a signal or a hint: all of its parts have to be there."""
+
     meaning: str
-    pattern: _Pattern
     statuses: frozenset[int]
+    parts: tuple[_Pattern, ...]
 
-    def is_in(self, text: str) -> bool:
-        return self.pattern.search(text) is not None
-
-
-@dataclass(frozen=True)
-class _Signal:
-    meaning: str
-    topics: _Pattern
-    states: _Pattern
-    statuses: frozenset[int]
-
-    def is_in(self, text: str) -> bool:
-        return bool(self.topics.search(text) and self.states.search(text))
+    def is_in(self, folded: str) -> bool:
+        return all(part.is_in(folded) for part in self.parts)
 
 
 @dataclass(frozen=True)
 class _Table:
     """The table; the attributes are its keys."""
 
-    phrases: tuple[_Phrase, ...]
-    signals: tuple[_Signal, ...]
+    phrases: list[_Entry]
+    signals: list[_Entry]
+    states: _Pattern
+    """Those of all signals; the sentences of most answers have none."""
+
+    hints: list[_Entry]
     addressed: _Pattern
+    advice: _Pattern
     explains: _Pattern
-    quotes: _Pattern
+    quotes: re.Pattern[str]
     openings: Mapping[str, list[str]]  # by their first letter
-    labels: _Pattern
+    labels: re.Pattern[str]
     sources: _Pattern
     failures: _Pattern
 
@@ -87,28 +114,35 @@ def _table() -> _Table:
     text = (resources.files(__package__) / "phrases.toml").read_text("utf-8")
     data = tomllib.loads(text)
     body, ending = data["body"], data["ending"]
+    signals = _entries(data["signal"], "states", "topics")
     return _Table(
-        phrases=tuple(
-            _Phrase(e["meaning"], _Pattern(e["patterns"]), frozenset(e.get("statuses", ())))
-            for e in data["phrase"]
-        ),
-        signals=tuple(
-            _Signal(
-                e["meaning"], _Pattern(e["topics"]), _Pattern(e["states"]), frozenset(e["statuses"])
-            )
-            for e in data["signal"]
-        ),
+        phrases=_entries(data["phrase"], "patterns"),
+        signals=signals,
+        states=_Pattern(*(signal.parts[0].alternatives for signal in signals)),
+        hints=_entries(data["hint"], "states", "topics"),
         addressed=_Pattern(body["addressed"]),
+        advice=_Pattern(body["advice"]),
         explains=_Pattern(body["explains"]),
-        quotes=_Pattern([body["quotes"]]),
+        quotes=re.compile(body["quotes"]),
         openings={
             letter: list(group)
             for letter, group in groupby(sorted(body["openings"]), key=itemgetter(0))
         },
-        labels=_Pattern([rf"^\W*(?:{'|'.join(ending['labels'])})\W*$"]),
+        labels=re.compile(rf"\W*(?:{ending['labels']})\W*"),
         sources=_Pattern(ending["sources"]),
         failures=_Pattern(ending["failures"]),
     )
+
+
+def _entries(tables: list[dict[str, Any]], *parts: str) -> list[_Entry]:
+    return [
+        _Entry(
+            table["meaning"],
+            frozenset(table.get("statuses", ())),
+            tuple(_Pattern(table[part]) for part in parts if part in table),
+        )
+        for table in tables
+    ]
 
 
 def meaning_in_error(
@@ -122,16 +156,15 @@ def meaning_in_error(
         message: the innermost message in it.
         sentences: the site's own sentences and their meanings.
     """
-    text = text[:MAX_SEARCHED]
-    folded = text.casefold()
+    folded = _folded(text[:MAX_SEARCHED])
     for sentence, name in sentences.items():
-        if sentence and sentence.casefold() in folded:
+        if sentence and _folded(sentence) in folded:
             return name
     table = _table()
     for phrase in table.phrases:
-        if (status in phrase.statuses or not phrase.statuses) and phrase.is_in(text):
+        if (status in phrase.statuses or not phrase.statuses) and phrase.is_in(folded):
             return phrase.meaning
-    first = _first_sentences(message[:MAX_SEARCHED])
+    first = _first_sentences(_folded(message[:MAX_SEARCHED]))
     for signal in table.signals:
         if status in signal.statuses and any(map(signal.is_in, first)):
             return signal.meaning
@@ -141,9 +174,9 @@ def meaning_in_error(
 def meaning_of_body(text: str, sentences: Mapping[str, str]) -> str | None:
     """The meaning of a complete body with status 200 that is a refusal; ``None`` for an answer.
 
-    It begins with one of the site's own sentences; or it is short, one of its first sentences has
-    the topic and the state of a signal, it says something to the reader, and nothing in it explains
-    or quotes.
+    It begins with one of the site's own sentences; or it is short, nothing in it explains or
+    quotes, and it says something to the reader and has a signal in one of its first sentences, or
+    gives advice and has a hint.
     """
     body = text.strip()
     for sentence, meaning in sentences.items():
@@ -151,14 +184,17 @@ def meaning_of_body(text: str, sentences: Mapping[str, str]) -> str | None:
             return meaning
     if not body or len(body) > MAX_REFUSAL:
         return None
-    table = _table()
-    first = _first_sentences(body)
+    table, folded = _table(), _folded(body)
+    said = [sentence for sentence in _first_sentences(folded) if table.states.is_in(sentence)]
+    advises = table.advice.is_in(folded)
+    if said and not (len(body) <= _FEW_WORDS or advises or table.addressed.is_in(folded)):
+        said = []
+    if not (said or advises) or table.quotes.search(body) or table.explains.is_in(folded):
+        return None
     for signal in table.signals:
-        if any(map(signal.is_in, first)):
-            addressed = len(body) <= _FEW_WORDS or table.addressed.search(body)
-            talks_about_it = table.explains.search(body) or table.quotes.search(body)
-            return signal.meaning if addressed and not talks_about_it else None
-    return None
+        if any(map(signal.is_in, said)):
+            return signal.meaning
+    return next((hint.meaning for hint in table.hints if advises and hint.is_in(folded)), None)
 
 
 def _first_sentences(text: str) -> list[str]:
@@ -167,12 +203,11 @@ def _first_sentences(text: str) -> list[str]:
 
 def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
     """Whether a body that begins like this may turn out to be a refusal."""
-    body = text.lstrip().casefold()
+    body = _folded(text.lstrip())
     if len(body) > MAX_REFUSAL:
         return False
     for sentence in filter(None, sentences):
-        known = sentence.casefold()
-        if known.startswith(body) or _begins_with(body.rstrip(), sentence):
+        if _folded(sentence).startswith(body) or _begins_with(body.rstrip(), sentence):
             return True
     enough = len(body.encode()) >= _ENOUGH
     if enough and meaning_of_body(text, {}) is not None:
@@ -181,7 +216,7 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
     begins = (
         body.startswith(opening) or (enough and opening.startswith(body)) for opening in openings
     )
-    if not any(begins) or _table().explains.search(body):
+    if not any(begins) or _table().explains.is_in(body):
         return False
     sentences_so_far = _first_sentences(body)
     if len(sentences_so_far) < 2:
@@ -191,20 +226,21 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
 
 def is_label(content: str) -> bool:
     """Whether a bracket's content is a label, such as "error", of the notice that follows it."""
-    return _table().labels.search(content) is not None
+    return _table().labels.fullmatch(_folded(content)) is not None
 
 
 def is_notice(content: str, rest: str) -> bool:
     """Whether a bracket's content, and what follows it, tell of a failure behind the site."""
     table = _table()
-    details = rest.strip()
+    details = _folded(rest.strip())
+    content = _folded(content)
     if is_label(content) and "\n" not in details:
         content, details = details, ""
-    if len(content) > MAX_NOTICE or not table.failures.search(content):
+    if len(content) > MAX_NOTICE or not table.failures.is_in(content):
         return False
-    about = table.sources.search(content) or _STATUS.search(content) or _SECONDS.search(content)
+    about = table.sources.is_in(content) or _STATUS.search(content) or _SECONDS.search(content)
     first_words = "" if details.startswith(("{", "<")) else details[:_FIRST_WORDS]
-    return bool(about) and not table.explains.search(f"{content} {first_words}")
+    return bool(about) and not table.explains.is_in(f"{content} {first_words}")
 
 
 def status_in(text: str) -> int | None:
@@ -216,14 +252,14 @@ def status_in(text: str) -> int | None:
 def _begins_with(body: str, sentence: str) -> bool:
     """Whether the body is the sentence, perhaps with advice or details after it."""
     length = len(sentence)
-    if body[:length].casefold() != sentence.casefold():
+    if _folded(body[:length]) != _folded(sentence):
         return False
     rest = body[length:]
     if not rest:
         return True
-    if len(rest) > MAX_REFUSAL or _table().explains.search(rest):
+    if len(rest) > MAX_REFUSAL or _table().explains.is_in(_folded(rest)):
         return False
     # A word may continue an answer: "Quit" is not "Quit smoking".
     if rest[0].isspace():
-        return length >= _SHORT_SENTENCE and bool(_table().addressed.search(rest))
+        return length >= _SHORT_SENTENCE and _table().addressed.is_in(_folded(rest))
     return not (rest[0].isalnum() and rest[0].isascii())

@@ -48,7 +48,7 @@ class Site:
             ``"failure_tails"`` (``Internal server error`` at the end), ``"notices"`` (a last
             paragraph such as ``[upstream error 502]``), ``"refusals"`` (a short answer that says
             that a limit is reached or access is denied), ``"web_pages"`` (HTML), ``"events"``
-            (an event stream), ``"reasoning"`` (``<think>`` at the beginning) and
+            (an event stream, or its end mark), ``"reasoning"`` (``<think>`` at the beginning) and
             ``"error_words"`` (words in error responses).
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import threading
 import time
@@ -9,13 +10,13 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .._locks import SignalSafeLock
-from .._rate_limiter import RateLimiter
+from .._slot_queue import SlotQueue
 from ..errors import AIChatFreeError
 from ._backend import POLL_INTERVAL, Backend, Outcome
-from ._events import LimitWatcher
+from ._events import RunEvents
 from ._interrupt import finish_or_cancel
 from ._journal import SYNC_INTERVAL
 from ._ordering import Deduplicator, ReorderBuffer
@@ -69,8 +70,9 @@ class Batch(Iterator[BatchResult]):
         items: Iterator[Item],
         backend: Backend,
         recorder: Recorder,
-        rate_limiter: RateLimiter,
+        rate_limiter: SlotQueue[Any],
         *,
+        events: RunEvents | None = None,
         inputs: Items | None = None,
         total: int | None = None,
         ordered: bool = True,
@@ -83,9 +85,8 @@ class Batch(Iterator[BatchResult]):
         self._journal = recorder.journal
         self._inputs = inputs  # where the items are from, if it can be read again
         self._meter = Meter(rate_limiter)
-        self._rate_limiter = rate_limiter
+        self._events = events or RunEvents(None, {})
         self._total = total
-        self._watcher: LimitWatcher | None = None  # from the start on, if there is a journal
         self._progress = Progress(progress, total)
         self._duplicates = Deduplicator() if dedupe else None
         self._finished = ReorderBuffer(ordered)
@@ -159,8 +160,8 @@ class Batch(Iterator[BatchResult]):
         finally:
             self._draw(now=True)
             self._progress.close()
+            self._events.end(self._meter.summary.counts())
             if self._journal is not None:
-                self._log_end()
                 self._journal.close()
 
     def _advance(self, state: BatchState) -> bool:
@@ -188,7 +189,7 @@ class Batch(Iterator[BatchResult]):
     def _next(self) -> BatchResult:
         if self._advance(BatchState.FEEDING):
             self._meter.start()
-            self._log_start()
+            self._events.start(self._total)
             self._progress.start()
         while not self._finished:
             if self._state is BatchState.CLOSED:
@@ -219,8 +220,7 @@ class Batch(Iterator[BatchResult]):
         self._collect(0 if self._outcomes else POLL_INTERVAL)
         if self._journal is not None:
             self._journal.sync(every=SYNC_INTERVAL)
-        if self._watcher is not None:
-            self._watcher.look()
+        self._events.look()
         self._draw()
         reason = self._recorder.breaker.reason()
         if reason is not None and self._state is not BatchState.STOPPING:
@@ -293,7 +293,9 @@ class Batch(Iterator[BatchResult]):
 
     def _copy(self, result: BatchResult, item: Item) -> BatchResult:
         """The result of an identical prompt as that of this item."""
-        copy = BatchResult(item.custom_id, item.index, result.text, result.error, reused=True)
+        copy = dataclasses.replace(
+            result, custom_id=item.custom_id, index=item.index, attempts=0, elapsed=0.0, reused=True
+        )
         return self._record(item, copy)
 
     def _record(self, item: Item, result: BatchResult) -> BatchResult:
@@ -313,8 +315,7 @@ class Batch(Iterator[BatchResult]):
         """After Ctrl-C: wait for the requests in flight, or cancel them after a second Ctrl-C."""
         if self._state in (BatchState.NEW, BatchState.CLOSED):
             return
-        if self._journal is not None:
-            self._journal.events.add("interrupted")
+        self._events.interrupt()
         try:
             self._advance(BatchState.STOPPING)
             finish_or_cancel(self._backend, announce=self._progress.shown)
@@ -327,16 +328,6 @@ class Batch(Iterator[BatchResult]):
         if self._journal is None:
             return ""
         return f"Finished results are in {self._journal.path}; run the same again to continue."
-
-    def _log_start(self) -> None:
-        if self._journal is not None:
-            self._journal.events.add("start", prompts=self._total)
-            self._watcher = LimitWatcher(self._journal.events, self._rate_limiter)
-
-    def _log_end(self) -> None:
-        if self._journal is not None and self._watcher is not None:
-            self._watcher.look(now=True)
-            self._journal.events.add("end", **self._meter.summary.counts())
 
     def _draw(self, *, now: bool = False) -> None:
         self._progress.update(self._meter.summary, self._meter.waiting, now=now)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import Final
+from typing import Any, Final
 
-from .._rate_limiter import RateLimiter
+from .._slot_queue import SlotQueue
 from ..errors import APIConnectionError, APIError, PermissionDeniedError
 
 MAX_UNREACHABLE: Final = 32
@@ -27,7 +27,7 @@ class CircuitBreaker:
     """
 
     def __init__(
-        self, rate_limiter: RateLimiter, max_errors: int | None, stopping: threading.Event
+        self, rate_limiter: SlotQueue[Any], max_errors: int | None, stopping: threading.Event
     ) -> None:
         self._rate_limiter = rate_limiter
         self._max_errors = math.inf if max_errors is None else max_errors
@@ -55,7 +55,7 @@ class CircuitBreaker:
         """Why it is open, as a sentence; ``None`` as long as it is closed."""
         exhausted = self._rate_limiter.exhausted
         if exhausted is not None and self._reason is None:
-            return f"Stopped because the site's quota seems to be exhausted: {exhausted}"
+            return f"Stopped because {exhausted}"
         return self._reason
 
     def _reason_after(self, error: Exception) -> str | None:

@@ -18,7 +18,7 @@ Each line of ``<output>.events.jsonl`` has ``event`` and ``time`` (ISO 8601, UTC
 ``end``
     A run ends; with its counts, and whether it was ``complete``.
 
-A site is named in ``site`` if there are several. Prompts, answers and messages are never logged.
+``site`` is the base URL of the site. Prompts, answers and messages are never logged.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol, Self
+from typing import Any, BinaryIO, Final, Self
 
-from .._rate_limiter import RateStatus
+from .._rate_limiter import RateLimiter, RateStatus
 from ._appending import remove_incomplete_line, write_line
 from ._results import utc
 
@@ -111,53 +111,63 @@ class EventLog:
         self.close()
 
 
-class Limited(Protocol):
-    """A rate limiter, as far as it is watched."""
-
-    def statuses(self) -> Mapping[str, RateStatus]:
-        """The present rate limit of each site; one without a name if there is only one."""
-        ...
-
-
-class LimitWatcher:
-    """Logs how the rate limits change during a run.
+class RunEvents:
+    """Logs the events of one run.
 
     Args:
-        log: where changes are written.
-        rate_limiter: looked at when :meth:`look` is called, but not more often than every
-            ``SAMPLE_INTERVAL`` seconds.
+        log: where they are written; ``None`` for a run without an output.
+        rate_limiters: of each site, by its base URL.
     """
 
-    def __init__(self, log: EventLog, rate_limiter: Limited) -> None:
+    def __init__(self, log: EventLog | None, rate_limiters: Mapping[str, RateLimiter]) -> None:
         self._log = log
-        self._rate_limiter = rate_limiter
+        self._rate_limiters = {} if log is None else rate_limiters
+        self._logged: dict[str, RateStatus] = {}
+        self._looked_at: float | None = None  # from the start on
+
+    def start(self, prompts: int | None) -> None:
+        """The run begins, with so many prompts if that is known."""
+        self._add("start", prompts=prompts)
         self._looked_at = time.monotonic()
-        # Rejections before this run are not its own; its limit may have been learned before.
-        self._before = {
-            site: RateStatus(None, "", status.rejections, False, False)
-            for site, status in rate_limiter.statuses().items()
-        }
+        for site, rate_limiter in self._rate_limiters.items():
+            # Earlier rejections are not of this run, but a limit that was learned before applies.
+            rejections = rate_limiter.status.rejections
+            self._logged[site] = RateStatus(None, "", rejections, False, False)
 
     def look(self, *, now: bool = False) -> None:
-        """Log what has changed, if the last look is long enough ago or ``now`` is set."""
-        if not now and time.monotonic() - self._looked_at < SAMPLE_INTERVAL:
+        """Log how the rate limits have changed, every ``SAMPLE_INTERVAL`` seconds or ``now``."""
+        if self._looked_at is None:
             return
-        self._looked_at = time.monotonic()
-        for site, status in self._rate_limiter.statuses().items():
-            before = self._before.get(site, RateStatus(None, "", 0, False, False))
-            self._before[site] = self._compare({"site": site} if site else {}, before, status)
+        if now or time.monotonic() - self._looked_at >= SAMPLE_INTERVAL:
+            self._looked_at = time.monotonic()
+            for site, rate_limiter in self._rate_limiters.items():
+                self._logged[site] = self._compare(site, self._logged[site], rate_limiter.status)
 
-    def _compare(self, of: dict[str, str], before: RateStatus, status: RateStatus) -> RateStatus:
-        """Log the changes; returns what was logged last."""
+    def interrupt(self) -> None:
+        """Ctrl-C was pressed."""
+        self._add("interrupted")
+
+    def end(self, counts: Mapping[str, Any]) -> None:
+        """The run, if it began, ends with these counts."""
+        if self._looked_at is not None:
+            self.look(now=True)
+            self._add("end", **counts)
+
+    def _add(self, event: str, **fields: Any) -> None:
+        if self._log is not None:
+            self._log.add(event, **fields)
+
+    def _compare(self, site: str, before: RateStatus, status: RateStatus) -> RateStatus:
+        """Log the changes; returns what is known from the log now."""
         if status.rejections > before.rejections:
-            self._log.add("rejections", **of, count=status.rejections - before.rejections)
+            self._add("rejections", site=site, count=status.rejections - before.rejections)
         if status.is_outage != before.is_outage:
-            self._log.add("outage" if status.is_outage else "outage_end", **of)
+            self._add("outage" if status.is_outage else "outage_end", site=site)
         if status.is_exhausted and not before.is_exhausted:
-            self._log.add("exhausted", **of)
+            self._add("exhausted", site=site)
         old, new = before.requests_per_minute, status.requests_per_minute
         if old == new or (old and new and abs(new - old) < _MIN_CHANGE * old):
             return status._replace(requests_per_minute=old)
         rounded = None if new is None else round(new, 3)
-        self._log.add("limit", **of, requests_per_minute=rounded, source=status.source)
+        self._add("limit", site=site, requests_per_minute=rounded, source=status.source)
         return status

@@ -18,6 +18,7 @@ from ._appending import remove_incomplete_line, write_line
 from ._events import EventLog
 from ._prompts import Item
 from ._results import BatchResult, seconds_of
+from ._run_settings import check_settings
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -96,7 +97,8 @@ class Journal:
             self._end = remove_incomplete_line(self._file)
             if self._end and not resume:
                 raise ValueError(f"{self.path} has answers already: name another output")
-            self._check_settings(dict(settings))
+            answers = self.path if self._end else None
+            check_settings(files_of(self.path).settings, settings, answers)
             self._positions = read_positions(self._reader, self.path)
             self._remove_failures()
             self.events = on_error.enter_context(EventLog(files_of(self.path).events))
@@ -132,8 +134,14 @@ class Journal:
         text = row.get("text")
         if not isinstance(text, str):
             raise ValueError(f"{self.path} has no text for the custom_id {item.custom_id!r}")
-        time = seconds_of(row.get("time"))
-        return BatchResult(item.custom_id, item.index, text, reused=True, time=time)
+        return BatchResult(
+            item.custom_id,
+            item.index,
+            text,
+            reused=True,
+            time=seconds_of(row.get("time")),
+            site=str(row.get("site", "")),
+        )
 
     def _position(self, item: Item) -> int | None:
         position = self._positions.get(item.custom_id)
@@ -141,8 +149,9 @@ class Journal:
             return None
         if position >> _OFFSET_BITS != int(item.digest(), 16):
             raise ValueError(
-                f"{self.path} answers another prompt under the custom_id {item.custom_id!r}: the "
-                "input has changed since. Name another output, or restore the input"
+                f"the prompt with the custom_id {item.custom_id!r} (position {item.index}) has "
+                f"changed since {self.path} got its answer: name another output, or restore the "
+                "prompt"
             )
         return offset_in(position)
 
@@ -204,36 +213,6 @@ class Journal:
         if start and start != _FAILURE_START:
             raise ValueError(f"{path} is not from a batch: name another output, or move it away")
         path.unlink()
-
-    def _check_settings(self, settings: dict[str, Any]) -> None:
-        path = files_of(self.path).settings
-        before = _read_settings(path)
-        if path.exists() and (before is None or before.keys() != settings.keys()):
-            raise ValueError(f"{path} is not from a batch: name another output, or move it away")
-        if before is None or not self._end:
-            text = json.dumps(settings, indent=1, ensure_ascii=False)
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text(text + "\n", encoding="utf-8")
-            os.replace(temporary, path)
-            return
-        differing = [
-            f"{name} was {before[name]!r} and is {settings[name]!r} now"
-            for name in sorted(settings)
-            if before[name] != settings[name]
-        ]
-        if differing:
-            raise ValueError(
-                f"{self.path} has answers made with other settings: {'; '.join(differing)}. Name "
-                "another output, or use the same settings"
-            )
-
-
-def _read_settings(path: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 # --- the lock ---------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ class BatchResult:
         time_to_first_chunk: seconds from the first request to the first text; ``None`` if there is
             no answer, or it is from an earlier run.
         time: when it was complete, in seconds since 1970; 0 if that is not known.
+        site: the base URL of the site that the last request was sent to; ``""`` if none was sent.
     """
 
     custom_id: str
@@ -56,6 +57,7 @@ class BatchResult:
     reused: bool = False
     time_to_first_chunk: float | None = None
     time: float = field(default_factory=time.time, compare=False)
+    site: str = ""
 
     @property
     def ok(self) -> bool:
@@ -77,7 +79,7 @@ class BatchResult:
         row |= {"attempts": self.attempts, "elapsed": round(self.elapsed, 3)}
         if self.time_to_first_chunk is not None:
             row["time_to_first_chunk"] = round(self.time_to_first_chunk, 3)
-        return {**row, "time": utc(self.time)}
+        return {**row, "time": utc(self.time), "site": self.site}
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain data, for :meth:`from_dict` in another process."""

@@ -10,18 +10,18 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from .._arguments import check_number
-from .._requester import Requester
-from .._settings import Settings
+from .._prompt_sender import PromptSender
 from ._backend import Backend
 from ._batch import Batch
 from ._circuit_breaker import CircuitBreaker
+from ._events import RunEvents
 from ._executor import ExecutorBackend, parallelism
 from ._journal import Journal, files_of
-from ._prompts import Items, PromptSource, digest_of
+from ._prompts import Items, PromptSource
 from ._recorder import Recorder
+from ._run_settings import settings_of, stable_name
 from ._table import check_table, is_table, journal_of, write_table_of_run
 from ._tables.row_prompts import RowPrompts
 from ._tables.sources import can_be_read_again
@@ -33,7 +33,7 @@ log: Final = logging.getLogger(__name__)
 
 
 def start_batch(
-    requester: Requester,
+    requester: PromptSender,
     prompts: PromptSource,
     *,
     max_workers: int,
@@ -68,7 +68,8 @@ def start_batch(
     with ExitStack() as on_error:
         journal = None
         if output is not None:
-            journal = _open_journal(Path(output), requester.settings, resume, known)
+            depends_on = settings_of(requester)
+            journal = _open_journal(Path(output), depends_on, resume, known)
             on_error.callback(journal.close)
         stopping = threading.Event()
         recorder = Recorder(CircuitBreaker(requester.rate_limiter, max_errors, stopping), journal)
@@ -85,6 +86,7 @@ def start_batch(
         backend,
         recorder,
         requester.rate_limiter,
+        events=_events_of(requester, journal),
         inputs=known,
         total=total,
         ordered=ordered,
@@ -94,7 +96,7 @@ def start_batch(
 
 
 def _executor_backend(
-    requester: Requester,
+    requester: PromptSender,
     recorder: Recorder,
     executor: Executor,
     shard_size: int,
@@ -124,7 +126,7 @@ def _executor_backend(
 
 
 def _check_executor(
-    requester: Requester, executor: object, client_factory: ClientFactory | None
+    requester: PromptSender, executor: object, client_factory: ClientFactory | None
 ) -> None:
     if executor is None:
         if client_factory is not None:
@@ -160,11 +162,13 @@ def _check_output(prompts: object, output: object) -> None:
             raise ValueError("output= would overwrite the file with the prompts: name another one")
 
 
-def _open_journal(output: Path, settings: Settings, resume: bool, items: Items | None) -> Journal:
+def _open_journal(
+    output: Path, depends_on: dict[str, Any], resume: bool, items: Items | None
+) -> Journal:
     if is_table(output):
         check_table(output, items)
     with ExitStack() as on_error:
-        journal = Journal(journal_of(output), _answers_depend_on(settings), resume=resume)
+        journal = Journal(journal_of(output), depends_on, resume=resume)
         on_error.callback(journal.close)
         if items is not None:
             journal.check_prompts(items)
@@ -180,15 +184,7 @@ def _write_table_at_end(journal: Journal, output: Path, items: Items | None) -> 
         journal.at_end = partial(write_table_of_run, output.absolute(), of_table)
 
 
-def _answers_depend_on(settings: Settings) -> dict[str, Any]:
-    """The settings that change answers, under the names that users know."""
-    host = urlsplit(settings.site.base_url).hostname or ""
-    local = host == "localhost" or host.startswith("127.") or host == "::1"
-    return {
-        # Without the port, which a site on this machine may change from run to run.
-        "site": "this machine" if local else settings.site.base_url,
-        "dialect": settings.site.dialect.name,
-        "model": settings.model,
-        # A digest shows that it has changed without writing the text to a file.
-        "system": None if settings.system is None else digest_of(settings.system),
-    }
+def _events_of(requester: PromptSender, journal: Journal | None) -> RunEvents:
+    """The log of events of a run."""
+    limiters = {stable_name(s.settings.site.base_url): s.rate_limiter for s in requester.requesters}
+    return RunEvents(None if journal is None else journal.events, limiters)

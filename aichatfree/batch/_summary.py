@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from .._rate_limiter import RateLimiter
+from .._slot_queue import SlotQueue
 from ._results import BatchResult
 
 
@@ -19,6 +19,7 @@ class Summary:
 
     Attributes:
         answered: prompts answered by this run.
+        answered_by: the same, for the base URL of each site that has answered.
         failed: prompts without a complete answer.
         reused: prompts answered from an earlier run, or from an identical prompt of this run.
         elapsed: seconds since the start.
@@ -32,6 +33,7 @@ class Summary:
     elapsed: float = 0.0
     rate_limit_wait: float = 0.0
     complete: bool = False
+    answered_by: dict[str, int] = field(default_factory=dict)
 
     @property
     def done(self) -> int:
@@ -50,6 +52,9 @@ class Summary:
 
     def __str__(self) -> str:
         counts = [f"{self.answered} answered", f"{self.failed} failed"]
+        if len(self.answered_by) > 1:
+            by_site = [f"{count} by {site}" for site, count in self.answered_by.items()]
+            counts[0] += f" ({', '.join(by_site)})"
         counts += [f"{self.reused} reused"] * bool(self.reused)
         counts += [f"{self.elapsed:.1f} s", f"{self.rate:.1f} a second"]
         waited = self.rate_limit_wait
@@ -64,7 +69,7 @@ class Meter:
         rate_limiter: whose waits count from :meth:`start` on.
     """
 
-    def __init__(self, rate_limiter: RateLimiter) -> None:
+    def __init__(self, rate_limiter: SlotQueue[Any]) -> None:
         self.summary = Summary()
         self._rate_limiter = rate_limiter
         self._started: float | None = None
@@ -84,6 +89,8 @@ class Meter:
             self.summary.reused += 1
         else:
             self.summary.answered += 1
+            by_site = self.summary.answered_by
+            by_site[result.site] = by_site.get(result.site, 0) + 1
 
     def measure(self) -> None:
         """Update the times."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from .._call import Call
 from .._cancellation import CancelToken
-from .._requester import Requester
+from .._prompt_sender import PromptSender
 from ..errors import APIError
 from ..retry import RetryPolicy
 from ._backend import Outcome, wait_interruptibly
@@ -54,7 +54,11 @@ class ThreadBackend:
     """
 
     def __init__(
-        self, requester: Requester, recorder: Recorder, max_workers: int, stopping: threading.Event
+        self,
+        requester: PromptSender,
+        recorder: Recorder,
+        max_workers: int,
+        stopping: threading.Event,
     ) -> None:
         self._requester = requester
         self._recorder = recorder
@@ -177,6 +181,7 @@ class ThreadBackend:
             attempts,
             elapsed,
             time_to_first_chunk=first_chunk,
+            site=call.site,
         )
         self._recorder.record(item, result)
         return result

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
-from .._requester import Requester
+from .._prompt_sender import PromptSender
+from .._routing import requester_from_dict
 from ..errors import AIChatFreeError
 from ._batch import Batch
 from ._circuit_breaker import CircuitBreaker
@@ -50,13 +51,13 @@ def run_shard(shard: bytes, client_factory: ClientFactory | None = None) -> byte
     content = read_shard(shard)
     if client_factory is None:
         key: object = json.dumps(content.settings, sort_keys=True)
-        with _borrowed(key, lambda: Requester.from_dict(content.settings)) as requester:
+        with _borrowed(key, lambda: requester_from_dict(content.settings)) as requester:
             return _answer(content, _batch_of_requester(requester, content))
     with _borrowed(_value_of(client_factory), client_factory) as client:
         return _answer(content, _batch_of_client(client, content))
 
 
-def _batch_of_requester(requester: Requester, shard: Shard) -> Batch:
+def _batch_of_requester(requester: PromptSender, shard: Shard) -> Batch:
     stopping = threading.Event()
     recorder = Recorder(CircuitBreaker(requester.rate_limiter, None, stopping))
     backend = ThreadBackend(requester, recorder, shard.max_workers, stopping)

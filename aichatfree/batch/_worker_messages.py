@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, Final, Protocol
 
 from .._arguments import check_number
-from .._requester import Requester
+from .._routing import requester_from_dict
 from ..errors import AIChatFreeError
 from ._prompts import Item, Items, PromptSource
 from ._results import BatchResult
@@ -70,7 +70,7 @@ def make_shards(
     check_number("max_workers", max_workers, min=1, max=MAX_WORKERS, integer=True)
     check_number("parallel", parallel, min=1, integer=True)
     settings = client.to_dict(1 / parallel)
-    check = Requester.from_dict(settings).check_prompt
+    check = requester_from_dict(settings).check_prompt
     items = iter(Items(prompts, check, RowPrompts.from_arguments(column=column)))
     while shard := list(islice(items, shard_size)):
         for item in shard:
@@ -85,7 +85,7 @@ class Shard:
 
     Attributes:
         items: the prompts.
-        settings: the driver's, for :meth:`Requester.from_dict`; empty if there is a factory.
+        settings: the driver's, for :func:`requester_from_dict`; empty if there is a factory.
         max_workers: threads to use.
     """
 

@@ -43,12 +43,13 @@ def test_ask_streams_into_a_pipe() -> None:
 
 
 def test_ask_prints_json() -> None:
-    """--json prints one object with the text, the number of attempts and the times."""
+    """--json prints one object with the text, the number of attempts, the times and the site."""
     with FakeSite(["Привет"]) as site:
         done = run("ask", "--json", "Hi", url=site.url)
     result = json.loads(done.stdout)
     assert (result["text"], result["complete"], result["attempts"]) == ("Привет", True, 1)
     assert 0 <= result["time_to_first_chunk"] <= result["elapsed"]
+    assert result["site"] == site.url
 
 
 def test_ask_sends_the_system_prompt() -> None:

@@ -215,6 +215,23 @@ def test_without_a_client_the_environment_makes_one(cells: Notebook) -> None:
         assert cells.value("client") == f"Client({site.url!r}, dialect='gemini')"
 
 
+def test_without_a_client_the_sites_of_a_file_make_one(cells: Notebook, tmp_path: Path) -> None:
+    """If AICHATFREE_SITES names a file, ``client`` is a router over the sites in it."""
+    path = tmp_path / "sites.toml"
+    with FakeSite("Hello") as site:
+        path.write_text(f'[[site]]\nbase_url = "{site.url}"\n')
+        cells.run(f"%env AICHATFREE_SITES={path}")
+        shown = cells.run("%%ask\nHi")
+        assert shown.answers == ["Hello"]
+        assert cells.value("type(client).__name__") == "Router"
+        cells.run("del client")
+        path.unlink()
+        failed = cells.run("%%ask\nHi")
+        cells.run("import os; del os.environ['AICHATFREE_SITES']")
+    assert "UsageError" in failed.printed["stderr"]
+    assert "sites.toml" in failed.printed["stderr"]
+
+
 def test_a_misspelled_client_is_not_created(cells: Notebook) -> None:
     """--client with a name that does not exist fails and creates no variable."""
     assert cells.run("%%ask --client clinet\nHi").failed

@@ -108,3 +108,15 @@ def test_failure_says_what_to_do() -> None:
     decoder.feed(TAIL)
     _, error = decoder.finish()
     assert "again" in str(error)
+
+
+def test_the_end_mark_of_events_is_removed() -> None:
+    """OpenAI's end mark as a last chunk, or glued to the text, is not part of it."""
+    for chunks in [[b"Hello.", b"[DONE]"], [b"Hello.[DO", b"NE]"]]:
+        assert decode(chunks, framed=True) == ("Hello.", None)
+    assert decode([b"Hello.\n", b"[DONE]"], framed=True) == ("Hello.\n", None)
+
+
+def test_the_end_mark_after_a_space_is_text() -> None:
+    """OpenAI's end mark after a space or a line break in a chunk is text, as in a list."""
+    assert decode([b"Milk [DONE]"], framed=True) == ("Milk [DONE]", None)

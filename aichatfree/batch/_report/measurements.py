@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from .._journal import files_of
 from .._results import seconds_of
+from .._run_settings import stable_name
 from .runs import Event, Runs, read_events
 
 MAX_BINS: Final = 60
@@ -203,7 +204,7 @@ class Measurements:
         return self.sites.setdefault(url, Group())
 
     def _add(self, row: Mapping[str, Any]) -> None:
-        site = str(row.get("site") or "")
+        site = stable_name(str(row.get("site") or ""))
         self.total.add(row, site)
         self._site(site).add(row, site)
         time = seconds_of(row.get("time"))

@@ -1,0 +1,96 @@
+"""Reads a TOML file of sites."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ._protocol.sites import Site
+from ._requester import Requester
+from ._settings import ConnectionOptions, Settings
+from .retry import RetryPolicy
+from .timeout import Timeout
+
+_KEYS: Final = (
+    *("base_url", "dialect", "model", "system", "max_requests_per_minute"),
+    *("secret_env", "password_env"),
+)
+_IN_ENVIRONMENT: Final = ("secret", "password")
+
+
+def read_sites(path: str | os.PathLike[str]) -> list[Requester]:
+    """A requester for each ``[[site]]`` of the file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not such a file, or a variable that it names is not set.
+    """
+    with open(path, "rb") as file:
+        try:
+            content = tomllib.load(file)
+        except ValueError as error:  # UnicodeDecodeError is one, too
+            raise ValueError(f"{os.fspath(path)} is not a TOML file: {error}") from None
+    sites = content.pop("site", None)
+    if content:
+        raise ValueError(f"{os.fspath(path)}: unknown key {next(iter(content))!r}; use [[site]]")
+    if not isinstance(sites, list) or not all(isinstance(site, dict) for site in sites):
+        raise ValueError(f"{os.fspath(path)} has no sites: begin each with a line [[site]]")
+    return [
+        _requester(site, f"{os.fspath(path)}, site {number}")
+        for number, site in enumerate(sites, 1)
+    ]
+
+
+def _requester(site: Mapping[str, Any], where: str) -> Requester:
+    _check_keys(site, where)
+    try:
+        settings = Settings.from_arguments(
+            Site(site["base_url"]),
+            site.get("dialect"),
+            _variable(site.get("secret_env")),
+            _variable(site.get("password_env")),
+            site.get("model"),
+            site.get("system"),
+            Timeout(),
+            RetryPolicy(),
+        )
+        # What the environment says about one site does not hold for all the sites of a file.
+        settings = dataclasses.replace(
+            settings,
+            password=_variable(site.get("password_env")),
+            model=site.get("model"),
+            secret_env=site.get("secret_env"),
+            password_env=site.get("password_env"),
+        )
+        return Requester(settings, ConnectionOptions(site.get("max_requests_per_minute")))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _check_keys(site: Mapping[str, Any], where: str) -> None:
+    for name in _IN_ENVIRONMENT:
+        if name in site:
+            raise ValueError(
+                f"{where}: {name!r} must not be in a file. Put it into an environment variable, "
+                f"and name that with {name}_env"
+            )
+    unknown = [key for key in site if key not in _KEYS]
+    if unknown:
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}; the keys are {', '.join(_KEYS)}")
+    if "base_url" not in site:
+        raise ValueError(f"{where}: base_url is missing")
+
+
+def _variable(name: object) -> str | None:
+    """The value of an environment variable that the file names; ``None`` if it names none."""
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise TypeError(f"secret_env and password_env take a name, not {type(name).__name__}")
+    value = os.environ.get(name)
+    if not value:
+        raise ValueError(f"the environment variable {name} is not set: export it first")
+    return value
