@@ -7,7 +7,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final
 
 from ._adaptive_rate import AdaptiveRate, Phase
 from ._arguments import check_number
@@ -23,7 +24,8 @@ _MAX_STATED_PERIOD: Final = 3600.0
 """Seconds; requests are not spread evenly over a longer period, such as a day."""
 
 
-class RateStatus(NamedTuple):
+@dataclass(frozen=True)
+class RateStatus:
     """The rate limit of a site at one moment.
 
     Attributes:

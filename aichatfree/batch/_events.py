@@ -23,6 +23,7 @@ Each line of ``<output>.events.jsonl`` has ``event`` and ``time`` (ISO 8601, UTC
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 import time
@@ -167,7 +168,7 @@ class RunEvents:
             self._add("exhausted", site=site)
         old, new = before.requests_per_minute, status.requests_per_minute
         if old == new or (old and new and abs(new - old) < _MIN_CHANGE * old):
-            return status._replace(requests_per_minute=old)
+            return dataclasses.replace(status, requests_per_minute=old)
         rounded = None if new is None else round(new, 3)
         self._add("limit", site=site, requests_per_minute=rounded, source=status.source)
         return status

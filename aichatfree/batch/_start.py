@@ -52,10 +52,7 @@ def start_batch(
     client_factory: ClientFactory | None,
 ) -> Batch:
     """See :meth:`Client.batch`."""
-    check_number("max_workers", max_workers, min=1, max=MAX_WORKERS, integer=True)
-    check_number("shard_size", shard_size, min=1, max=MAX_SHARD_SIZE, integer=True)
-    if max_errors is not None:
-        check_number("max_errors", max_errors, min=0, integer=True)
+    _check_numbers(max_workers, shard_size, max_errors)
     if executor is None:
         check_open_files(max_workers)
     _check_executor(requester, executor, client_factory)
@@ -123,6 +120,13 @@ def _executor_backend(
         parallel=parallel,
         client_factory=client_factory,
     )
+
+
+def _check_numbers(max_workers: int, shard_size: int, max_errors: int | None) -> None:
+    check_number("max_workers", max_workers, min=1, max=MAX_WORKERS, integer=True)
+    check_number("shard_size", shard_size, min=1, max=MAX_SHARD_SIZE, integer=True)
+    if max_errors is not None:
+        check_number("max_errors", max_errors, min=0, integer=True)
 
 
 def _check_executor(

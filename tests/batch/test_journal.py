@@ -41,6 +41,7 @@ def test_an_answer_is_a_json_line(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(b'{"custom_id":"')
     (row,) = rows_of(path)
     assert len(row.pop("prompt_digest")) == 16
+    assert row.pop("time").endswith("Z")
     assert row == {
         "custom_id": 'quote " and \\',
         "index": 0,
