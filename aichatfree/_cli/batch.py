@@ -18,7 +18,7 @@ from .messages import print_json, report, show_log
 from .options import open_client, site_options, usage_errors
 
 if TYPE_CHECKING:
-    from ..batch import Batch, BatchResult
+    from ..batch import Batch, BatchResult, Summary
 
 
 @click.command()
@@ -103,6 +103,7 @@ def batch(
 
 def _run(results: Batch, output: str | None) -> int:
     last_error: Exception | None = None
+    stop_error: Exception | None = None
     finished = False
     try:
         for result in results:
@@ -113,6 +114,7 @@ def _run(results: Batch, output: str | None) -> int:
     except BrokenPipeError:
         raise
     except (AIChatFreeError, OSError) as error:  # OSError: the disk is full, for example
+        stop_error = error
         report(error)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
@@ -121,18 +123,22 @@ def _run(results: Batch, output: str | None) -> int:
         for result in results.drain() if output is None else ():
             _print_result(result)
         click.echo(str(results.summary), err=True)
-        if last_error is not None:
+        if last_error is not None and str(last_error) not in str(stop_error):
             message = strip_control_characters(str(last_error))
             click.echo(f"The last failure: {message}", err=True)
         if output is not None:
-            _print_files(Path(output), complete=results.summary.complete)
+            _print_files(Path(output), results.summary)
     return 0 if finished and not results.summary.failed else 1
 
 
-def _print_files(output: Path, *, complete: bool) -> None:
+def _print_files(output: Path, summary: Summary) -> None:
+    from ..batch._journal import files_of
     from ..batch._table import is_table, journal_of
 
-    if not complete and not sys.stderr.isatty():
+    if summary.failed:
+        failures = files_of(journal_of(output)).failures
+        click.echo(f"The failures, with ids and positions of prompts: {failures}", err=True)
+    if not summary.complete and not sys.stderr.isatty():
         click.echo(f"Run it again to continue; {output} has what is finished.", err=True)
     if is_table(output) and output.exists():
         journal = journal_of(output)
