@@ -14,7 +14,7 @@ import click
 
 from .._output.terminal import strip_control_characters
 from ..errors import AIChatFreeError
-from .messages import print_json, report, show_log
+from .messages import print_json, report, show_log, tell, usage_error
 from .options import open_client, site_options, usage_errors
 
 if TYPE_CHECKING:
@@ -117,15 +117,15 @@ def _run(results: Batch, output: str | None) -> int:
         stop_error = error
         report(error)
     except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        raise usage_error(error) from error
     finally:
         results.close()
         for result in results.drain() if output is None else ():
             _print_result(result)
-        click.echo(str(results.summary), err=True)
+        tell(str(results.summary))
         if last_error is not None and str(last_error) not in str(stop_error):
             message = strip_control_characters(str(last_error))
-            click.echo(f"The last failure: {message}", err=True)
+            tell(f"The last failure: {message}")
         if output is not None:
             _print_files(Path(output), results.summary)
     return 0 if finished and not results.summary.failed else 1
@@ -137,12 +137,12 @@ def _print_files(output: Path, summary: Summary) -> None:
 
     if summary.failed:
         failures = files_of(journal_of(output)).failures
-        click.echo(f"The failures, with ids and positions of prompts: {failures}", err=True)
+        tell(f"The failures, with ids and positions of prompts: {failures}")
     if not summary.complete and not sys.stderr.isatty():
-        click.echo(f"Run it again to continue; {output} has what is finished.", err=True)
+        tell(f"Run it again to continue; {output} has what is finished.")
     if is_table(output) and output.exists():
         journal = journal_of(output)
-        click.echo(f"The table {output} is made from {journal}: keep that to continue.", err=True)
+        tell(f"The table {output} is made from {journal}: keep that to continue.")
 
 
 def _print_result(result: BatchResult) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from .._output.terminal import strip_control_characters
+from .._output.terminal import strip_control_characters, wrapped
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells define it: 128 + SIGINT."""
@@ -18,9 +18,21 @@ INTERRUPTED = 130
 
 def report(error: BaseException) -> int:
     """Print an error in one line, and return the exit code of a failure."""
-    message = strip_control_characters(str(error))
-    click.echo(f"{in_colour('aichatfree:', 'red')} {message}", err=True)
+    name = "aichatfree:"
+    message = wrapped(f"{name} {strip_control_characters(str(error))}")
+    click.echo(in_colour(name, "red") + message.removeprefix(name), err=True)
     return 1
+
+
+def usage_error(error: Exception) -> click.UsageError:
+    """The error of wrong usage with this message."""
+    begin = "Error: "  # which click adds
+    return click.UsageError(wrapped(f"{begin}{error}").removeprefix(begin))
+
+
+def tell(message: str) -> None:
+    """Print a message to standard error."""
+    click.echo(wrapped(message), err=True)
 
 
 def in_colour(text: str, colour: str) -> str:

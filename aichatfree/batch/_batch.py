@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from .._locks import SignalSafeLock
+from .._output.terminal import wrapped
 from .._slot_queue import SlotQueue
 from ..errors import AIChatFreeError
 from ._backend import POLL_INTERVAL, Backend, Outcome
@@ -322,7 +323,7 @@ class Batch(Iterator[BatchResult]):
         finally:
             self.close()
             if self._progress.shown and self._journal is not None:
-                print(self._how_to_continue(), file=sys.stderr)
+                print(wrapped(self._how_to_continue()), file=sys.stderr)
 
     def _how_to_continue(self) -> str:
         if self._journal is None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Final
 
+from ..._output.terminal import strip_control_characters
+
 WIDTH: Final = 360
 HEIGHT: Final = 170
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 352, 10, 148
@@ -20,6 +22,11 @@ _STEPS: Final = (
     *((n * 3600.0, "h", 3600.0) for n in (1, 2, 3, 6, 12)),
     *((n * 86400.0, "d", 86400.0) for n in (1, 2, 5, 10, 20, 50, 100)),
 )
+
+
+def safe_text(text: str) -> str:
+    """Text from a site or a file as HTML that shows it."""
+    return escape(strip_control_characters(text))
 
 
 @dataclass(frozen=True)
@@ -108,9 +115,9 @@ class Chart:
     def to_html(self) -> str:
         """The chart as a figure."""
         keys = "".join(
-            f'<span><i class="{colour}"></i>{escape(text)}</span>' for colour, text in self._legend
+            f'<span><i class="{colour}"></i>{safe_text(text)}</span>' for colour, text in self._legend
         )
-        title = escape(self.title)
+        title = safe_text(self.title)
         return (
             f"<figure><figcaption><b>{title}</b>{keys}</figcaption>"
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">'

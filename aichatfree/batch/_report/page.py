@@ -9,19 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from typing import Final
 
-from ..._output.terminal import strip_control_characters
 from .._table import journal_of
 from .._tables.table import replacing
-from .charts import Chart, duration
+from .charts import Chart, duration, safe_text
 from .figures import draw_charts
 from .measurements import Failures, Group, Measurements
 from .runs import Run
 
-_STYLE: Final = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
+_STYLE: Final = (Path(__file__).parent / "report.css").readsafe_text(encoding="utf-8")
 
 
 class Report:
@@ -63,11 +61,11 @@ class Report:
         if target.suffix.lower() not in (".html", ".htm"):
             raise ValueError(f"{target} must end with .html, the format of a report")
         with replacing(target) as new:
-            new.write_text(self._page(), encoding="utf-8")
+            new.writesafe_text(self._page(), encoding="utf-8")
         return target
 
     def _page(self) -> str:
-        title = _text(f"Report of {self._output.name}")
+        title = safe_text(f"Report of {self._output.name}")
         return (
             '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta http-equiv="Content-Security-Policy" '
@@ -95,12 +93,8 @@ class Report:
         return f"<Report of {self._output.name!r}: {counts}>"
 
 
-def _text(text: str) -> str:
-    return escape(strip_control_characters(text))
-
-
 def _code(text: str) -> str:
-    return f"<code>{_text(text)}</code>"
+    return f"<code>{safe_text(text)}</code>"
 
 
 def _numbers(found: Measurements) -> str:
@@ -203,7 +197,7 @@ def _failures(found: Measurements) -> str:
         return ""
     kinds = sorted(found.failures.items(), key=lambda each: -each[1].count)
     items = "".join(
-        f"<h3>{_text(kind)}{'' if status is None else _text(f', status {status}')}: "
+        f"<h3>{safe_text(kind)}{'' if status is None else safe_text(f', status {status}')}: "
         f"{failures.count:,}</h3>{_examples(failures)}"
         for (kind, status), failures in kinds
     )
@@ -212,8 +206,8 @@ def _failures(found: Measurements) -> str:
 
 def _examples(failures: Failures) -> str:
     return "".join(
-        f"<p>Position {_text(str(each.index))}, id {_code(each.custom_id)}:</p>"
-        f"<pre><code>{_text(each.message)}</code></pre>"
+        f"<p>Position {safe_text(str(each.index))}, id {_code(each.custom_id)}:</p>"
+        f"<pre><code>{safe_text(each.message)}</code></pre>"
         for each in failures.examples
     )
 
