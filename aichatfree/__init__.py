@@ -121,7 +121,8 @@ def __dir__() -> list[str]:
 
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:
-    """What ``%load_ext aichatfree`` calls; it adds ``%%ask``."""
-    from .notebook import AskMagics
+    """What ``%load_ext aichatfree`` calls; it adds ``%%ask`` and ``%ask``."""
+    from .notebook import AskMagics, keep_question_marks
 
     ipython.register_magics(AskMagics)
+    ipython.input_transformers_cleanup.append(keep_question_marks)

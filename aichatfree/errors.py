@@ -29,6 +29,7 @@ from typing import Any, Final
 
 _FIELDS: Final = (
     "message",
+    "reason",
     "status_code",
     "body",
     "retry_after",
@@ -90,6 +91,7 @@ class APIError(AIChatFreeError):
 
     Attributes:
         message: what happened and what to do next.
+        reason: what happened in a few words, such as ``"429"`` or ``"connection refused"``.
         status_code: the HTTP status of the response, or ``None`` where there was no response.
         body: the response's body as text, or ``None``; at most 64 KiB of it.
         retry_after: seconds that the site asked to wait, or ``None``.
@@ -105,6 +107,7 @@ class APIError(AIChatFreeError):
 
     # What follows from an error is decided where its meaning is: these are the defaults of a class,
     # and the code that maps a response or a failure to an exception may decide otherwise.
+    reason: str = "failed"
     retryable: bool = False
     fatal: bool = False
     rejection: bool = False
@@ -119,6 +122,7 @@ class APIError(AIChatFreeError):
         self,
         message: str,
         *,
+        reason: str | None = None,
         status_code: int | None = None,
         body: str | None = None,
         retry_after: float | None = None,
@@ -139,7 +143,10 @@ class APIError(AIChatFreeError):
         )
         self.attempts = attempts
         self.partial_text = partial_text
+        if reason is None and status_code is not None and status_code >= 400:
+            reason = str(status_code)
         decided = {
+            "reason": reason,
             "retryable": retryable,
             "fatal": fatal,
             "rejection": rejection,
@@ -161,11 +168,14 @@ class APIError(AIChatFreeError):
 class APIConnectionError(APIError):
     """The site could not be reached, or the connection broke before the answer began."""
 
+    reason = "no connection"
     retryable = True
 
 
 class APITimeoutError(APIConnectionError):
     """A time limit was reached; ``partial_text`` has what had arrived."""
+
+    reason = "time limit"
 
 
 class APIStatusError(APIError):
@@ -195,6 +205,7 @@ class NotFoundError(APIStatusError):
 class RateLimitError(APIStatusError):
     """Too many requests, or the quota is used up; ``retry_after`` has the wait if it is known."""
 
+    reason = "rate limit"
     retryable = True
     rejection = True
 
@@ -202,6 +213,7 @@ class RateLimitError(APIStatusError):
 class OverloadedError(APIStatusError):
     """The model behind the site is overloaded for now."""
 
+    reason = "overloaded"
     retryable = True
 
 
@@ -214,12 +226,14 @@ class ServerError(APIStatusError):
 class StreamInterruptedError(APIError):
     """The answer was cut off; ``partial_text`` has what had arrived."""
 
+    reason = "incomplete answer"
     retryable = True
 
 
 class EmptyReplyError(APIError):
     """The answer ended without any text; it is retried once."""
 
+    reason = "empty answer"
     retryable = True
     max_retries: int | None = 1
 

@@ -1,16 +1,20 @@
-"""The cell magic ``%%ask`` for Jupyter."""
+"""The magics ``%%ask`` and ``%ask`` for Jupyter."""
 
 from __future__ import annotations
 
 import keyword
+import re
 from argparse import ArgumentTypeError, Namespace
+from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from string import Formatter
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, cell_magic, magics_class
-from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
+from IPython.core.magic_arguments import argument, magic_arguments
+from IPython.utils.process import arg_split
 
 from ._output.terminal import strip_control_characters
 from .chat import Chat
@@ -20,6 +24,19 @@ from .router import client_from_environment
 from .stream import Stream
 
 T = TypeVar("T")
+
+_LINE_WITH_QUESTION_MARK: Final = re.compile(r"(\s*)%ask\s+(.*\S\s*\?)\s*")
+
+
+def keep_question_marks(lines: list[str]) -> list[str]:
+    """Make Python of lines such as ``%ask Who?``, which IPython takes for a call of its help."""
+    if lines and lines[0].startswith("%%"):
+        return lines
+    found = [_LINE_WITH_QUESTION_MARK.fullmatch(line) for line in lines]
+    return [
+        f"{match[1]}get_ipython().run_line_magic('ask', {match[2]!r})\n" if match else line
+        for match, line in zip(found, lines, strict=True)
+    ]
 
 
 def _unquoted(text: str) -> str:
@@ -52,12 +69,14 @@ class AskMagics(Magics):
     @argument("-o", "--output", metavar="NAME", help="The variable for the Reply.")
     @argument("--system", metavar="TEXT", type=_unquoted, help="A system prompt.")
     @argument("--temperature", metavar="N", type=float, help="The randomness of the answer.")
+    @no_var_expand
     @cell_magic
     def ask(self, line: str, cell: str) -> None:
         """Ask what is in the cell, and show the answer while it arrives.
 
         The client is the variable `client`; if it does not exist, a client with the settings from
-        the environment is created. If the answer is incomplete, the cell fails.
+        the environment is created. If the answer is incomplete, the cell fails. `{name}` is the
+        value of a variable, as in `str.format`; write `{{` and `}}` for braces.
 
         Examples, each in a separate cell::
 
@@ -76,17 +95,57 @@ class AskMagics(Magics):
         args = self._parsed(line)
         if not cell.strip():
             raise UsageError("The cell is empty: write the question below the %%ask line")
+        stream = self._show(cell.strip("\n"), partial(self._stream, args))
+        if args.output is not None:
+            self._names[args.output] = stream.reply()
+
+    @no_var_expand
+    @line_magic("ask")
+    def ask_line(self, line: str) -> None:
+        """Ask what follows in the line, and show the answer while it arrives.
+
+        As `%%ask`, but without options.
+
+        Example::
+
+            %ask What is the capital of France?
+        """
+        if not line.strip():
+            raise UsageError("The question is missing: write it after %ask, or in a cell of %%ask")
+        if line.startswith("-"):
+            raise UsageError("%ask has no options: use %%ask, with the question below it")
+        self._show(line, lambda question: self._client(None).stream(question))
+
+    def _show(self, question: str, open_stream: Callable[[str], Stream]) -> Stream:
         try:
-            stream = self._stream(args, cell.strip("\n"))
+            stream = open_stream(self._expanded(question))
         except (TypeError, ValueError, OSError) as error:
             raise UsageError(str(error)) from error
         try:
-            reply = stream.show()
+            stream.show()
         except (APIError, KeyboardInterrupt) as error:
             _show_in_one_line(error)
             raise
-        if args.output is not None:
-            self._names[args.output] = reply
+        return stream
+
+    def _expanded(self, text: str) -> str:
+        """The text with the values of the variables that it names.
+
+        Unlike in IPython's own magics, an expression is not evaluated, because a question often has
+        code in it that somebody else wrote.
+        """
+        try:
+            return Formatter().vformat(text, (), self._names)
+        except KeyError as error:
+            raise UsageError(
+                f"{error.args[0]} does not exist: create the variable, or correct the name. Write "
+                "{{ and }} for braces"
+            ) from error
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"The question has wrong braces ({error}): write {{name}} for the value of a "
+                "variable, {{ and }} for braces"
+            ) from error
 
     @property
     def _names(self) -> dict[str, Any]:
@@ -95,7 +154,8 @@ class AskMagics(Magics):
 
     def _parsed(self, line: str) -> Namespace:
         try:
-            args: Namespace = parse_argstring(self.ask, line)
+            words = [self._expanded(word) for word in arg_split(line)]
+            args: Namespace = self.ask.parser.parse_args(words)
         except ValueError as error:
             raise UsageError(f"{error} in the %%ask line: close it") from error
         names = [args.client or "client", args.chat, args.output]

@@ -196,6 +196,6 @@ def _log_retry(state: tenacity.RetryCallState) -> None:
     log.info(
         "attempt %d failed (%s); the next one in %.1f s",
         state.attempt_number,
-        type(error).__name__,
+        error.reason if isinstance(error, APIError) else type(error).__name__,
         state.upcoming_sleep,
     )

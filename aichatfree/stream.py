@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
+from typing import Self
 
 from ._call import Call
 from ._output.notebook_display import in_notebook, show_arriving, to_html
@@ -14,18 +15,23 @@ from ._output.terminal import write_chunks
 from .errors import APIError, StreamInterruptedError
 
 
-@dataclass(frozen=True)
-class Reply:
-    """A complete answer; ``str(reply)`` is its text.
+@dataclass(frozen=True, eq=False, repr=False)
+class Reply(str):
+    """A complete answer: a ``str`` with its text, and the figures of how it came.
+
+    It compares, sorts and hashes as its text does, whatever its figures are. What ``str`` makes of
+    it, such as ``reply + "."``, is a plain ``str``.
 
     >>> reply = client.generate("Name a river.")
     >>> print(reply)
     The Nile.
+    >>> reply.upper(), reply == "The Nile."
+    ('THE NILE.', True)
     >>> reply.attempts, reply.time_to_first_chunk <= reply.elapsed, reply.site
     (1, True, 'http://127.0.0.1:...')
 
     Attributes:
-        text: the answer.
+        text: the answer as a plain ``str``.
         attempts: requests sent.
         elapsed: seconds from the call to the end of the answer, including retries and waits.
         time_to_first_chunk: seconds from the call to the first text of the successful attempt.
@@ -40,8 +46,24 @@ class Reply:
     reasoning: str = ""
     site: str = ""
 
+    def __new__(cls, text: str, *_: object, **__: object) -> Self:
+        return super().__new__(cls, text)
+
+    def __getnewargs__(self) -> tuple[str]:
+        """What ``pickle`` and ``copy`` give to ``__new__``; the attributes follow as the state."""
+        return (self.text,)
+
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        figures = [(field.name, getattr(self, field.name)) for field in fields(self)[1:]]
+        shown = [
+            f"{name}={round(value, 3) if isinstance(value, float) else value!r}"
+            for name, value in figures
+            if value != ""
+        ]
+        return f"Reply({', '.join([repr(self.text), *shown])})"
 
     def _repr_html_(self) -> str | None:
         return to_html(self.text)
@@ -162,11 +184,12 @@ class Stream(Iterator[str]):
         times = (self._elapsed, self._time_to_first_chunk)
         return Reply(text, self.attempts, *times, self.reasoning, self._call.site)
 
-    def show(self) -> Reply:
-        """Show the answer while it arrives, and return it once it is complete.
+    def show(self) -> None:
+        """Show the answer while it arrives; :meth:`reply` returns it afterwards.
 
         In a notebook it is formatted text that is updated in place (plain text without the extra
-        ``notebook``), elsewhere text on standard output.
+        ``notebook``), elsewhere text on standard output. It returns nothing, because a notebook
+        would display a result, and so the answer, once more.
 
         Raises:
             APIError: as :meth:`read` does; what has arrived stays visible.
@@ -176,7 +199,6 @@ class Stream(Iterator[str]):
                 show_arriving(self)
             else:
                 write_chunks(self)
-        return self.reply()
 
     def cancel(self) -> None:
         """Stop the answer at once, from any thread; its reader gets a StreamInterruptedError."""

@@ -21,8 +21,10 @@ os.environ["PYTHONSAFEPATH"] = "1"
 
 @pytest.fixture(autouse=True)
 def no_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("BASE_URL", "DIALECT", "SECRET", "PASSWORD", "MODEL", "SITES"):
+    names = ("BASE_URL", "DIALECT", "SECRET", "PASSWORD", "MODEL", "SITES", "API_KEY")
+    for name in (*names, "SITE_SECRET", "SITE_PASSWORD"):
         monkeypatch.delenv(f"AICHATFREE_{name}", raising=False)
+    monkeypatch.setenv("AICHATFREE_NO_HISTORY", "1")
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)

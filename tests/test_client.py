@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from aichatfree import Reply
 from aichatfree._signing_clock import SigningClock
 from aichatfree.testing import Answer, FakeSite
 from helpers import ClientFor, is_signed, run_python
@@ -120,14 +118,6 @@ def test_the_time_of_many_requests_stays_near_the_clock() -> None:
     """The time of a request is at most a second ahead, even with 10,000 requests at once."""
     clock = SigningClock()
     assert max(clock.now() for _ in range(10_000)) < time.time() + 1.01
-
-
-def test_a_reply_is_a_value() -> None:
-    """Equal replies compare equal, and a reply is immutable."""
-    make: Callable[[], Reply] = lambda: Reply("a", 1, 2.0, 1.0)  # noqa: E731
-    assert make() == make()
-    with pytest.raises(AttributeError):
-        make().text = "b"  # type: ignore[misc]
 
 
 def test_showing_an_answer_in_a_script_needs_no_notebook_library() -> None:

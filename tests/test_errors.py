@@ -51,6 +51,7 @@ PARENTS: dict[type[Exception], type[Exception]] = {
 API_ERRORS: list[type[APIError]] = [cls for cls in PARENTS if issubclass(cls, APIError)]
 
 ATTRIBUTES: dict[str, Any] = {
+    "reason": "busy",
     "status_code": 429,
     "body": '{"error": "слишком много\x00"}',
     "retry_after": 1.5,

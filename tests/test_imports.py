@@ -35,9 +35,9 @@ LAYERS: list[set[str]] = [
     {"_call"},
     {"timeout"},
     {"_outage", "_prompt_rejections"},
-    {"_arguments", "_cancellation", "_forks"},
-    {"_locks"},
-    {"_version", "errors"},
+    {"_arguments", "_cancellation", "_thread_cache"},
+    {"_forks", "_locks"},
+    {"_extras", "_version", "errors"},
 ]
 LAYER = {name: number for number, layer in enumerate(LAYERS) for name in layer}
 

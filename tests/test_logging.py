@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from aichatfree import APIError
+from aichatfree import APIConnectionError, APIError, Timeout
 from aichatfree.testing import Answer, FakeSite, Raw
-from helpers import ClientFor, run_python
+from helpers import SHORT, UNREACHABLE, ClientFor, run_python
 
 
 def test_each_request_is_logged_on_one_line(
@@ -60,7 +60,10 @@ def test_retries_are_logged(client_for: ClientFor, caplog: pytest.LogCaptureFixt
     with FakeSite([Raw(end="reset"), "Hello"]) as site:
         client_for(site.url).generate("one")
     (record,) = caplog.records
-    assert record.getMessage() == "attempt 1 failed (APIConnectionError); the next one in 0.0 s"
+    assert (
+        record.getMessage()
+        == "attempt 1 failed (connection broken: ECONNRESET); the next one in 0.0 s"
+    )
 
 
 def test_debug_shows_where_the_time_is_spent(
@@ -87,3 +90,34 @@ def test_nothing_is_printed_without_logging_configuration() -> None:
     with FakeSite([Raw(end="reset"), Answer("Hel", end="cut"), "Hello"]) as site:
         done = run_python(script, site.url)
     assert (done.returncode, done.stdout, done.stderr) == (0, "Hello\n", "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Answer(status=429, body=""), "429"),
+        (Answer(status=503, body=""), "503"),
+        (Answer("half", end="cut"), "connection broken in the answer: "),
+        (Answer(end="stall"), f"silent for {SHORT} s"),
+        (Answer(""), "empty answer"),
+    ],
+)
+def test_a_retry_names_its_cause(
+    client_for: ClientFor, caplog: pytest.LogCaptureFixture, answer: Answer, reason: str
+) -> None:
+    """The line of a retry has the cause in words or as a status, not the name of a class."""
+    caplog.set_level(logging.INFO, "aichatfree.retry")
+    with FakeSite([answer, "Hello"]) as site:
+        client_for(site.url).generate("one", timeout=Timeout(read=SHORT))
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"attempt 1 failed ({reason}")
+
+
+def test_a_refused_connection_is_named(
+    client_for: ClientFor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If nothing listens at the address, the retries say that the connection was refused."""
+    caplog.set_level(logging.INFO, "aichatfree.retry")
+    with pytest.raises(APIConnectionError):
+        client_for(UNREACHABLE).generate("one")
+    assert caplog.records[0].getMessage().startswith("attempt 1 failed (connection refused)")

@@ -28,7 +28,10 @@ PUBLIC = {
     "aichatfree.chat": None,
     "aichatfree.client": None,
     "aichatfree.errors": None,
-    "aichatfree.gateway": {"Engine", "EngineError", "Gateway", "OpenAIUpstream", "SmolLM2"},
+    "aichatfree.gateway": {
+        *("Engine", "EngineError", "Gateway", "OpenAIUpstream", "SiteEngine", "SmolLM2"),
+        *("TokenLimitError", "Usage"),
+    },
     "aichatfree.health": None,
     "aichatfree.llm_plugin": None,
     "aichatfree.notebook": None,

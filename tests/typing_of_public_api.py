@@ -39,7 +39,16 @@ from aichatfree import (
     Timeout,
 )
 from aichatfree.batch import Batch, BatchResult, Summary, make_shards, read_results, run_shard
-from aichatfree.gateway import Engine, EngineError, Gateway, OpenAIUpstream, SmolLM2
+from aichatfree.gateway import (
+    Engine,
+    EngineError,
+    Gateway,
+    OpenAIUpstream,
+    SiteEngine,
+    SmolLM2,
+    TokenLimitError,
+    Usage,
+)
 from aichatfree.testing import Answer, FakeSite, Raw, Request
 
 assert_type(aichatfree.__version__, str)
@@ -122,6 +131,7 @@ def settings() -> None:
 def answers(client: Client, history: list[Message], loaded: list[dict[str, str]]) -> None:
     reply = client.generate("Hi", system="Be brief.", temperature=0.5, timeout=30, retry=None)
     assert_type(reply, Reply)
+    assert_type("River: " + reply, str)
     assert_type(str(reply), str)
     assert_type(reply.text, str)
     assert_type(reply.site, str)
@@ -260,17 +270,31 @@ def batches(client: Client, history: list[Message]) -> None:
 # --- sites on this machine --------------------------------------------------------------------
 
 
-class Shouting:
+class Shouting(Engine):
     """An engine that a user has written."""
 
-    def generate(
-        self, messages: list[Message], *, temperature: float | None, cancelled: Event
-    ) -> Iterator[str]:
+    def generate(self, messages: list[Message], **options: Any) -> Iterator[str]:
         if not messages:
             raise EngineError("Nothing was asked.", status=400, code="empty", retry_after=None)
         yield messages[-1]["content"].upper()
 
-    def close(self) -> None: ...
+
+class Counting(Engine):
+    """One that uses all that there is."""
+
+    models = ("counting",)
+
+    def generate(
+        self,
+        messages: list[Message],
+        *,
+        temperature: float | None,
+        max_tokens: int | None,
+        cancelled: Event,
+    ) -> Iterator[str | Usage]:
+        yield "one"
+        yield Usage(prompt_tokens=1, completion_tokens=1)
+        raise TokenLimitError
 
 
 class NotAnEngine:
@@ -282,11 +306,13 @@ def gateways() -> None:
         SmolLM2(Path("model.gguf"), threads=2, parallel=1, context=512, max_tokens=64),
         OpenAIUpstream("http://127.0.0.1:11434/v1", "llama3.2", api_key=None, timeout=60),
         Shouting(),
+        Counting(),
+        SiteEngine(Client("https://chat.example"), models=["m"]),
     ]
     with Gateway(engines[0], port=8000, secret="s", password=["a", "b"]) as gateway:
         assert_type(gateway, Gateway)
         assert_type(gateway.url, str)
-    Gateway(Shouting(), time_window=60, refuse_replays=True, max_streams=4).close(grace=1)
+    Gateway(Shouting(), time_window=60, refuse_replays=True, allow_truncated=True).close(grace=1)
 
     Gateway(NotAnEngine())  # type: ignore[arg-type]
     Gateway(port="8000")  # type: ignore[arg-type]

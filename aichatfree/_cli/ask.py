@@ -9,8 +9,7 @@ import click
 
 from .._output.terminal import write_chunks
 from ..errors import AIChatFreeError
-from ..timeout import Timeout
-from .messages import print_json, report, show_retries
+from .messages import print_json, report, show_retries, words_of
 from .options import open_client, site_options, usage_errors
 
 if TYPE_CHECKING:
@@ -18,14 +17,11 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("prompt", required=False)
+@click.argument("prompt", nargs=-1, metavar="[PROMPT]")
 @click.option("--system", help="A system prompt.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="The time limit of the whole call.")
 @site_options
-def ask(
-    prompt: str | None, system: str | None, as_json: bool, timeout: float | None, **site: Any
-) -> int:
+def ask(prompt: tuple[str, ...], system: str | None, as_json: bool, **site: Any) -> int:
     """Ask one question and print the answer as it arrives.
 
     PROMPT is read from standard input if it is left out or "-". If both are given, the piped text
@@ -38,11 +34,12 @@ def ask(
       echo "The Nile is long." | aichatfree ask --local "Is this true?"
     """
     show_retries()
-    question = _question(None if prompt == "-" else prompt)
+    if len(prompt) > 1:
+        raise click.UsageError('Put the prompt in quotes: aichatfree ask "Hello, how are you?"')
+    question = _question(None if prompt in ((), ("-",)) else prompt[0])
     with open_client(**site) as client:
         with usage_errors():
-            limits = None if timeout is None else Timeout(total=timeout)
-            stream = client.stream(question, system=system, timeout=limits)
+            stream = client.stream(question, system=system)
         return _print_as_json(stream) if as_json else print_answer(stream)
 
 
@@ -85,7 +82,7 @@ def _print_as_json(stream: Stream) -> int:
         rest = {**rounded, "site": reply.site}
     except AIChatFreeError as error:
         failure = error
-        rest = {"error": {"type": type(error).__name__, "message": str(error)}}
+        rest = {"error": {"type": type(error).__name__, "message": words_of(error)}}
     head = {"text": stream.text, "complete": stream.complete, "attempts": stream.attempts}
     print_json({**head, **rest})
     return 0 if failure is None else report(failure)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._output.terminal import strip_control_characters
+from .._extras import install_command
 from ..errors import AIChatFreeError
-from .messages import print_json, report, show_log, tell, usage_error
+from .messages import print_json, report, show_log, tell, usage_error, words_of
 from .options import open_client, site_options, usage_errors
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ def batch(
     from ..batch._tables.lines import PromptLines
 
     source = PromptLines(sys.stdin.buffer) if prompts == "-" else prompts
+    if prompts == "-" and (template or column or id_column):
+        _check_rows_on_stdin()
     with ExitStack() as stack:
         client = stack.enter_context(
             open_client(**site, system=system, max_requests_per_minute=rpm)
@@ -124,8 +126,7 @@ def _run(results: Batch, output: str | None) -> int:
             _print_result(result)
         tell(str(results.summary))
         if last_error is not None and str(last_error) not in str(stop_error):
-            message = strip_control_characters(str(last_error))
-            tell(f"The last failure: {message}")
+            tell(f"The last failure: {words_of(last_error)}")
         if output is not None:
             _print_files(Path(output), results.summary)
     return 0 if finished and not results.summary.failed else 1
@@ -145,6 +146,12 @@ def _print_files(output: Path, summary: Summary) -> None:
         tell(f"The table {output} is made from {journal}: keep that to continue.")
 
 
+def _check_rows_on_stdin() -> None:
+    stdin: Any = sys.stdin.buffer
+    if not stdin.peek(1).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        raise click.UsageError("Rows on standard input must be JSON lines: name a .csv file.")
+
+
 def _print_result(result: BatchResult) -> None:
     print_json(result.to_row())
 
@@ -154,7 +161,7 @@ def _dask_executor(address: str) -> Iterator[Any]:
     try:
         distributed: Any = import_module("dask.distributed")
     except ImportError as error:
-        raise click.ClickException('--dask needs: pip install "aichatfree[dask]"') from error
+        raise click.ClickException(f"--dask needs: {install_command('dask')}") from error
     try:
         client = distributed.Client(address, timeout=10)
     except (OSError, ValueError) as error:

@@ -4,75 +4,55 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from .ask import print_answer
-from .messages import INTERRUPTED, show_retries
-from .options import open_client, site_options
-
-if TYPE_CHECKING:
-    from ..chat import Chat
+from .chat_history import open_history
+from .chat_prompt import ChatPrompt
+from .chat_session import ChatSession
+from .messages import show_retries
+from .options import open_client, site_options, usage_errors
 
 
 @click.command()
 @click.option("--system", help="A system prompt.")
+@click.option(
+    "--no-history",
+    is_flag=True,
+    envvar="AICHATFREE_NO_HISTORY",
+    help="Keep no file with the questions (AICHATFREE_NO_HISTORY=1).",
+)
 @site_options
-def chat(system: str | None, **site: Any) -> int:
+def chat(system: str | None, no_history: bool, **site: Any) -> int:
     """Have a conversation. Ctrl-C stops an answer, Ctrl-D ends the conversation.
 
-    Lines that are piped in are asked one after the other.
+    On a terminal, pasted lines are one question, and /help lists the commands. Lines that are piped
+    in are asked one after the other.
 
     \b
     Example:
       aichatfree chat --local --system "Answer in one sentence."
     """
     show_retries()
-    interactive = sys.stdin.isatty()
-    if interactive:
-        with suppress(ImportError):
-            import readline  # noqa: F401  (gives input() line editing)
-        click.echo("Ctrl-C stops an answer, Ctrl-D ends the conversation.", err=True)
     with open_client(**site) as client:
         conversation = client.chat(system=system, on_partial="keep")
-        codes = [_ask(conversation, line, interactive) for line in _questions(interactive)]
-    return 0 if interactive else max(codes, default=0)
+        if sys.stdin.isatty():
+            history = None if no_history else open_history()
+            ChatSession(conversation, ChatPrompt(history)).run()
+            return 0
+        with usage_errors():
+            return max((print_answer(conversation.stream(line)) for line in _lines()), default=0)
 
 
-def _ask(conversation: Chat, question: str, interactive: bool) -> int:
-    try:
-        return print_answer(conversation.stream(question))
-    except KeyboardInterrupt:
-        if not interactive:
-            raise
-        click.echo()
-        return INTERRUPTED
-
-
-def _questions(interactive: bool) -> Iterator[str]:
-    while True:
+def _lines() -> Iterator[str]:
+    """The lines of standard input that are not empty."""
+    for line in sys.stdin.buffer:
         try:
-            line = input("> ") if interactive else _read_line()
-        except EOFError:
-            if interactive:
-                click.echo()
-            return
-        except KeyboardInterrupt:
-            if not interactive:
-                raise
-            click.echo()  # Ctrl-C discards the line, as in a shell
-            continue
-        if line.strip():
-            yield line
-
-
-def _read_line() -> str:
-    line = sys.stdin.buffer.readline()
-    if not line:
-        raise EOFError
-    try:
-        return line.decode("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise click.UsageError("Standard input is not UTF-8 text: convert it first.") from error
+            text = line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            message = "Standard input is not UTF-8 text: convert it first."
+            raise click.UsageError(message) from error
+        if text.strip():
+            yield text

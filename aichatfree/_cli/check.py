@@ -9,6 +9,7 @@ import click
 from .._output.terminal import strip_control_characters
 from .messages import in_colour
 from .options import open_client, site_options
+from .wording import for_command_line
 
 _COLOURS: dict[bool | None, str] = {True: "green", False: "red", None: "yellow"}
 """By ``Finding.ok``: right, wrong, unknown."""
@@ -30,6 +31,7 @@ def check(**site: Any) -> int:
         if len(health.by_site) > 1:
             click.echo(url)
         for finding in findings:
-            mark, space, words = strip_control_characters(str(finding)).partition(" ")
+            shown = for_command_line(strip_control_characters(str(finding)))
+            mark, space, words = shown.partition(" ")
             click.echo(in_colour(mark, _COLOURS[finding.ok]) + space + words)
     return 0 if health.ok else 1

@@ -60,7 +60,8 @@ def run() -> int:
         error.show()
         return error.exit_code
     except AIChatFreeError as error:
-        return report_error(error)
+        with click.Context(cli):  # it has the options that the message may name
+            return report_error(error)
     except (KeyboardInterrupt, click.Abort):
         if sys.stderr.isatty():
             click.echo(err=True)  # start a new line after the ^C that the terminal shows

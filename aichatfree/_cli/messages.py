@@ -10,7 +10,12 @@ from typing import Any
 
 import click
 
-from .._output.terminal import strip_control_characters, wrapped
+from .._output.terminal import (
+    escape_control_characters,
+    strip_control_characters,
+    wrapped,
+)
+from .wording import for_command_line
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells define it: 128 + SIGINT."""
@@ -19,7 +24,7 @@ INTERRUPTED = 130
 def report(error: BaseException) -> int:
     """Print an error in one line, and return the exit code of a failure."""
     name = "aichatfree:"
-    message = wrapped(f"{name} {strip_control_characters(str(error))}")
+    message = wrapped(f"{name} {words_of(error)}")
     click.echo(in_colour(name, "red") + message.removeprefix(name), err=True)
     return 1
 
@@ -27,12 +32,17 @@ def report(error: BaseException) -> int:
 def usage_error(error: Exception) -> click.UsageError:
     """The error of wrong usage with this message."""
     begin = "Error: "  # which click adds
-    return click.UsageError(wrapped(f"{begin}{error}").removeprefix(begin))
+    return click.UsageError(wrapped(f"{begin}{words_of(error)}").removeprefix(begin))
 
 
 def tell(message: str) -> None:
     """Print a message to standard error."""
     click.echo(wrapped(message), err=True)
+
+
+def words_of(error: BaseException) -> str:
+    """The message of an error as it can be shown to users of the command line."""
+    return for_command_line(strip_control_characters(str(error)))
 
 
 def in_colour(text: str, colour: str) -> str:
@@ -42,9 +52,13 @@ def in_colour(text: str, colour: str) -> str:
 
 
 def print_json(data: dict[str, Any]) -> None:
-    """Print one line of JSON, in ASCII if standard output cannot encode every character."""
+    """Print one line of JSON, in ASCII if standard output cannot encode every character.
+
+    On a terminal, control characters are escaped.
+    """
     encoding = (sys.stdout.encoding or "").lower().replace("-", "")
-    click.echo(json.dumps(data, ensure_ascii=encoding != "utf8"))
+    text = json.dumps(data, ensure_ascii=encoding != "utf8")
+    click.echo(escape_control_characters(text) if sys.stdout.isatty() else text)
 
 
 def show_retries() -> None:

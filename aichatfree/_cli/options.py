@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -21,6 +21,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 def site_options(command: F) -> F:
     """Add the options that choose the site."""
     for option in (
+        click.option(
+            "--timeout", type=float, metavar="SECONDS", help="The time limit of each call."
+        ),
         click.option("--model", help="The model named in requests; most sites ignore it."),
         click.option(
             "--dialect",
@@ -52,6 +55,7 @@ def open_client(
     sites: str | None,
     dialect: str | None,
     model: str | None,
+    timeout: float | None,
     **settings: Any,
 ) -> Iterator[Client]:
     """A client for these options; a router if they name several sites."""
@@ -61,6 +65,11 @@ def open_client(
     path = sites or (None if urls else os.environ.get("AICHATFREE_SITES"))
     with usage_errors():
         client = _client(urls, path or None, {"dialect": dialect, "model": model, **settings})
+        if timeout is not None:
+            from ..timeout import Timeout
+
+            limits = Timeout(connect=timeout, read=timeout, total=timeout)
+            client = client.with_options(timeout=limits)
     with client:
         yield client
 
@@ -83,13 +92,6 @@ def _client(urls: Sequence[str], sites: str | None, settings: dict[str, Any]) ->
     return router if system is None else router.with_options(system=system)
 
 
-def load_model(engine: Any, stack: ExitStack) -> Any:
-    """Load the model now, because downloading it can take longer than a request may."""
-    stack.callback(engine.close)
-    engine.load()
-    return engine
-
-
 @contextmanager
 def usage_errors(*more: type[Exception]) -> Iterator[None]:
     """Report wrong arguments as wrong usage (exit code 2), and missing extras as a failure."""
@@ -97,6 +99,6 @@ def usage_errors(*more: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(words_of(error)) from error
     except ImportError as error:
         raise click.ClickException(str(error)) from error

@@ -36,6 +36,11 @@ def wrapped(message: str) -> str:
     )
 
 
+def escape_control_characters(json_text: str) -> str:
+    """Escape the control characters that JSON allows in a string, so that none is lost."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", json_text)
+
+
 def write_answer(text: str) -> None:
     """Write a part of an answer at once: unchanged to a pipe or file, sanitized to a terminal."""
     sys.stdout.write(strip_control_characters(text) if sys.stdout.isatty() else text)

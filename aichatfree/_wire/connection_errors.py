@@ -48,7 +48,8 @@ def error_before_response(error: Exception, *, host: str, timeout: Timeout) -> A
     if any(getattr(cause, "errno", None) in _TOO_MANY_FILES for cause in causes):
         return APIConnectionError(
             "This process has too many open files: raise their limit (ulimit -n), or use fewer "
-            "connections at once (max_workers=)."
+            "connections at once (max_workers=).",
+            reason="too many open files",
         )
     meaning = _error_before_response(causes, host=host, timeout=timeout)
     blocked = any(isinstance(cause, (*_PROXY, ssl.SSLError)) for cause in causes)
@@ -56,8 +57,9 @@ def error_before_response(error: Exception, *, host: str, timeout: Timeout) -> A
         return meaning
     return type(meaning)(
         f"{host}, the default site, no longer answers. Use the built-in model with Client.local() "
-        "(AICHATFREE_BASE_URL=local, or --local), name another site with base_url= "
+        "(AICHATFREE_BASE_URL=local), name another site with base_url= "
         "(AICHATFREE_BASE_URL), or serve a model yourself: aichatfree serve --help.",
+        reason=meaning.reason,
         fatal=meaning.fatal,
     )
 
@@ -68,35 +70,31 @@ def _error_before_response(causes: list[BaseException], *, host: str, timeout: T
             return APIConnectionError(
                 f"The host {host!r} does not exist, or its name could not be looked up: check "
                 "base_url= (AICHATFREE_BASE_URL) and the network.",
+                reason="unknown host",
                 fatal=True,
             )
         if isinstance(cause, _PROXY):
             return APIConnectionError(
-                "The proxy could not be reached or refused: check proxies= and the variables "
-                "HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
-            )
-        if isinstance(cause, HandshakeTimeoutError):
-            return APITimeoutError(
-                f"{host} accepted the connection but not TLS within {timeout.connect} s: is it "
-                "http://? Check base_url= (AICHATFREE_BASE_URL), or allow more with "
-                "timeout=Timeout(connect=...)."
+                "The proxy could not be reached or refused: check proxies= (HTTPS_PROXY, "
+                "HTTP_PROXY and NO_PROXY).",
+                reason="no connection to the proxy",
             )
         if _is_connect_timeout(cause):
-            return APITimeoutError(
-                f"{host} could not be reached within {timeout.connect} s: check the network, or "
-                "allow more with timeout=Timeout(connect=...)."
-            )
+            return _connect_timeout_error(cause, host, timeout)
         if isinstance(cause, ssl.SSLError):
             return _tls_error(cause, host)
         if isinstance(cause, ConnectionRefusedError):
             return APIConnectionError(
                 f"Nothing answers at {host} (connection refused): check base_url= "
-                "(AICHATFREE_BASE_URL), and that the site is running."
+                "(AICHATFREE_BASE_URL), and that the site is running.",
+                reason="connection refused",
             )
     if any(isinstance(cause, _SILENCE) for cause in causes):
         return silence_error(host, timeout)
+    why = reason(causes)
     return APIConnectionError(
-        f"The connection to {host} broke before an answer came ({reason(causes)}). Try again."
+        f"The connection to {host} broke before an answer came ({why}). Try again.",
+        reason=f"connection broken: {why}",
     )
 
 
@@ -106,11 +104,26 @@ def _is_connect_timeout(error: BaseException) -> bool:
     return isinstance(error, (u3.ConnectTimeoutError, requests.ConnectTimeout))
 
 
+def _connect_timeout_error(error: BaseException, host: str, timeout: Timeout) -> APITimeoutError:
+    if isinstance(error, HandshakeTimeoutError):
+        return APITimeoutError(
+            f"{host} accepted the connection but not TLS within {timeout.connect} s: is it "
+            "http://? Check base_url= (AICHATFREE_BASE_URL), or allow more with "
+            "timeout=Timeout(connect=...).",
+            reason=f"no TLS within {timeout.connect} s",
+        )
+    return APITimeoutError(
+        f"{host} could not be reached within {timeout.connect} s: check the network, or allow "
+        "more with timeout=Timeout(connect=...).",
+        reason=f"not reached within {timeout.connect} s",
+    )
+
+
 def _tls_error(error: ssl.SSLError, host: str) -> APIConnectionError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return APIConnectionError(
             f"The certificate of {host} is not valid ({error.verify_message}): check base_url=, or "
-            "name the authority's file in verify=.",
+            "name the authority's file in verify= (REQUESTS_CA_BUNDLE).",
             retryable=False,
             fatal=True,
         )
@@ -123,7 +136,8 @@ def _tls_error(error: ssl.SSLError, host: str) -> APIConnectionError:
         )
     return APIConnectionError(
         f"No secure connection to {host} ({error.reason or 'TLS'}): check that base_url= should "
-        "begin with https://."
+        "begin with https://.",
+        reason="no secure connection",
     )
 
 
@@ -132,9 +146,11 @@ def error_in_response(error: Exception, *, host: str, timeout: Timeout) -> APIEr
     causes = list(causes_of(error))
     if any(isinstance(cause, _SILENCE) for cause in causes):
         return silence_error(host, timeout)
+    why = reason(causes)
     return StreamInterruptedError(
-        f"The connection to {host} broke in the middle of the answer ({reason(causes)}): the "
-        "answer is incomplete. Try again."
+        f"The connection to {host} broke in the middle of the answer ({why}): the answer is "
+        "incomplete. Try again.",
+        reason=f"connection broken in the answer: {why}",
     )
 
 
@@ -142,7 +158,8 @@ def silence_error(host: str, timeout: Timeout) -> APITimeoutError:
     """The error for a site that has been silent for too long."""
     return APITimeoutError(
         f"{host} was silent for {timeout.read} s. Try again, or allow more with "
-        "timeout=Timeout(read=...)."
+        "timeout=Timeout(read=...).",
+        reason=f"silent for {timeout.read} s",
     )
 
 

@@ -86,8 +86,8 @@ class Transport:
         authorities = environment["verify"]
         if isinstance(authorities, str) and not os.path.exists(authorities):
             raise ValueError(
-                f"there are no certificate authorities at {authorities!r}: check verify=, "
-                "REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE"
+                f"there are no certificate authorities at {authorities!r}: check verify= "
+                "(REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE)"
             )
         if self._own_session:
             # What the environment says is in the settings now; a netrc file is never looked at.

@@ -104,8 +104,8 @@ class Journal:
             self.events = on_error.enter_context(EventLog(files_of(self.path).events))
             renew_after_fork(self)
             self._resources = on_error.pop_all()
+        # Called when the journal is closed, before its lock is released.
         self.at_end: Callable[[], None] | None = None
-        """Called when the journal is closed, before its lock is released."""
 
     def check_prompts(self, items: Iterable[Item]) -> None:
         """Compare the answers of earlier runs with all the prompts of this one.

@@ -1,4 +1,4 @@
-"""What goes into a batch: items, and the iterables and files that they are read from."""
+"""What goes into a batch: items, and the prompts or rows that they are made of."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ PromptSource: TypeAlias = "Iterable[Prompt | Mapping[str, Any]] | Frame | str | 
 """
 
 Check: TypeAlias = Callable[[Prompt, Any], object]
-
 
 log: Final = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from ._executor import ExecutorBackend, parallelism
 from ._journal import Journal, files_of
 from ._prompts import Items, PromptSource
 from ._recorder import Recorder
-from ._run_settings import settings_of, stable_name
+from ._run_settings import settings_of
 from ._table import check_table, is_table, journal_of, write_table_of_run
 from ._tables.row_prompts import RowPrompts
 from ._tables.sources import can_be_read_again
@@ -190,5 +190,5 @@ def _write_table_at_end(journal: Journal, output: Path, items: Items | None) -> 
 
 def _events_of(requester: PromptSender, journal: Journal | None) -> RunEvents:
     """The log of events of a run."""
-    limiters = {stable_name(s.settings.site.base_url): s.rate_limiter for s in requester.requesters}
+    limiters = {s.settings.site.base_url: s.rate_limiter for s in requester.requesters}
     return RunEvents(None if journal is None else journal.events, limiters)

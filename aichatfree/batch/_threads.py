@@ -13,6 +13,7 @@ from typing import Final
 from .._call import Call
 from .._cancellation import CancelToken
 from .._prompt_sender import PromptSender
+from .._thread_cache import ThreadCache
 from ..errors import APIError
 from ..retry import RetryPolicy
 from ._backend import Outcome, wait_interruptibly
@@ -20,7 +21,9 @@ from ._prompts import Item
 from ._recorder import Recorder
 from ._rejections import Deferred, batch_retrying, deferral
 from ._results import BatchResult
-from ._thread_cache import THREAD_CACHE
+
+THREAD_CACHE: Final = ThreadCache("aichatfree-batch")
+"""The cache that all batches of this process share."""
 
 OTHER_FILES: Final = 20
 """Files that a process has open besides the connections of a batch."""

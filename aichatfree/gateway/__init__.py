@@ -1,4 +1,4 @@
-"""A chat site on this machine: the signed protocol in front of any model.
+"""A chat site on this machine: the signed protocol, and OpenAI's API, in front of any model.
 
 >>> from aichatfree.gateway import Gateway
 >>> with Gateway() as gateway:
@@ -7,9 +7,19 @@
 Needs ``pip install "aichatfree[local]"``.
 """
 
-from ._engines.engine import Engine, EngineError
+from ._engines.engine import Engine, EngineError, TokenLimitError, Usage
 from ._engines.openai_upstream import OpenAIUpstream
+from ._engines.site import SiteEngine
 from ._engines.smollm2 import SmolLM2
 from ._gateway import Gateway
 
-__all__ = ["Engine", "EngineError", "Gateway", "OpenAIUpstream", "SmolLM2"]
+__all__ = [
+    "Engine",
+    "EngineError",
+    "Gateway",
+    "OpenAIUpstream",
+    "SiteEngine",
+    "SmolLM2",
+    "TokenLimitError",
+    "Usage",
+]

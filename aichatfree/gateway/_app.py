@@ -1,218 +1,141 @@
-"""The WSGI application: passes requests to the fronts, and what an engine produces to clients."""
+"""The application: passes requests to the fronts, and what an engine produces to clients."""
 
 from __future__ import annotations
 
-import logging
-import queue
-import threading
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
-from typing import Any, Final
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final
 
+from .._thread_cache import ThreadCache
 from ._access_log import AccessLogEntry, summary
 from ._engines.engine import Engine, EngineError
 from ._fronts.front import AnswerFormat, Front, Question, Request
 from ._generation import Generation
-from ._responses import RefusalError, Response, refusal
+from ._responses import Headers, Response
+from ._slots import Slots
 
-logger: Final = logging.getLogger(__name__)
-
-POLL_INTERVAL: Final = 0.1
-"""Seconds between two checks whether the client is still connected."""
-
-Environ = dict[str, Any]
+CLIENT_CLOSED_REQUEST: Final = 499
+"""The status in the log when a client disconnected before its response began."""
 
 
 class App:
-    """The gateway's WSGI application.
+    """Answers requests; it knows nothing of connections. Except for :meth:`join`, its methods are
+    called in the server's event loop.
 
     Args:
         engine: produces the answers.
-        fronts: the protocols that clients may use.
-        max_streams: answers that may run at the same time.
-        max_body: bytes that a request's body may have.
+        fronts: the protocols that clients may use; the last one owns every path.
+        slots: limits the answers that run at the same time.
     """
 
-    def __init__(
-        self, engine: Engine, fronts: Sequence[Front], *, max_streams: int, max_body: int
-    ) -> None:
+    def __init__(self, engine: Engine, fronts: Sequence[Front], slots: Slots) -> None:
         self._engine = engine
         self._fronts = fronts
-        self._max_streams = max_streams
-        self._max_body = max_body
-        # Guards the two attributes below: no generation starts after stop(), and never more than
-        # max_streams run. Never wait for an engine while holding it.
-        self._lock = threading.Lock()
-        self._running: set[Generation] = set()
-        self._stopping = False
+        self._slots = slots
+        self._threads = ThreadCache("aichatfree-engine")
 
-    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        entry = AccessLogEntry(
-            _address(environ), f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
-        )
+    def front(self, path: str) -> Front:
+        """The front that answers requests for this path."""
+        return next(front for front in self._fronts if front.owns(path))
+
+    async def respond(
+        self, front: Front, request: Request, entry: AccessLogEntry
+    ) -> Response | Stream:
+        """The response to a request; its sender completes the log entry, unless it is cancelled.
+
+        Raises:
+            RefusalError: the request cannot be accepted.
+        """
+        handled = front.handle(request)
+        if isinstance(handled, Response):
+            return handled
         try:
-            response = self._respond(environ, entry)
-        except RefusalError as error:
-            response = error.response
-        except _AbortError:
+            return await self._answer(handled, entry)
+        except asyncio.CancelledError:
             entry.outcome = "cut off"
-            entry.write(499)
+            entry.write(CLIENT_CLOSED_REQUEST)
             raise
-        except Exception:
-            logger.exception("a request failed")
-            response = refusal(500, "The gateway failed; its log has the reason.").response
-        if isinstance(response, _Stream):
-            start_response("200 OK", list(response.format.headers))
-            return response
-        entry.write(response.status)
-        length = ("Content-Length", str(len(response.body)))
-        start_response(response.status_line, [*response.headers, length])
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
-
-    # --- stopping -----------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Refuse further questions; running answers continue."""
-        with self._lock:
-            self._stopping = True
+        """Refuse further questions, and those that wait; running answers continue."""
+        self._slots.close()
 
     def join(self, timeout: float) -> bool:
-        """Wait for all engines to end, for at most ``timeout`` seconds; whether they have."""
-        deadline = time.monotonic() + timeout
-        with self._lock:
-            running = list(self._running)
-        return all(each.join(max(0.0, deadline - time.monotonic())) for each in running)
+        """Wait for all engines to end, for at most ``timeout`` seconds; whether they have.
 
-    # --- requests -----------------------------------------------------------------------------
+        Called when the loop has ended.
+        """
+        return self._threads.close(timeout)
 
-    def _respond(self, environ: Environ, entry: AccessLogEntry) -> Response | _Stream:
-        request = self._request(environ)
-        for front in self._fronts:
-            handled = front.handle(request)
-            if isinstance(handled, Question):
-                disconnected = environ.get("waitress.client_disconnected", lambda: False)
-                return self._answer(handled, disconnected, entry)
-            if handled is not None:
-                return handled
-        return Response(404, b"Not found")
-
-    def _request(self, environ: Environ) -> Request:
-        body = environ["wsgi.input"].read(self._max_body + 1)
-        if len(body) > self._max_body:
-            raise refusal(413, f"The request is too large: {self._max_body} bytes are the limit.")
-        return Request(
-            environ["REQUEST_METHOD"],
-            environ["PATH_INFO"],
-            {
-                name[5:].replace("_", "-").lower(): value
-                for name, value in environ.items()
-                if name.startswith("HTTP_")
-            },
-            body,
-            _address(environ),
-            framed=environ["SERVER_PROTOCOL"] != "HTTP/1.0",
-        )
-
-    # --- answers ------------------------------------------------------------------------------
-
-    def _answer(
-        self, question: Question, disconnected: Callable[[], bool], entry: AccessLogEntry
-    ) -> Response | _Stream:
-        chunks = self._chunks(self._start(question), disconnected)
+    async def _answer(self, question: Question, entry: AccessLogEntry) -> Response | Stream:
+        generation = await self._start(question)
         received: list[str] = []
         try:
-            received.append(next(chunks, ""))
-            if not question.format.streamed:
-                received.extend(chunks)
-                return question.format.response("".join(received), None)
+            received += await generation.read()
+            if question.format.streamed:
+                return Stream(question.format, generation, received, entry)
+            while chunks := await generation.read():
+                received += chunks
         except EngineError as error:
             entry.outcome = f"the model: {summary(error)}"
             return question.format.response("".join(received), error)
-        entry.outcome = "cut off"  # until the stream has come to its end
-        return _Stream(question.format, chain(received, chunks), chunks.close, entry)
-
-    def _start(self, question: Question) -> Generation:
-        with self._lock:
-            if self._stopping:
-                raise refusal(503, "The gateway is stopping.", Retry_After="1")
-            if len(self._running) >= self._max_streams:
-                raise refusal(
-                    503,
-                    f"All {self._max_streams} streams are in use: try again in a second.",
-                    Retry_After="1",
-                )
-            generation = Generation(
-                self._engine, question.messages, question.temperature, self._ended
-            )
-            self._running.add(generation)
-        return generation
-
-    def _ended(self, generation: Generation) -> None:
-        with self._lock:
-            self._running.discard(generation)
-
-    def _chunks(
-        self, generation: Generation, disconnected: Callable[[], bool]
-    ) -> Generator[str, None, None]:
-        """The engine's chunks, for as long as the client is connected."""
-        try:
-            while True:
-                if disconnected():
-                    raise _AbortError("the client has disconnected")
-                try:
-                    chunk = generation.next_chunk(POLL_INTERVAL)
-                except queue.Empty:
-                    continue
-                if chunk is None:
-                    return
-                yield chunk
-        except (EngineError, _AbortError):
-            raise
-        except Exception as error:
-            logger.exception("the engine failed")
-            raise EngineError("The engine failed; the gateway's log has the reason.") from error
-        finally:
+        except asyncio.CancelledError:
             generation.cancel()
+            raise
+        return question.format.response("".join(received), None)
 
-
-class _AbortError(OSError):
-    """Makes waitress close the connection without the last chunk, and without a traceback."""
-
-
-@dataclass(frozen=True)
-class _Stream:
-    """The ``app_iter`` of a streamed answer; the server always calls its ``close``."""
-
-    format: AnswerFormat
-    chunks: Iterator[str]
-    cancel: Callable[[], None]
-    entry: AccessLogEntry
-
-    def __iter__(self) -> Iterator[bytes]:
-        failure: EngineError | None = None
+    async def _start(self, question: Question) -> Generation:
+        await self._slots.acquire()
         try:
-            for chunk in self.chunks:
-                # The first one is empty if the answer is.
-                if chunk:
-                    self.entry.chunks += 1
-                    yield self.format.chunk(chunk)
+            return Generation(
+                partial(question.ask, self._engine), self._threads, self._slots.release
+            )
+        except BaseException:  # its thread cannot be started
+            self._slots.release()
+            raise
+
+
+class Stream:
+    """A streamed answer, the first chunks of which have arrived.
+
+    Attributes:
+        headers: those of the response, whose status is 200.
+    """
+
+    def __init__(
+        self,
+        answer_format: AnswerFormat,
+        generation: Generation,
+        received: list[str],
+        entry: AccessLogEntry,
+    ) -> None:
+        self.headers: Headers = answer_format.headers
+        self._format = answer_format
+        self._generation = generation
+        self._received = received
+        self._entry = entry
+        entry.outcome = "cut off"  # until the stream has come to its end
+
+    async def send(self, write: Callable[[bytes], Awaitable[None]]) -> bool:
+        """Write the answer chunk by chunk; whether it is complete, or must be cut off visibly."""
+        failure: EngineError | None = None
+        chunks = self._received
+        try:
+            while chunks:
+                for chunk in chunks:
+                    self._entry.chunks += 1
+                    await write(self._format.chunk(chunk))
+                chunks = await self._generation.read()
         except EngineError as error:
             failure = error
-        ending = self.format.ending(failure)
-        self.entry.outcome = f"incomplete: {summary(failure)}" if failure else ""
+        ending = self._format.ending(failure)
+        self._entry.outcome = f"incomplete: {summary(failure)}" if failure else ""
         if ending.body:
-            yield ending.body
-        if not ending.complete:
-            raise _AbortError("the engine failed after its first chunk") from failure
+            await write(ending.body)
+        return ending.complete
 
     def close(self) -> None:
         """Stop the engine if it is still running, and log the request."""
-        self.cancel()
-        self.entry.write(200)
-
-
-def _address(environ: Environ) -> str:
-    address: str = environ.get("REMOTE_ADDR", "-")
-    return address
+        self._generation.cancel()
+        self._entry.write(200)

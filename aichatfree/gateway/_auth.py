@@ -87,6 +87,27 @@ class Authenticator:
                 raise refusal(429, message, Retry_After=str(wait))
         return valid
 
+    def check_bearer(self, address: str, token: str | None) -> None:
+        """Accept a request that has a password and no signature, as in OpenAI's API.
+
+        Raises:
+            RefusalError: 401 or 429, with the reason.
+        """
+        if self._secret and not self._passwords:
+            raise refusal(
+                401,
+                "This gateway has a secret but no password, and OpenAI's API needs a password: "
+                "start it with password= (AICHATFREE_PASSWORD) as well.",
+                code="password_needed",
+            )
+        if not self.check_password(address, token):
+            raise refusal(
+                401,
+                "Wrong API key: use the gateway's password (AICHATFREE_PASSWORD) as the API key.",
+                code="invalid_api_key",
+                WWW_Authenticate="Bearer",
+            )
+
     def check_request(
         self, address: str, password: str | None, timestamp: object, signature: object, text: str
     ) -> None:
@@ -147,8 +168,8 @@ class LoginThrottle:
 
     While an address has to wait, its passwords are not checked, not even right ones. Otherwise a
     client that guesses could send all its guesses at once: the right one would be accepted. The
-    refusal is immediate. Delaying it would occupy a thread for each guess, and would not slow down
-    a client with many connections.
+    refusal is immediate. Delaying it would occupy a connection for each guess, and would not slow
+    down a client with many connections.
 
     Args:
         clock: seconds that never go backwards.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
+from .._extras import install_command
+
 
 def import_dependency(name: str) -> ModuleType:
     """The module of this name.
@@ -17,7 +19,7 @@ def import_dependency(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.partition(".")[0] != name:
             raise
-        raise ImportError(f'{name} is not installed: pip install "aichatfree[local]"') from None
+        raise ImportError(f"{name} is not installed: {install_command('local')}") from None
     except (ImportError, OSError) as error:
         # xllamacpp's binary needs this library, which no Python package contains.
         if "libgomp" not in str(error):

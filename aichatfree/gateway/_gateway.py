@@ -1,4 +1,4 @@
-"""The gateway: an engine, the WSGI application in front of it, and the server that runs it."""
+"""The gateway: an engine, the application in front of it, and the server that runs it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from ._dependencies import import_dependency
 from ._engines.engine import Engine
 from ._engines.smollm2 import SmolLM2
 from ._fronts.chat_sites import ChatSiteFront
+from ._fronts.front import Front
+from ._fronts.openai import OpenAIFront
+from ._slots import Slots
 
 logger: Final = logging.getLogger(__name__)
 
 MAX_STREAMS: Final = 1000
-"""Each stream needs two threads."""
+"""Each stream needs a thread."""
 MAX_BODY: Final = 1 << 30  # bytes
 MIN_TIME_WINDOW: Final = 0.001  # seconds
 ENGINE_TIMEOUT: Final = 2.0
@@ -40,7 +43,7 @@ class GatewayState(Enum):
 
 
 class Gateway:
-    """A chat site on this machine, in both dialects of the protocol.
+    """A chat site on this machine, in both dialects of the protocol, with OpenAI's API at ``/v1``.
 
     It serves as soon as it is created, until :meth:`close` or the end of its ``with`` block. Any
     thread may close it. Each request is logged in one line at level INFO; configure the logger
@@ -52,6 +55,9 @@ class Gateway:
     ...     aichatfree.Client(gateway.url, secret="s3cret")
     Client('http://127.0.0.1:...', dialect='gemini')
 
+    In OpenAI's API, the key is one of the passwords. There are no signatures, so ``time_window``
+    and ``refuse_replays`` do not apply, and with a secret but no password it is closed.
+
     Args:
         engine: produces the answers; ``None`` for :class:`SmolLM2`. The gateway does not close an
             engine that it was given, because several gateways can share one.
@@ -61,12 +67,17 @@ class Gateway:
         password: the password or passwords that clients may use; ``None`` lets everybody in.
             After three wrong ones an address has to wait before the next one is checked.
         time_window: seconds that a request's ``time`` may be off; ``None`` for any time.
-        max_streams: answers that may run at once; further questions are refused with a 503.
+        max_streams: answers that may run at once; further questions wait. ``None`` for as many as
+            the engine can produce (its attribute ``max_streams``, 32 unless it has another one).
+        queue_timeout: seconds that a question may wait for a running answer to end; then it is
+            refused with a 503.
         max_body: bytes that a request's body may have.
         refuse_replays: refuse a signature that was used before, with a 401; needs a
             ``time_window``. Signatures are forgotten when the gateway is closed. The same text at
             the same ``time`` has the same signature. So if a client asks the same question twice in
             one millisecond (one second, for clients that count seconds), the second one is refused.
+        allow_truncated: send chat clients an answer that stopped at a limit of tokens as a complete
+            one. Otherwise it is cut off; OpenAI's clients are told by ``finish_reason``.
 
     Raises:
         ImportError: the extra ``local`` is not installed, or a system library that it needs.
@@ -84,24 +95,22 @@ class Gateway:
         secret: str = "",
         password: str | Sequence[str] | None = None,
         time_window: float | None = None,
-        max_streams: int = 32,
+        max_streams: int | None = None,
+        queue_timeout: float = 30.0,
         max_body: int = 1_000_000,
         refuse_replays: bool = False,
+        allow_truncated: bool = False,
     ) -> None:
         passwords = _passwords(password)
         if not isinstance(secret, str):
             raise TypeError(f"secret must be a str, not {type(secret).__name__}")
-        check_number("port", port, min=0, max=65535, integer=True)
-        check_number("max_streams", max_streams, min=1, max=MAX_STREAMS, integer=True)
-        check_number("max_body", max_body, min=1, max=MAX_BODY, integer=True, unit="bytes")
-        if time_window is not None:
-            check_number("time_window", time_window, min=MIN_TIME_WINDOW, unit="seconds")
-        if engine is not None and not callable(getattr(engine, "generate", None)):
-            raise TypeError("engine must have the methods generate() and close(), as SmolLM2 has")
+        _check_limits(port, max_streams, queue_timeout, max_body, time_window)
+        if not isinstance(engine, Engine | None):
+            raise TypeError("engine must be an Engine, such as SmolLM2() or SiteEngine(client)")
         if not _is_loopback(host) and not (secret and passwords):
             raise ValueError(
-                f"other machines can reach host={host!r}: set both secret= and password= (for "
-                "aichatfree serve: AICHATFREE_SECRET and AICHATFREE_PASSWORD), or use 127.0.0.1"
+                f"other machines can reach host={host!r}: set both secret= "
+                "(AICHATFREE_SECRET) and password= (AICHATFREE_PASSWORD), or use 127.0.0.1"
             )
         authenticator = Authenticator(
             secret=secret,
@@ -109,18 +118,22 @@ class Gateway:
             time_window=time_window,
             refuse_replays=refuse_replays,
         )
-        import_dependency("waitress")
-        from ._server import WSGIServer
+        import_dependency("aiohttp")
+        from ._server import HTTPServer
 
         self._own_engine: SmolLM2 | None = None
         if engine is None:
             engine = self._own_engine = SmolLM2()
-        self._app = App(
-            engine, [ChatSiteFront(authenticator)], max_streams=max_streams, max_body=max_body
-        )
+        if max_streams is None:
+            max_streams = min(engine.max_streams, MAX_STREAMS)
+        fronts: list[Front] = [
+            OpenAIFront(authenticator, engine),
+            ChatSiteFront(authenticator, allow_truncated=allow_truncated),
+        ]
+        self._app = App(engine, fronts, Slots(max_streams, queue_timeout))
         listener = _listen(host, port)
         self.url: str = _url(host, listener)
-        self._server = WSGIServer(self._app, listener, max_streams=max_streams, max_body=max_body)
+        self._server = HTTPServer(self._app, listener, max_streams=max_streams, max_body=max_body)
         # Held during all of close(), so that a second call returns when the first one has finished.
         # Nothing else takes it: a request that did would make close() wait for itself.
         self._closing = threading.Lock()
@@ -143,7 +156,6 @@ class Gateway:
             if self._state is not GatewayState.SERVING:
                 return
             self._state = GatewayState.STOPPING
-            self._app.stop()
             self._server.stop(grace)
             if not self._app.join(ENGINE_TIMEOUT):
                 logger.warning("an engine did not stop when it was told to")
@@ -160,6 +172,22 @@ class Gateway:
     def __repr__(self) -> str:
         serving = self._state is GatewayState.SERVING
         return f"<Gateway {self.url}{'' if serving else f' {self._state.value}'}>"
+
+
+def _check_limits(
+    port: int,
+    max_streams: int | None,
+    queue_timeout: float,
+    max_body: int,
+    time_window: float | None,
+) -> None:
+    check_number("port", port, min=0, max=65535, integer=True)
+    if max_streams is not None:
+        check_number("max_streams", max_streams, min=1, max=MAX_STREAMS, integer=True)
+    check_number("queue_timeout", queue_timeout, min=0, unit="seconds")
+    check_number("max_body", max_body, min=1, max=MAX_BODY, integer=True, unit="bytes")
+    if time_window is not None:
+        check_number("time_window", time_window, min=MIN_TIME_WINDOW, unit="seconds")
 
 
 def _passwords(password: str | Sequence[str] | None) -> list[str]:

@@ -1,110 +1,141 @@
-"""One run of an engine, in its own thread."""
+"""One run of an engine, in a thread of a cache."""
 
 from __future__ import annotations
 
-import queue
+import asyncio
+import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
 from functools import partial
 from typing import Final
 
 from .._cancellation import CancelToken
-from .._protocol.messages import Message, replace_surrogates
-from ._engines.engine import Engine
+from .._protocol.messages import replace_surrogates
+from .._thread_cache import ThreadCache
+from ._engines.engine import EngineError
+
+logger: Final = logging.getLogger(__name__)
 
 MAX_CHUNKS_AHEAD: Final = 16
-"""Chunks that an engine may produce before the reader takes the first of them; at least 2."""
+"""Chunks that an engine may produce before the reader takes the first of them."""
 
 
 class Generation:
     """A running engine and the chunks that it has produced but nobody has read.
 
-    Purpose: the thread of a request must notice that its client has gone while the engine is
-    silent, which it could not do inside the engine's iterator.
+    Purpose: an engine blocks its thread while it waits for its model, and the server's event loop
+    must never be blocked. All public methods are called in the loop.
 
-    Guarantees: chunks arrive in order and end with ``None`` or with the engine's error, unless the
-    reader cancels. The engine is never more than ``MAX_CHUNKS_AHEAD`` chunks ahead of the reader.
-    After :meth:`cancel` the engine's thread is not blocked by the queue any more.
+    Guarantees: chunks arrive in order, before the end of the answer or the engine's error. The
+    engine is never more than ``MAX_CHUNKS_AHEAD`` chunks ahead of the reader. After :meth:`cancel`
+    the engine's thread is not blocked by the reader any more. The loop is woken once for all chunks
+    that it has not read yet, and not for each of them.
 
-    The race that :meth:`cancel` avoids: (1) the queue is full and the engine's thread waits for
-    room; (2) the reader cancels and reads no more; (3) the engine's thread waits for ever. So
-    ``cancel`` first sets the token and then empties the queue. From then on the thread puts at most
-    two items, a last chunk and the end, because it looks at the token after each chunk.
+    Two races are avoided:
+
+    - A chunk that is added while the reader takes the others might not be announced. So the reader
+      clears ``_announced`` first and takes the chunks afterwards, and the thread adds its chunk
+      before it looks at ``_announced``.
+    - A thread that waits for room would wait for ever if the reader cancelled and read no more. So
+      ``cancel`` sets the token and then makes room for one chunk, which is the last one, because
+      the thread looks at the token after each chunk.
 
     Args:
-        engine: produces the answer.
-        messages: the conversation.
-        temperature: as the client asked, or ``None``.
-        on_end: called in the engine's thread when the engine has ended, before the reader sees
-            the end.
+        ask: the chunks of the engine's answer; its token is set when nobody waits for them.
+        threads: where the engine runs.
+        on_end: called when the engine has ended, before the reader sees the end.
     """
 
     def __init__(
         self,
-        engine: Engine,
-        messages: list[Message],
-        temperature: float | None,
-        on_end: Callable[[Generation], None],
+        ask: Callable[[CancelToken], Generator[str, None, None]],
+        threads: ThreadCache,
+        on_end: Callable[[], None],
     ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_end = on_end
         self._cancel_token = CancelToken()
-        self._chunks: queue.Queue[str | Exception | None] = queue.Queue(MAX_CHUNKS_AHEAD)
-        generate = partial(
-            engine.generate, messages, temperature=temperature, cancelled=self._cancel_token
-        )
-        self._thread = threading.Thread(
-            target=self._run, args=(generate, on_end), name="aichatfree-engine", daemon=True
-        )
-        self._thread.start()
+        self._chunks: deque[str] = deque()
+        self._room = threading.Semaphore(MAX_CHUNKS_AHEAD)
+        self._announced = False  # the loop will be, or has been, told that there are chunks
+        self._arrived = asyncio.Event()
+        self._ended = False
+        self._error: Exception | None = None
+        threads.run(partial(self._run, ask))
 
-    def next_chunk(self, timeout: float) -> str | None:
-        """The next chunk; ``None`` at the end of the answer.
+    async def read(self) -> list[str]:
+        """The chunks that have arrived, at least one; an empty list at the end of the answer.
 
         Raises:
-            queue.Empty: there was none within ``timeout`` seconds.
-            Exception: whatever the engine raised.
+            EngineError: the engine failed, after the chunks that were read before.
         """
-        item = self._chunks.get(timeout=timeout)
-        if isinstance(item, Exception):
-            raise item
-        return item
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            self._announced = False
+            chunks = [self._chunks.popleft() for _ in range(len(self._chunks))]
+            if self._ended:
+                self._arrived.set()  # the next call need not wait
+            if chunks:
+                self._room.release(len(chunks))
+                return chunks
+            if self._error is not None:
+                raise _engine_error(self._error)
+            if self._ended:
+                return []
 
     def cancel(self) -> None:
-        """Tell the engine to stop; only the reader may do this, and reads no more afterwards."""
+        """Tell the engine to stop; nothing is read afterwards."""
         self._cancel_token.set()
-        with suppress(queue.Empty):
-            while True:
-                self._chunks.get_nowait()
+        self._room.release()
 
-    def join(self, timeout: float) -> bool:
-        """Wait for the engine to end, for at most ``timeout`` seconds; whether it has ended."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+    def _end(self, error: Exception | None) -> None:
+        self._on_end()
+        self._error = error
+        self._ended = True
+        self._arrived.set()
 
-    def _run(
-        self, generate: Callable[[], Iterator[str]], on_end: Callable[[Generation], None]
-    ) -> None:
-        end: Exception | None = None
+    # --- in the engine's thread ---------------------------------------------------------------
+
+    def _run(self, ask: Callable[[CancelToken], Generator[str, None, None]]) -> None:
+        error: Exception | None = None
         try:
-            self._produce(generate())
-        except Exception as error:
-            end = error
-        except BaseException as error:
+            with closing(ask(self._cancel_token)) as chunks:
+                self._produce(chunks)
+        except Exception as failure:
+            error = failure
+        except BaseException as failure:
             # Raised in this thread it would only end the thread, and leave the reader waiting.
-            end = RuntimeError(f"the engine raised {error!r}")
-        finally:
-            on_end(self)
-        self._chunks.put(end)
+            error = RuntimeError(f"the engine raised {failure!r}")
+        self._call_in_loop(partial(self._end, error))
 
-    def _produce(self, chunks: Iterator[str]) -> None:
-        try:
-            for chunk in chunks:
-                if chunk:
-                    self._chunks.put(replace_surrogates(chunk))
-                if self._cancel_token.is_set():
-                    return
-        finally:
-            # An engine may return any iterator, but a generator has to be closed.
-            close = getattr(chunks, "close", None)
-            if close is not None:
-                close()
+    def _produce(self, chunks: Generator[str, None, None]) -> None:
+        for chunk in chunks:
+            if not isinstance(chunk, str):
+                raise TypeError(f"an engine must produce str, not {type(chunk).__name__}")
+            if chunk:
+                self._put(replace_surrogates(chunk))
+            if self._cancel_token.is_set():
+                return
+
+    def _put(self, chunk: str) -> None:
+        self._room.acquire()
+        self._chunks.append(chunk)
+        if not self._announced:
+            self._announced = True
+            self._call_in_loop(self._arrived.set)
+
+    def _call_in_loop(self, action: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop was closed, and nobody reads any more
+            self._loop.call_soon_threadsafe(action)
+
+
+def _engine_error(error: Exception) -> EngineError:
+    if isinstance(error, EngineError):
+        return error
+    logger.error("the engine failed", exc_info=error)
+    failure = EngineError("The engine failed; the gateway's log has the reason.")
+    failure.__cause__ = error
+    return failure

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from aichatfree import Timeout
-from aichatfree.batch._thread_cache import ThreadCache
+from aichatfree._thread_cache import ThreadCache
 from aichatfree.testing import Answer, FakeSite, Request
-from helpers import AT_ONCE, LONG, ClientFor, echo, run_python, threads_named, wait_until
+from helpers import AT_ONCE, LONG, SHORT, ClientFor, echo, run_python, threads_named, wait_until
 
 THREADS = "aichatfree-batch"
 LIMITS = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -48,7 +48,7 @@ def test_the_next_batch_uses_the_threads_of_the_last(client_for: ClientFor) -> N
 
 def test_the_thread_cache_counts_the_threads_that_end() -> None:
     """Work that arrives when idle threads have just ended gets a new thread."""
-    cache = ThreadCache(idle_timeout=0)
+    cache = ThreadCache("test", idle_timeout=0)
     for _ in range(1000):
         done = threading.Event()
         cache.run(done.set)
@@ -70,16 +70,30 @@ def test_the_thread_cache_loses_no_work_when_a_thread_ends(monkeypatch: pytest.M
                 raise
 
     monkeypatch.setattr(queue, "SimpleQueue", LateQueue)
-    cache = ThreadCache(idle_timeout=0)
+    cache = ThreadCache("test", idle_timeout=0)
     cache.run(lambda: None)
     assert late.wait(LONG)
+
+
+def test_a_closed_thread_cache_has_no_threads() -> None:
+    """After `close` both the idle threads and those that were busy have ended."""
+    cache = ThreadCache("closed-cache", idle_timeout=LONG)
+    finish = threading.Event()
+    done = threading.Event()
+    cache.run(lambda: finish.wait(LONG))  # type: ignore[arg-type]
+    cache.run(done.set)
+    assert done.wait(LONG)
+    assert not cache.close(SHORT)
+    finish.set()
+    assert cache.close(LONG)
+    assert not threads_named("closed-cache")
 
 
 def test_the_thread_cache_starts_work_at_once() -> None:
     """Work never waits for a busy thread, so pieces of work that wait for each other do not
     deadlock.
     """
-    cache = ThreadCache()
+    cache = ThreadCache("test")
     for _ in range(10):  # the first time without idle threads, then with some
         barrier = threading.Barrier(4)
         for _ in range(3):
@@ -95,7 +109,7 @@ def test_the_thread_cache_keeps_no_work_alive() -> None:
 
     work = Work()
     reference = weakref.ref(work)
-    ThreadCache(LONG).run(work)
+    ThreadCache("test", LONG).run(work)
     del work
     wait_until(lambda: reference() is None, AT_ONCE)
 

@@ -77,7 +77,7 @@ def test_retries_are_shown_on_a_terminal_only() -> None:
     """A terminal shows why a request is retried; a pipe gets the answer alone."""
     with FakeSite([Answer(status=503, body=""), Answer("fine")] * 2) as site:
         with terminal("ask", "Hi", url=site.url) as session:
-            session.wait_for("OverloadedError")
+            session.wait_for("attempt 1 failed (503)")
             session.wait_for("fine")
         assert run("ask", "Hi", url=site.url).stderr == b""
 

@@ -47,6 +47,19 @@ def test_batch_reads_json_lines_from_a_pipe() -> None:
     assert (done.returncode, json.loads(done.stdout)["custom_id"]) == (0, "a")
 
 
+def test_rows_on_a_pipe_are_json_lines() -> None:
+    """A template applies to rows on standard input if they are JSON lines, not CSV."""
+    command = ["batch", "--prompt", "Classify: {review}", "--id", "id"]
+    with FakeSite([echo]) as site:
+        done = run(*command, url=site.url, stdin=b'{"id": 7, "review": "good"}\n')
+        row = json.loads(done.stdout)
+        assert (row["custom_id"], row["text"]) == ("7", "echo Classify: good")
+        done = run(*command, url=site.url, stdin=b"id,review\n7,good\n")
+        assert done.returncode == 2
+        assert b"name a .csv file" in done.stderr
+        assert len(site.requests) == 1
+
+
 def test_a_progress_bar_is_shown_on_a_terminal_only(prompts: str, tmp_path: Path) -> None:
     """A terminal shows a bar and the summary; standard error in a pipe gets the summary only."""
     command = ["batch", prompts, "-o", str(tmp_path / "answers.jsonl")]

@@ -14,7 +14,8 @@ WRONG_USAGE = {
     "not UTF-8": (["ask"], b"caf\xe9", b"UTF-8"),
     "no scheme": (["ask", "--base-url", "x", "Hi"], b"", b"https://"),
     "unknown dialect": (["ask", "--dialect", "x", "Hi"], b"", b"gemini"),
-    "negative time": (["ask", "--timeout", "-1", "Hi"], b"", b"total"),
+    "negative time": (["ask", "--timeout", "-1", "Hi"], b"", b"--timeout must be"),
+    "no quotes": (["ask", "Hello,", "how", "are", "you?"], b"", b"in quotes"),
     "two sites": (["ask", "--local", "--base-url", "http://x", "Hi"], b"", b"exclude"),
     "unknown command": (["aks"], b"", b"aks"),
 }

@@ -50,8 +50,8 @@ def test_an_export_with_the_input_has_all_its_rows() -> None:
 def test_the_journal_of_a_table_is_found() -> None:
     """The name of a table stands for the journal beside it."""
     Path("answers.jsonl").rename("table.csv.jsonl")
-    assert run("export", "table.csv", "-o", "out.jsonl").returncode == 0
-    assert len(Path("out.jsonl").read_text().splitlines()) == 2
+    assert run("export", "table.csv", *INPUT, "-o", "so-far.csv").returncode == 0
+    assert len(Path("so-far.csv").read_text().splitlines()) == 4
 
 
 WRONG = {

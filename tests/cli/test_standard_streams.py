@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -65,3 +67,20 @@ def test_an_error_of_a_site_cannot_control_a_terminal() -> None:
         done = run("ask", "Hi", url=site.url)
     assert done.returncode == 1
     assert b"\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["ask", "batch"])
+def test_json_on_a_terminal_has_no_control_characters(command: str, tmp_path: Path) -> None:
+    """JSON escapes control and bidirectional characters on a terminal, and only there."""
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("Hi\n")
+    arguments = ["ask", "--json", "Hi"] if command == "ask" else ["batch", str(prompts)]
+    with FakeSite([Answer(HOSTILE)]) as site:
+        with terminal(*arguments, url=site.url) as session:
+            shown = session.wait_for("}")
+            session.finish()
+        piped = run(*arguments, url=site.url).stdout.decode()
+    assert not set(shown) & set("\x1b\x07\x9b\u202e")
+    assert "\\u009b31m\\u202etxt" in shown
+    assert "\x9b31m\u202etxt" in piped
+    assert json.loads(piped)["text"] == json.loads(shown + "}")["text"] == HOSTILE

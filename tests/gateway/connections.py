@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from typing import Any
 
@@ -18,21 +19,36 @@ def post(
     return requests.post(gateway.url + path, body, timeout=LONG, **options)
 
 
+CHAT = "/v1/chat/completions"
+QUESTION: dict[str, Any] = {"model": "any", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+def ask(gateway: Gateway, body: dict[str, Any]) -> requests.Response:
+    """The response to a request of OpenAI's API."""
+    return post(gateway, json.dumps(body).encode(), CHAT)
+
+
 def connect(gateway: Gateway) -> socket.socket:
     """A connection on which nothing has been sent."""
     host, port = gateway.url.removeprefix("http://").split(":")
     return socket.create_connection((host, int(port)), timeout=LONG)
 
 
-def request(body: bytes, path: str = "/api/generate", version: str = "1.1") -> bytes:
+def request(
+    body: bytes, path: str = "/api/generate", version: str = "1.1", connection: str = "keep-alive"
+) -> bytes:
     """The bytes of a complete request."""
-    return f"POST {path} HTTP/{version}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    head = (
+        f"POST {path} HTTP/{version}\r\nHost: x\r\nConnection: {connection}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 def send(gateway: Gateway, body: bytes, version: str = "1.1") -> socket.socket:
-    """A connection on which a question has been sent."""
+    """A connection on which a question has been sent; the gateway closes it after the answer."""
     connection = connect(gateway)
-    connection.sendall(request(body, version=version))
+    connection.sendall(request(body, version=version, connection="close"))
     return connection
 
 

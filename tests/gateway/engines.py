@@ -5,43 +5,49 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from aichatfree import Message
+from aichatfree.gateway import Engine, Usage
 from helpers import LONG
 
 
-class ScriptedEngine:
+class ScriptedEngine(Engine):
     """Answers with these chunks, and fails after them if it was given an error.
 
     Attributes:
-        messages, temperature, cancelled: the arguments of the latest `generate`.
+        messages, temperature, max_tokens, cancelled: the arguments of the latest `generate`.
         ended: set when an answer has ended, in whatever way.
     """
 
-    def __init__(self, *chunks: str, error: BaseException | None = None) -> None:
+    def __init__(self, *chunks: str | Usage, error: BaseException | None = None) -> None:
         self.chunks = chunks
         self.error = error
         self.messages: list[Message] = []
         self.temperature: float | None = None
+        self.max_tokens: int | None = None
         self.cancelled = threading.Event()
         self.ended = threading.Event()
 
     def generate(
-        self, messages: list[Message], *, temperature: float | None, cancelled: threading.Event
-    ) -> Iterator[str]:
+        self,
+        messages: list[Message],
+        *,
+        temperature: float | None,
+        max_tokens: int | None,
+        cancelled: threading.Event,
+    ) -> Iterator[str | Usage]:
         self.messages, self.temperature, self.cancelled = messages, temperature, cancelled
+        self.max_tokens = max_tokens
         try:
             yield from self.answer()
         finally:
             self.ended.set()
 
-    def answer(self) -> Iterator[str]:
+    def answer(self) -> Iterator[str | Usage]:
         yield from self.chunks
         if self.error is not None:
             raise self.error
-
-    def close(self) -> None:
-        """There is nothing to close."""
 
 
 class GatedEngine(ScriptedEngine):
@@ -52,7 +58,7 @@ class GatedEngine(ScriptedEngine):
         self.gate = threading.Semaphore(0)
         self.started = threading.Semaphore(0)
 
-    def answer(self) -> Iterator[str]:
+    def answer(self) -> Iterator[str | Usage]:
         self.started.release()
         for chunk in self.chunks:
             while not self.gate.acquire(timeout=0.01):
@@ -61,7 +67,7 @@ class GatedEngine(ScriptedEngine):
             yield chunk
 
 
-class SlowEngine:
+class SlowEngine(Engine):
     """Produces one chunk, waits, and produces " two"; if stubborn, it also waits when cancelled."""
 
     def __init__(self, seconds: float, *, stubborn: bool = False, first: str = "one") -> None:
@@ -72,7 +78,7 @@ class SlowEngine:
         self.closed = False
 
     def generate(
-        self, messages: list[Message], *, temperature: float | None, cancelled: threading.Event
+        self, messages: list[Message], *, cancelled: threading.Event, **options: Any
     ) -> Iterator[str]:
         self.started.set()
         yield self.first
@@ -85,7 +91,7 @@ class SlowEngine:
         self.closed = True
 
 
-class CountingEngine:
+class CountingEngine(Engine):
     """Repeats the question with numbers: "Hello 0", "Hello 1" and so on, each in its own line.
 
     Args:
@@ -104,7 +110,7 @@ class CountingEngine:
         return "".join(f"{question} {i}\n" for i in range(self.lines))
 
     def generate(
-        self, messages: list[Message], *, temperature: float | None, cancelled: threading.Event
+        self, messages: list[Message], *, cancelled: threading.Event, **options: Any
     ) -> Iterator[str]:
         try:
             self.start()
@@ -114,9 +120,6 @@ class CountingEngine:
                 yield line
         finally:
             self.ended.set()
-
-    def close(self) -> None:
-        """There is nothing to close."""
 
 
 def wait_for(semaphore: threading.Semaphore, times: int = 1) -> None:

@@ -13,25 +13,19 @@ from aichatfree import GEMINI, OPENAI, Dialect, Message
 from aichatfree.gateway import EngineError, Gateway
 from helpers import signed_body
 
-from .connections import connect, post, read_to_end, send
+from .connections import connect, post, read_to_end, request, send
 from .engines import GatedEngine, ScriptedEngine
 
 DIALECTS = pytest.mark.parametrize("dialect", [GEMINI, OPENAI], ids=lambda each: each.name)
 
 
 @DIALECTS
-def test_the_body_is_the_text_of_the_answer_and_only_gemini_sites_label_it(
-    dialect: Dialect,
-) -> None:
-    """The answer is sent as UTF-8, as `text/plain` in the gemini dialect, without a type in openai.
-
-    So do the real sites.
-    """
+def test_the_body_is_the_text_of_the_answer(dialect: Dialect) -> None:
+    """The answer is sent as plain text in UTF-8."""
     with Gateway(ScriptedEngine("При", "вет", " 👋")) as gateway:
         response = post(gateway, signed_body(dialect=dialect))
     assert (response.status_code, response.content.decode()) == (200, "Привет 👋")
-    expected = "text/plain; charset=utf-8" if dialect is GEMINI else None
-    assert response.headers.get("Content-Type") == expected
+    assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
 
 
 def test_each_chunk_of_the_engine_is_one_http_chunk() -> None:
@@ -86,6 +80,28 @@ def test_the_engine_gets_the_temperature_of_an_openai_request(
     assert engine.temperature == expected
 
 
+def test_a_client_may_ask_whether_to_send_its_body() -> None:
+    """A client that sends `Expect: 100-continue` is told to send its body, and gets its answer."""
+    body = signed_body()
+    head = f"Host: x\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: {len(body)}"
+    with Gateway(ScriptedEngine("done")) as gateway, connect(gateway) as connection:
+        connection.sendall(f"POST /api/generate HTTP/1.1\r\n{head}\r\n\r\n".encode())
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert b"\r\ndone\r\n" in read_to_end(connection)
+
+
+def test_a_stream_keeps_its_connection_open() -> None:
+    """After an answer the next question can be sent on the same connection."""
+    with Gateway(ScriptedEngine("done")) as gateway, connect(gateway) as connection:
+        for _ in range(3):
+            connection.sendall(request(signed_body()))
+            received = b""
+            while not received.endswith(b"\r\n0\r\n\r\n"):
+                received += connection.recv(65536)
+            assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 def test_an_http_1_0_client_gets_the_answer_with_its_length() -> None:
     """An HTTP/1.0 client, for which nothing can be chunked, gets a body with a `Content-Length`."""
     with Gateway(ScriptedEngine("ab", "c")) as gateway:
@@ -136,7 +152,7 @@ def test_the_response_to_a_head_request_has_no_body(path: str) -> None:
     """The response to HEAD is headers only, because more would be taken for the next response."""
     with Gateway(ScriptedEngine()) as gateway:
         connection = connect(gateway)
-        connection.sendall(f"HEAD {path} HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
+        connection.sendall(f"HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         assert read_to_end(connection).endswith(b"\r\n\r\n")
 
 

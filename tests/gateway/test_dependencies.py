@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from aichatfree._extras import install_command
 from helpers import run_python
 
-LIBRARIES = ("waitress", "xllamacpp", "platformdirs")
+LIBRARIES = ("aiohttp", "xllamacpp", "platformdirs")
 
 
 def test_importing_the_gateway_does_not_import_the_extra() -> None:
@@ -37,11 +38,11 @@ except ImportError as error:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("library", ["waitress", "xllamacpp"])
+@pytest.mark.parametrize("library", ["aiohttp", "xllamacpp"])
 def test_the_error_of_a_missing_library_says_how_to_install_the_extra(library: str) -> None:
     """Without the extra, creating a gateway fails with the command that installs it."""
     message = creation_error(f"sys.modules[{library!r}] = None")
-    assert message == f'{library} is not installed: pip install "aichatfree[local]"'
+    assert message == f"{library} is not installed: {install_command('local')}"
 
 
 @pytest.mark.parametrize("error", ["ImportError", "OSError"])

@@ -19,13 +19,14 @@ from helpers import LONG, signed_body
 from .connections import connect, is_closed, post, request
 from .engines import CountingEngine
 
+CONNECTIONS = "aichatfree.gateway._connections"
 SERVER = "aichatfree.gateway._server"
 
 INCOMPLETE = [
     b"",
     b"POST /api/gen",
-    b"POST /api/generate HTTP/1.1\r\nContent-Length: 50\r\n\r\n{",
-    b"POST /api/generate HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+    b"POST /api/generate HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{",
+    b"POST /api/generate HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
 ]
 
 
@@ -62,7 +63,7 @@ def test_idle_connections_make_room_for_others(monkeypatch: pytest.MonkeyPatch) 
     still served.
     """
     monkeypatch.setattr(f"{SERVER}.MAX_IDLE_CONNECTIONS", 40)
-    monkeypatch.setattr(f"{SERVER}.MIN_CLIENT_TIMEOUT", 0.2)
+    monkeypatch.setattr(f"{CONNECTIONS}.MIN_CLIENT_TIMEOUT", 0.2)
     stop = threading.Event()
     with Gateway(CountingEngine(), max_streams=2) as gateway, ExitStack() as stack:
         idle = [connect(gateway) for _ in range(100)]

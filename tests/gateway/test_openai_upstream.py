@@ -2,104 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from aichatfree import Message
 from aichatfree._cancellation import CancelToken
 from aichatfree.gateway import EngineError, Gateway, OpenAIUpstream
 from helpers import AT_ONCE, LONG, SHORT, UNREACHABLE, signed_body
 
 from .connections import send
-
-QUESTION: list[Message] = [{"role": "user", "content": "Hi"}]
-OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-DONE = b"data: [DONE]\n\n"
-
-
-class Server:
-    """A server for one request; it sends these parts of a response one by one.
-
-    Args:
-        parts: sent as they are.
-        hang: then stay silent until the client closes the connection.
-
-    Attributes:
-        request: the bytes that were received.
-        on_request: called when the request is complete.
-        disconnected: set when the client has closed the connection while this server was silent.
-    """
-
-    def __init__(self, *parts: bytes, hang: bool = False) -> None:
-        self.parts = parts
-        self.hang = hang
-        self.request = b""
-        self.on_request: Callable[[], None] = lambda: None
-        self.disconnected = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
-
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            connection, _ = self._listener.accept()
-            with connection:
-                connection.settimeout(LONG)
-                self._respond(connection)
-
-    def _respond(self, connection: socket.socket) -> None:
-        while b"\r\n\r\n" not in self.request or not self.request.endswith(b"}"):
-            self.request += connection.recv(65536)
-        self.on_request()
-        for part in self.parts:
-            connection.sendall(part)
-            time.sleep(0.005)
-        if self.hang:
-            assert connection.recv(1) == b""
-            self.disconnected.set()
-
-    def __enter__(self) -> Server:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.close()
-        self._thread.join(5)
-
-    @property
-    def body(self) -> Any:
-        return json.loads(self.request.partition(b"\r\n\r\n")[2])
-
-
-def event(text: str | None = None, **more: Any) -> bytes:
-    choice = {"index": 0, "delta": {} if text is None else {"content": text}, **more}
-    return b"data: " + json.dumps({"choices": [choice]}, ensure_ascii=False).encode() + b"\n\n"
-
-
-@contextlib.contextmanager
-def upstream(
-    url: str, api_key: str | None = None, *, timeout: float = LONG
-) -> Iterator[OpenAIUpstream]:
-    with contextlib.closing(OpenAIUpstream(url, "tiny", api_key, timeout=timeout)) as engine:
-        yield engine
-
-
-def generate(
-    engine: OpenAIUpstream,
-    cancelled: threading.Event | None = None,
-    temperature: float | None = None,
-) -> Iterator[str]:
-    return engine.generate(
-        QUESTION, temperature=temperature, cancelled=cancelled or threading.Event()
-    )
-
+from .openai_server import CHUNKED, DONE, OK, QUESTION, Server, event, generate, in_chunks, upstream
 
 # --- streams ----------------------------------------------------------------------------------
 
@@ -107,14 +21,16 @@ def generate(
 def test_the_request_is_that_of_the_openai_api() -> None:
     """The path, key, model, messages and temperature are where OpenAI's API has them."""
     with Server(OK, event("Hello"), DONE) as server, upstream(server.url, "key") as engine:
-        assert list(generate(engine, temperature=0.5)) == ["Hello"]
+        assert list(generate(engine, temperature=0.5, max_tokens=9)) == ["Hello"]
     assert server.request.startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
     assert b"\r\nAuthorization: Bearer key\r\n" in server.request
     assert server.body == {
         "model": "tiny",
         "messages": QUESTION,
         "stream": True,
+        "stream_options": {"include_usage": True},
         "temperature": 0.5,
+        "max_tokens": 9,
     }
 
 
@@ -131,14 +47,6 @@ STREAM = (
 )
 
 
-def in_chunks(parts: list[bytes]) -> list[bytes]:
-    """The parts as the chunks of a chunked body."""
-    return [b"%x\r\n%b\r\n" % (len(part), part) for part in parts] + [b"0\r\n\r\n"]
-
-
-CHUNKED = OK.replace(b"Connection: close", b"Transfer-Encoding: chunked")
-
-
 @pytest.mark.parametrize("size", [1, 7, len(STREAM)])
 @pytest.mark.parametrize("chunked", [False, True])
 def test_an_event_stream_is_read_wherever_it_is_split(size: int, chunked: bool) -> None:
@@ -148,26 +56,7 @@ def test_an_event_stream_is_read_wherever_it_is_split(size: int, chunked: bool) 
         parts = in_chunks(parts)
     joined = [b"".join(parts[i : i + 40]) for i in range(0, len(parts), 40)]
     with Server(CHUNKED if chunked else OK, *joined) as server, upstream(server.url) as engine:
-        assert "".join(generate(engine)) == "Привет\u2028👋!"
-
-
-@pytest.mark.parametrize("end", [DONE, event(finish_reason="length"), b"data: [DONE]"])
-def test_an_answer_is_complete_after_a_finish_reason_or_done(end: bytes) -> None:
-    """An answer is complete after a finish reason or `[DONE]`; not every server sends both."""
-    with Server(OK, event("a"), end) as server, upstream(server.url) as engine:
-        assert list(generate(engine)) == ["a"]
-
-
-@pytest.mark.parametrize("chunked", [False, True])
-def test_an_answer_without_either_mark_is_incomplete(chunked: bool) -> None:
-    """If the response ends without a finish reason or `[DONE]`, the answer ends with an error."""
-    parts = in_chunks([event("a")]) if chunked else [event("a")]
-    with Server(CHUNKED if chunked else OK, *parts) as server, upstream(server.url) as engine:
-        chunks = generate(engine)
-        assert next(chunks) == "a"
-        with pytest.raises(EngineError, match="before it was complete") as caught:
-            next(chunks)
-    assert caught.value.status == 502
+        assert "".join(map(str, generate(engine))) == "Привет\u2028👋!"
 
 
 def test_an_error_event_ends_the_answer_with_its_message_and_status() -> None:

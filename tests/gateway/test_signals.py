@@ -23,16 +23,20 @@ from aichatfree.__main__ import main
 finish = threading.Event()
 threading.Thread(target=lambda: sys.stdin.readline() and finish.set(), daemon=True).start()
 
-class Stub:
+class Stub(aichatfree.gateway.Engine):
     def __init__(self, *arguments): pass
-    def generate(self, messages, *, temperature, cancelled):
+    closed = False
+    def check(self): pass
+    def close(self): self.closed = True
+    def generate(self, messages, *, cancelled, **options):
         yield "begun"
         while not cancelled.wait(0.02):
             yield "."
+            if self.closed:
+                raise aichatfree.gateway.EngineError("The engine was closed before the gateway.")
             if messages[-1]["content"] == "short" and finish.is_set():
                 yield "end"
                 return
-    def close(self): pass
 
 aichatfree.gateway.OpenAIUpstream = Stub
 # A shell starts background jobs with this signal ignored, and children inherit that.

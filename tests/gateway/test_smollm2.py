@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from aichatfree import Client, Message
 from aichatfree.errors import BadRequestError
-from aichatfree.gateway import EngineError, Gateway, SmolLM2
+from aichatfree.gateway import EngineError, Gateway, SmolLM2, TokenLimitError, Usage
 from helpers import AT_ONCE, HANG, LONG, SHORT
 
 # One process at a time: the model computes on all cores.
@@ -27,8 +28,11 @@ LONG_QUESTION = "word " * 420
 
 
 def generate(engine: SmolLM2, text: str, cancelled: threading.Event | None = None) -> Iterator[str]:
+    """The chunks of an answer, without the usage after them."""
     messages: list[Message] = [{"role": "user", "content": text}]
-    return engine.generate(messages, temperature=None, cancelled=cancelled or threading.Event())
+    cancelled = cancelled or threading.Event()
+    answer = engine.generate(messages, temperature=None, max_tokens=None, cancelled=cancelled)
+    return (item for item in answer if isinstance(item, str))
 
 
 def seconds_to_first_chunk(engine: SmolLM2, text: str = "Hello!") -> float:
@@ -62,6 +66,14 @@ def test_a_client_gets_a_streamed_answer_of_the_model(gateway: Gateway, dialect:
     assert stream.complete
     assert len(chunks) > 3
     assert "Paris" in stream.text
+
+
+def test_a_batch_of_more_threads_than_parallel_answers_is_complete(gateway: Gateway) -> None:
+    """A batch of 16 threads, as many as by default, gets an answer to each prompt."""
+    prompts = [f"What is {number} plus {number}?" for number in range(16)]
+    with Client(gateway.url, secret="key", password="sesame") as client:
+        results = list(client.batch(prompts))
+    assert [each.error for each in results] == [None] * len(prompts)
 
 
 def test_the_same_question_has_the_same_answer(engine: SmolLM2) -> None:
@@ -150,13 +162,23 @@ def test_any_text_can_be_asked(engine: SmolLM2, text: str) -> None:
     assert all(isinstance(chunk, str) for chunk in islice(generate(engine, text), 5))
 
 
-def test_an_answer_ends_after_max_tokens() -> None:
-    """An answer that reaches `max_tokens` ends there without an error."""
-    engine = SmolLM2(max_tokens=5, context=256)
-    try:
-        assert 1 <= len(list(generate(engine, LONG_ANSWER))) <= 5
-    finally:
-        engine.close()
+@pytest.mark.parametrize(("own", "asked"), [(5, None), (5, 400), (400, 5)])
+def test_an_answer_that_reaches_max_tokens_is_incomplete(own: int, asked: int | None) -> None:
+    """An answer ends with a `TokenLimitError` after as many tokens as the engine allows or the
+    client asks for, if these are fewer, and says how many they were.
+    """
+    with closing(SmolLM2(max_tokens=own, context=256)) as engine:
+        question: list[Message] = [{"role": "user", "content": LONG_ANSWER}]
+        items = engine.generate(
+            question, temperature=None, max_tokens=asked, cancelled=threading.Event()
+        )
+        got: list[str | Usage] = []
+        with pytest.raises(TokenLimitError):
+            got.extend(items)
+    *chunks, usage = got
+    assert 1 <= len(chunks) <= 5
+    assert isinstance(usage, Usage)
+    assert usage.completion_tokens == 5
 
 
 def test_closing_the_model_ends_running_answers() -> None:
@@ -187,7 +209,7 @@ def test_a_script_that_does_not_close_the_model_ends_normally(engine: SmolLM2, t
         "import threading; from aichatfree.gateway import *\n"
         "engine = SmolLM2(context=256); engine.load(); gateway = Gateway(engine)\n"
         "chunks = engine.generate([{'role': 'user', 'content': 'Count to 100'}],"
-        " temperature=None, cancelled=threading.Event())\n" + then
+        " temperature=None, max_tokens=None, cancelled=threading.Event())\n" + then
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=LONG, check=False

@@ -20,6 +20,7 @@ from helpers import AT_ONCE, LONG, SHORT, signed_body
 from .connections import connect, post, read_to_end, request, send
 from .engines import CountingEngine, GatedEngine, ScriptedEngine, wait_for
 
+CONNECTIONS = "aichatfree.gateway._connections"
 SERVER = "aichatfree.gateway._server"
 
 
@@ -66,9 +67,11 @@ def test_a_client_that_does_not_read_stops_the_engine_from_producing_more() -> N
 
 
 def test_questions_beyond_max_streams_get_a_503_at_once() -> None:
-    """When all streams are in use, a question gets a 503 with `Retry-After`."""
+    """With a `queue_timeout` of 0, a question gets a 503 with `Retry-After` when all streams are in
+    use.
+    """
     engine = GatedEngine("done")
-    with Gateway(engine, max_streams=2) as gateway:
+    with Gateway(engine, max_streams=2, queue_timeout=0) as gateway:
         running = [send(gateway, signed_body()) for _ in range(2)]
         wait_for(engine.started, 2)
         responses = [post(gateway, signed_body()) for _ in range(10)]
@@ -126,9 +129,9 @@ def test_each_question_of_a_flood_gets_a_response(monkeypatch: pytest.MonkeyPatc
     running answers are not disturbed.
     """
     monkeypatch.setattr(f"{SERVER}.MAX_IDLE_CONNECTIONS", 100)
-    monkeypatch.setattr(f"{SERVER}.MIN_CLIENT_TIMEOUT", 60)
+    monkeypatch.setattr(f"{CONNECTIONS}.MIN_CLIENT_TIMEOUT", 60)
     engine = GatedEngine("one", "two")
-    with Gateway(engine, max_streams=8) as gateway, ExitStack() as stack:
+    with Gateway(engine, max_streams=8, queue_timeout=0) as gateway, ExitStack() as stack:
         running = [send(gateway, signed_body()) for _ in range(8)]
         wait_for(engine.started, 8)
         flood = [stack.enter_context(connect(gateway)) for _ in range(300)]

@@ -252,6 +252,14 @@ WRONG_LINES = {
     "a chat of the wrong type": ("%%ask --chat number\nHi", "not a Chat"),
     "a chat of another client": ("%%ask --chat chat --client other\nHi", "already has its client"),
     "a chat that %%ask did not start": ("%%ask --chat talk --client client\nHi", "already has"),
+    "a variable that does not exist": ("%%ask\nWhere is {cuontry}?", "cuontry does not exist"),
+    "a variable of the line that does not exist": ("%ask Is {cuontry}?", "cuontry does not exist"),
+    "an option with such a variable": ("%%ask --system {cuontry}\nHi", "cuontry does not exist"),
+    "an expression": ("%%ask\nAdd {number + 1}.", "number + 1 does not exist"),
+    "a single brace": ("%%ask\nif (x) {", "{{ and }} for braces"),
+    "an empty pair of braces": ("%%ask\nf() {}", "{{ and }} for braces"),
+    "an empty line": ("%ask", "missing"),
+    "an option of the line": ("%ask --chat Hi", "no options"),
     "a chat with another system prompt": ("%%ask --chat talk --system No\nHi", "another system"),
 }
 
@@ -303,11 +311,49 @@ def test_an_interrupt_stops_the_answer_and_nothing_else(cells: Notebook) -> None
         assert cells.run("%%ask --chat\nagain").answers == ["echo again"]
 
 
+def test_a_question_has_the_values_of_variables(cells: Notebook) -> None:
+    """{name} is the value of a variable, in the question and in options; {{ and }} are braces."""
+    with FakeSite("Hello") as site:
+        connect(cells, site, "dialect='openai'")
+        cells.run("""topic = 'the "sea"'; word = ["x", {"a": 2.5}]""")
+        cells.run('%%ask --system "About {topic}."\n{word[1][a]:.2f} {word[0]} $topic\n{{"a": 1}}')
+        cells.run("%ask Why {topic}")
+        asked = [[m["content"] for m in request.json["messages"]] for request in site.requests]
+    assert asked == [
+        ['About the "sea".', '2.50 x $topic\n{"a": 1}'],
+        ['Why the "sea"'],
+    ]
+
+
+@pytest.mark.parametrize(
+    "question", ["What's the capital of France?", "Is it 'France'", "1 > 2 ??", "Who wrote {it}?"]
+)
+def test_a_line_can_be_asked(cells: Notebook, question: str) -> None:
+    """%ask sends the rest of its line as it is, with quotation marks and question marks."""
+    with FakeSite([echo]) as site:
+        connect(cells, site)
+        shown = cells.run(f"it = '{{it}}'\nif it:\n    %ask {question}\nlast = 1")
+        assert [request.text for request in site.requests] == [question]
+    assert shown.answers[-1] == f"echo {question}"
+    assert len(shown.displays) == 1
+    assert not shown.failed
+
+
+def test_the_text_of_another_cell_magic_is_unchanged(cells: Notebook, tmp_path: Path) -> None:
+    """A line like ``%ask Who?`` is text in a cell that another magic reads."""
+    path = tmp_path / "text"
+    cells.run(f"%%writefile {path}\n%ask Who is it?\n")
+    assert path.read_text() == "%ask Who is it?\n"
+
+
 def test_the_examples_of_the_help_work(cells: Notebook) -> None:
-    """Each example cell in the help that ``%%ask?`` shows works when it is pasted."""
-    text = cells.value("get_ipython().find_cell_magic('ask').__doc__")
-    examples = re.findall(r"^    (%%ask.*\n    .+)", text, re.MULTILINE)
-    assert len(examples) == 4
+    """Each example in the help that ``%%ask?`` and ``%ask?`` show works when it is pasted."""
+    cell, line = (
+        cells.value(f"get_ipython().find_{kind}_magic('ask').__doc__") for kind in ("cell", "line")
+    )
+    examples = re.findall(r"^    (%%ask.*\n    .+)", cell, re.MULTILINE)
+    examples += re.findall(r"^ +(%ask .+)", line, re.MULTILINE)
+    assert len(examples) == 5
     with FakeSite([echo]) as site:
         connect(cells, site)
         for example in examples:
@@ -315,12 +361,13 @@ def test_the_examples_of_the_help_work(cells: Notebook) -> None:
 
 
 def test_show_displays_an_answer_from_code(cells: Notebook) -> None:
-    """Stream.show() shows an answer like %%ask does, and returns the Reply."""
+    """Stream.show() shows an answer like %%ask does, once, also as the last line of a cell."""
     with FakeSite(Answer("Hel", "lo")) as site:
         connect(cells, site)
-        shown = cells.run("reply = client.stream('Hi').show()")
+        shown = cells.run("stream = client.stream('Hi')\nstream.show()")
         assert shown.answers[-1] == "Hello"
-        assert cells.value("reply") == "Hello"
+        assert len(shown.displays) == 1
+        assert cells.value("stream.reply()") == "Hello"
 
 
 def test_a_batch_shows_the_bar_of_notebooks(cells: Notebook) -> None:

@@ -115,7 +115,8 @@ class Chart:
     def to_html(self) -> str:
         """The chart as a figure."""
         keys = "".join(
-            f'<span><i class="{colour}"></i>{safe_text(text)}</span>' for colour, text in self._legend
+            f'<span><i class="{colour}"></i>{safe_text(text)}</span>'
+            for colour, text in self._legend
         )
         title = safe_text(self.title)
         return (

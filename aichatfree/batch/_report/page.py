@@ -19,7 +19,7 @@ from .figures import draw_charts
 from .measurements import Failures, Group, Measurements
 from .runs import Run
 
-_STYLE: Final = (Path(__file__).parent / "report.css").readsafe_text(encoding="utf-8")
+_STYLE: Final = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
 
 
 class Report:
@@ -61,7 +61,7 @@ class Report:
         if target.suffix.lower() not in (".html", ".htm"):
             raise ValueError(f"{target} must end with .html, the format of a report")
         with replacing(target) as new:
-            new.writesafe_text(self._page(), encoding="utf-8")
+            new.write_text(self._page(), encoding="utf-8")
         return target
 
     def _page(self) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .._results import seconds_of
+from .._run_settings import stable_name
 
 MAX_RUNS: Final = 50
 """Older runs are shown as one."""
@@ -31,8 +32,8 @@ class Event:
 
     @property
     def site(self) -> str:
-        """The site's base URL, or nothing if there is only one."""
-        return str(self.fields.get("site") or "")
+        """The site's name; empty if it has none."""
+        return stable_name(str(self.fields.get("site") or ""))
 
     def number(self, name: str) -> float | None:
         """A field, if it is a number."""

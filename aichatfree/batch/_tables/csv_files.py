@@ -97,7 +97,7 @@ def read_header(path: Path) -> Header:
     except csv.Error as error:
         raise ValueError(f"{path}, line {number}: the header is not CSV ({error})") from error
     if more:
-        raise ValueError(f"{path}, line {number}: the header is not CSV (a quote in it is single)")
+        raise ValueError(f"{path}, line {number}: the header is not CSV (its quotes do not match)")
     columns = [name or f"Unnamed: {position}" for position, name in enumerate(cells)]
     return Header(CsvFormat(separator, encoding), columns, number)
 

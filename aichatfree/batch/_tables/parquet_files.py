@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from ..._extras import install_command
 from ..._protocol.messages import replace_surrogates
 from .inputs import Input, Inputs, cell_text, check_columns, is_missing
 from .table import Cells, Table
@@ -58,8 +59,9 @@ def import_pyarrow(module: str) -> Any:
     try:
         return import_module(module)
     except ImportError:
+        command = install_command("parquet")
         raise ImportError(
-            'pyarrow, which Parquet files need, is not installed: pip install "aichatfree[parquet]"'
+            f"Parquet files need pyarrow, which is not installed: {command}"
         ) from None
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
+from ..._cancellation import CancelToken
 from ..._protocol.messages import Message
 from ...errors import AIChatFreeError
 
@@ -18,6 +21,7 @@ class EngineError(AIChatFreeError):
         status: the HTTP status that fits; 400 means that the conversation itself was refused.
         code: a short name for the reason, such as ``"insufficient_quota"``.
         retry_after: seconds after which another attempt may succeed.
+        retried: whether the engine has tried again in vain, so that clients need not do it too.
     """
 
     def __init__(
@@ -27,47 +31,102 @@ class EngineError(AIChatFreeError):
         status: int = 500,
         code: str | None = None,
         retry_after: float | None = None,
+        retried: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
         self.code = code
         self.retry_after = retry_after
+        self.retried = retried
 
 
-class Engine(Protocol):
-    """A model, or a way to reach one: any object with these two methods.
+class TokenLimitError(EngineError):
+    """The answer stopped at a limit of tokens; raised after the last chunk."""
 
-    >>> class Shouting:
-    ...     def generate(self, messages, *, temperature, cancelled):
+    def __init__(self) -> None:
+        super().__init__(
+            "The answer reached the limit of tokens before its end: ask for a shorter one.",
+            status=502,
+            code="length",
+        )
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What an answer has cost; an engine that counts yields it once, after the last chunk.
+
+    >>> aichatfree.gateway.Usage(prompt_tokens=9, completion_tokens=2)
+    Usage(prompt_tokens=9, completion_tokens=2)
+
+    Attributes:
+        prompt_tokens: tokens of the conversation.
+        completion_tokens: tokens of the answer.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Engine(ABC):
+    """A model, or a way to reach one. A subclass needs ``generate``, and ``close`` if it has to.
+
+    >>> class Shouting(aichatfree.gateway.Engine):
+    ...     def generate(self, messages, **options):
     ...         yield messages[-1]["content"].upper()
-    ...
-    ...     def close(self): ...
     >>> with aichatfree.gateway.Gateway(Shouting()) as gateway:
     ...     print(aichatfree.Client(gateway.url).generate("Hello"))
     HELLO
+
+    Attributes:
+        models: the names that clients see in a list of models.
+        takes_images: whether messages may have images; otherwise they are refused.
+        max_streams: answers that can be produced at once; a gateway asks for no more by default.
     """
 
+    models: Sequence[str] = ("aichatfree",)
+    takes_images: ClassVar[bool] = False
+    max_streams: int = 32
+
+    @abstractmethod
     def generate(
         self,
         messages: list[Message],
         *,
         temperature: float | None,
+        max_tokens: int | None,
         cancelled: threading.Event,
-    ) -> Iterator[str]:
+    ) -> Iterator[str | Usage]:
         """The answer, chunk by chunk; called from many threads at the same time.
 
         Args:
             messages: the conversation; the last message is to be answered.
             temperature: as the client asked, or ``None``.
+            max_tokens: the most tokens that the client wants, or ``None``.
             cancelled: set when nobody waits for the answer any more. Then stop soon, even while
                 waiting for the next chunk.
 
         Raises:
+            TokenLimitError: after the last chunk, the answer stopped at a limit of tokens.
             EngineError: there is no answer, or it is incomplete; at once or while iterating.
         """
-        ...
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  (most engines have nothing to release)
         """Release everything; running answers end."""
-        ...
+
+
+@dataclass(frozen=True)
+class _Action:
+    """What a cancel token interrupts."""
+
+    interrupt: Callable[[], None]
+
+
+def on_cancel(cancelled: threading.Event, action: Callable[[], None]) -> None:
+    """Call ``action`` once the event is set, in the thread that sets it; it must not block.
+
+    Only the gateway's own events can do that. Of a plain ``threading.Event`` an engine has to ask
+    before each chunk, so that a silent server delays the end.
+    """
+    if isinstance(cancelled, CancelToken):
+        cancelled.interrupts(_Action(action))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ..._arguments import check_number, check_optional_str
 from ..._call import Call
 from ..._cancellation import CancelToken, CancelTokens
+from ..._protocol.dialects import OPENAI
 from ..._protocol.error_bodies import error_words
 from ..._protocol.limits import retry_after
 from ..._protocol.messages import Message
@@ -22,9 +22,10 @@ from ..._wire.exchange import Exchange
 from ..._wire.transport import Transport
 from ...errors import AIChatFreeError, APIConnectionError, APIError, APITimeoutError
 from ...timeout import Timeout
-from .engine import EngineError
+from .engine import Engine, EngineError, TokenLimitError, Usage, on_cancel
 
 PATH: Final = "/chat/completions"
+MODELS_PATH: Final = "/models"
 CONNECT_TIMEOUT: Final = 5.0  # seconds
 MIN_TIMEOUT: Final = 0.001  # seconds
 MAX_LINE: Final = 8 << 20
@@ -33,7 +34,7 @@ MAX_RESPONSE: Final = 256 << 20
 """Bytes that one response may have."""
 
 
-class OpenAIUpstream:
+class OpenAIUpstream(Engine):
     """An engine that asks an OpenAI-compatible server. Any thread may use it, until :meth:`close`.
 
     >>> from aichatfree.gateway import OpenAIUpstream
@@ -50,6 +51,8 @@ class OpenAIUpstream:
         TypeError, ValueError: an argument is wrong.
     """
 
+    takes_images: ClassVar[bool] = True
+
     def __init__(
         self, base_url: str, model: str, api_key: str | None = None, *, timeout: float = 120.0
     ) -> None:
@@ -57,7 +60,7 @@ class OpenAIUpstream:
         api_key = check_optional_str("api_key", api_key)
         site = Site(base_url)
         self._base_url = site.base_url
-        self._model = model
+        self.models: Sequence[str] = [model]
         self._api_key = api_key
         self._timeout = timeout
         self._running = CancelTokens()
@@ -69,33 +72,55 @@ class OpenAIUpstream:
         )
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._base_url + PATH!r}, {self._model!r})"
+        return f"{type(self).__name__}({self._base_url + PATH!r}, {self.models[0]!r})"
+
+    def check(self) -> None:
+        """See whether the server answers, without asking its model.
+
+        Raises:
+            EngineError: it cannot be reached, it fails, or it refuses the key; with its URL.
+        """
+        failure: EngineError | None = None
+        try:
+            with closing(self._transport.get(MODELS_PATH, self._call(threading.Event()))) as reply:
+                # Not every server has a list of models: a 404 is an answer, too.
+                if reply.status >= 500 or reply.status in (401, 403):
+                    failure = self._refusal(reply)
+        except APIError as error:
+            failure = self._engine_error(error)
+        if failure is not None:
+            raise EngineError(
+                f"The model's server at {self._base_url} cannot be used: {failure.message} Check "
+                "base_url= (--upstream) and api_key= (AICHATFREE_API_KEY).",
+                status=failure.status,
+            )
 
     def generate(
         self,
         messages: list[Message],
         *,
         temperature: float | None,
+        max_tokens: int | None,
         cancelled: threading.Event,
-    ) -> Iterator[str]:
-        """The answer, chunk by chunk; see :class:`~aichatfree.gateway.Engine`.
-
-        The gateway's own ``cancelled`` interrupts the server at once. A plain ``threading.Event``
-        cannot: it is checked before each chunk, so that a silent server delays the end.
-        """
-        body: dict[str, Any] = {"model": self._model, "messages": messages, "stream": True}
-        if temperature is not None:
-            body["temperature"] = temperature
+    ) -> Iterator[str | Usage]:
+        """The answer, chunk by chunk; see :class:`~aichatfree.gateway.Engine`."""
+        body = {
+            "model": self.models[0],
+            "messages": OPENAI.encode(messages),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        options = {"temperature": temperature, "max_tokens": max_tokens}
+        body |= {name: value for name, value in options.items() if value is not None}
         try:
-            limits = Timeout(connect=CONNECT_TIMEOUT, read=self._timeout)
-            call = Call(limits, self._token(cancelled))
+            call = self._call(cancelled)
             with closing(self._transport.post(PATH, json.dumps(body).encode(), call)) as exchange:
                 if exchange.status != 200:
                     raise self._refusal(exchange)
-                for text in _texts(_events(_lines(exchange.chunks()))):
+                for item in _answer(_events(_lines(exchange.chunks()))):
                     if cancelled.is_set():
                         return
-                    yield text
+                    yield item
         except AIChatFreeError as error:
             # The interruption of a cancelled answer is its normal end.
             if cancelled.is_set():
@@ -104,17 +129,16 @@ class OpenAIUpstream:
                 raise
             raise self._engine_error(error) from error
 
-    def _token(self, cancelled: threading.Event) -> CancelToken:
-        """A token that is set with the caller's event, and also by :meth:`close`.
+    def _call(self, cancelled: threading.Event) -> Call:
+        """A call that is cancelled with the caller's event, and also by :meth:`close`.
 
         ``close`` must not set the caller's event itself: it would then look as if the caller wanted
         no answer, and the error would be suppressed.
         """
         token = CancelToken()
         self._running.add(token)
-        if isinstance(cancelled, CancelToken):
-            cancelled.interrupts(_Canceller(token))
-        return token
+        on_cancel(cancelled, token.set)
+        return Call(Timeout(connect=CONNECT_TIMEOUT, read=self._timeout), token)
 
     def _refusal(self, exchange: Exchange) -> EngineError:
         text = exchange.read_up_to(MAX_ERROR_BODY).decode("utf-8", "replace")
@@ -155,16 +179,6 @@ class OpenAIUpstream:
         self._running.cancel_all()
 
 
-@dataclass(frozen=True)
-class _Canceller:
-    """Cancels one call when another token is set."""
-
-    token: CancelToken
-
-    def interrupt(self) -> None:
-        self.token.set()
-
-
 def _authorization(api_key: str | None) -> dict[str, str]:
     if not api_key:
         return {}
@@ -175,25 +189,32 @@ def _authorization(api_key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {api_key}"}
 
 
-def _texts(events: Iterable[str]) -> Iterator[str]:
-    """The text of each event; the answer is complete if one of two marks says so."""
-    finished = False
+def _answer(events: Iterable[str]) -> Iterator[str | Usage]:
+    """The text of each event, and the usage; one of two marks says that the answer has ended."""
+    reason: str | None = None
+    usage: Usage | None = None
     for data in events:
         if data.strip() == "[DONE]":
-            return
-        for choice in _choices(data):
+            reason = reason or "stop"
+            break
+        event = _event(data)
+        usage = _usage(event.get("usage")) or usage
+        choices = event.get("choices")
+        for choice in choices if isinstance(choices, list) else []:
             if not isinstance(choice, dict):
                 continue
             delta = choice.get("delta")
             text = delta.get("content") if isinstance(delta, dict) else None
             if isinstance(text, str) and text:
                 yield text
-            finished = finished or choice.get("finish_reason") is not None
-    if not finished:
-        raise _incomplete()
+            reason = str(choice.get("finish_reason") or "") or reason
+    if usage is not None:
+        yield usage
+    if reason is None or reason in _INCOMPLETE:
+        raise _INCOMPLETE[reason]()
 
 
-def _choices(data: str) -> list[Any]:
+def _event(data: str) -> dict[str, Any]:
     try:
         event = json.loads(data)
     except (ValueError, RecursionError):
@@ -206,8 +227,16 @@ def _choices(data: str) -> list[Any]:
         if not isinstance(status, int):
             status = 500
         raise EngineError(one_line(message), status=status, code=code or None)
-    choices = event.get("choices")
-    return choices if isinstance(choices, list) else []
+    return event
+
+
+def _usage(value: object) -> Usage | None:
+    if not isinstance(value, dict):
+        return None
+    prompt, completion = value.get("prompt_tokens"), value.get("completion_tokens")
+    if not isinstance(prompt, int) or not isinstance(completion, int):
+        return None
+    return Usage(prompt, completion)
 
 
 def _events(lines: Iterable[bytes]) -> Iterator[str]:
@@ -237,3 +266,20 @@ def _incomplete() -> EngineError:
     return EngineError(
         "The model's server ended its answer before it was complete.", status=502, code="cut_off"
     )
+
+
+def _filtered() -> EngineError:
+    return EngineError(
+        "The model's server withheld its answer, or the rest of it, because of its content.",
+        status=400,
+        code="content_filter",
+    )
+
+
+_INCOMPLETE: Final[Mapping[str | None, Callable[[], EngineError]]] = {
+    None: _incomplete,
+    "error": _incomplete,
+    "length": TokenLimitError,
+    "content_filter": _filtered,
+}
+"""What the reasons mean with which a server can end an answer that is incomplete."""

@@ -7,7 +7,7 @@ import os
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from enum import Enum
@@ -18,8 +18,8 @@ from typing import Any, Final
 from ..._arguments import check_number
 from ..._protocol.messages import Message
 from .._dependencies import import_dependency
-from .engine import EngineError
-from .model_file import download_model
+from .engine import Engine, EngineError, TokenLimitError, Usage
+from .model_file import MODEL_FILE, download_model
 
 POLL_INTERVAL: Final = 0.1
 """Seconds between two checks of ``cancelled`` while the model is silent."""
@@ -58,11 +58,13 @@ class _Job:
 
     body: dict[str, Any]
     cancelled: threading.Event
-    chunks: queue.SimpleQueue[str | EngineError | None] = field(default_factory=queue.SimpleQueue)
+    chunks: queue.SimpleQueue[str | Usage | EngineError | None] = field(
+        default_factory=queue.SimpleQueue
+    )
     abandoned: bool = False
 
 
-class SmolLM2:
+class SmolLM2(Engine):
     """A model of 135 million parameters that runs in this process, on the CPU.
 
     It is for demonstrations and tests: it understands only English and is often wrong. It needs
@@ -83,7 +85,7 @@ class SmolLM2:
         threads: CPU threads for each answer; half of the processor's unless given.
         parallel: answers that are produced at the same time; further questions wait.
         context: tokens that one conversation may have, including its answer.
-        max_tokens: tokens after which an answer ends.
+        max_tokens: tokens after which an answer ends, incomplete.
 
     Raises:
         ImportError: the extra ``local`` is not installed, or a system library that it needs.
@@ -109,8 +111,9 @@ class SmolLM2:
         # Imported here although it is needed later, so that users see at once if it is missing.
         self._library: Any = import_dependency("xllamacpp")
         self._path = None if path is None else Path(path)
+        self.models: Sequence[str] = [Path(path or MODEL_FILE).name.partition(".")[0]]
         self._threads = threads
-        self._parallel = parallel
+        self.max_streams = parallel
         self._context = context
         self._max_tokens = max_tokens
         # Guards changes of _state and _workers: the model is loaded once, and not after close().
@@ -136,7 +139,7 @@ class SmolLM2:
             # The library crashes if the interpreter ends while the model is loaded.
             atexit.register(self.close)
             self._state = ModelState.LOADED
-            for number in range(self._parallel):
+            for number in range(self.max_streams):
                 worker = threading.Thread(
                     target=self._work, args=(server,), name=f"smollm2-{number}", daemon=True
                 )
@@ -150,8 +153,8 @@ class SmolLM2:
             )
         params = self._library.CommonParams()
         params.model.path = str(path)
-        params.n_parallel = self._parallel
-        params.n_ctx = self._parallel * self._context
+        params.n_parallel = self.max_streams
+        params.n_ctx = self.max_streams * self._context
         params.n_batch = BATCH_TOKENS
         params.cpuparams.n_threads = self._threads
         params.cache_ram_mib = 0
@@ -172,11 +175,12 @@ class SmolLM2:
         messages: list[Message],
         *,
         temperature: float | None,
+        max_tokens: int | None,
         cancelled: threading.Event,
-    ) -> Iterator[str]:
+    ) -> Iterator[str | Usage]:
         """The answer, chunk by chunk; see :class:`~aichatfree.gateway.Engine`."""
         self.load()
-        job = _Job(self._body(messages, temperature), cancelled)
+        job = _Job(self._body(messages, temperature, max_tokens), cancelled)
         self._jobs.put(job)
         try:
             while not cancelled.is_set():
@@ -195,13 +199,16 @@ class SmolLM2:
         finally:
             job.abandoned = True
 
-    def _body(self, messages: list[Message], temperature: float | None) -> dict[str, Any]:
+    def _body(
+        self, messages: list[Message], temperature: float | None, max_tokens: int | None
+    ) -> dict[str, Any]:
         has_system = any(message["role"] == "system" for message in messages)
         body: dict[str, Any] = {
             **SAMPLING,
             "messages": [dict(m) for m in (messages if has_system else [SYSTEM, *messages])],
-            "max_tokens": self._max_tokens,
+            "max_tokens": min(max_tokens or self._max_tokens, self._max_tokens),
             "stream": True,
+            "stream_options": {"include_usage": True},
             # Makes it call back after every batch of the prompt, so that reading can be cancelled.
             "return_progress": True,
         }
@@ -230,8 +237,10 @@ class SmolLM2:
             for choice in event.get("choices", ()):
                 if text := choice.get("delta", {}).get("content"):
                     job.chunks.put(text)
-                if choice.get("finish_reason"):
-                    end = None
+                if reason := choice.get("finish_reason"):
+                    end = TokenLimitError() if reason == "length" else None
+            if usage := event.get("usage"):
+                job.chunks.put(Usage(usage["prompt_tokens"], usage["completion_tokens"]))
             return self._is_unwanted(job)
 
         try:

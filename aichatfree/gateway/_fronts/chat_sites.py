@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from ..._arguments import check_number
 from ..._protocol.dialects import GEMINI, Dialect
 from ..._protocol.prompts import decode_messages
 from .._auth import Authenticator
-from .._engines.engine import EngineError
-from .._responses import Headers, Response, engine_error_response, refusal
+from .._engines.engine import EngineError, TokenLimitError, Usage
+from .._responses import (
+    JSON_AS_TEXT,
+    Headers,
+    RefusalError,
+    Response,
+    refusal,
+    status_line,
+    wait_header,
+)
 from .front import Ending, Question, Request
 
 PLAIN_TEXT: Final = (("Content-Type", "text/plain; charset=utf-8"),)
 GREETING: Final = b"""\
 This is an aichatfree gateway: a chat site on this machine.
 Use its address as base_url: aichatfree.Client(base_url="http://...").
+OpenAI's clients add /v1: OpenAI(base_url="http://.../v1").
 """
 
 
@@ -26,21 +36,32 @@ class ChatSiteFront:
 
     Args:
         authenticator: decides who gets an answer.
+        allow_truncated: treat an answer that stopped at a limit of tokens as complete, because
+            this protocol cannot tell the client of the limit. Otherwise such an answer is cut off.
     """
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(self, authenticator: Authenticator, *, allow_truncated: bool = False) -> None:
         self._authenticator = authenticator
+        self._allow_truncated = allow_truncated
         self._routes: dict[str, dict[str, Callable[[Request], Response | Question]]] = {
             "/": {"GET": self._greet, "HEAD": self._greet},
             "/api/auth": {"POST": self._auth},
             "/api/generate": {"POST": self._generate},
         }
 
-    def handle(self, request: Request) -> Response | Question | None:
+    def owns(self, path: str) -> bool:
+        """All paths, so that this front comes last."""
+        return True
+
+    def refusal(self, error: RefusalError) -> Response:
+        """See :class:`Front`."""
+        return _error(error.status, {"message": error.message}, error.headers)
+
+    def handle(self, request: Request) -> Response | Question:
         """See :class:`Front`."""
         methods = self._routes.get(request.path)
         if methods is None:
-            return None
+            return Response(404, b"Not found")
         handler = methods.get(request.method)
         if handler is None:
             allowed = ", ".join(methods)
@@ -51,12 +72,12 @@ class ChatSiteFront:
         return Response(200, GREETING, PLAIN_TEXT)
 
     def _auth(self, request: Request) -> Response:
-        password = _json_object(request.body).get("pass")
+        password = _fields(request).get("pass")
         valid = self._authenticator.check_password(request.address, password)
         return Response(200, json.dumps({"code": 0 if valid else -1}).encode())
 
     def _generate(self, request: Request) -> Question:
-        body = _json_object(request.body)
+        body = _fields(request)
         try:
             dialect, messages = decode_messages(body.get("messages"))
         except ValueError as error:
@@ -74,42 +95,62 @@ class ChatSiteFront:
             signature=body.get("sign"),
             text=messages[-1]["content"],
         )
-        return Question(messages, temperature, _PlainText(dialect, streamed=request.framed))
+        plain_text = _PlainText(dialect, request.framed, self._allow_truncated)
+        return Question(messages, temperature, None, plain_text)
 
 
 class _PlainText:
     """The text of the answer and nothing else; an incomplete one is cut off."""
 
-    def __init__(self, dialect: Dialect, *, streamed: bool) -> None:
+    usage: Usage | None = None
+
+    def __init__(self, dialect: Dialect, streamed: bool, allow_truncated: bool) -> None:
         self._dialect = dialect
+        self._accepted = TokenLimitError if allow_truncated else ()
         self.streamed = streamed
-        self.headers: Headers = PLAIN_TEXT if dialect == GEMINI else ()
+        self.headers: Headers = PLAIN_TEXT
 
     def chunk(self, text: str) -> bytes:
         return text.encode()
 
     def ending(self, error: EngineError | None) -> Ending:
-        return Ending(b"", complete=error is None)
+        return Ending(b"", complete=error is None or isinstance(error, self._accepted))
 
     def response(self, text: str, error: EngineError | None) -> Response:
-        if error is not None:
-            return engine_error_response(error, self._dialect)
-        return Response(200, text.encode(), self.headers)
+        if error is None or isinstance(error, self._accepted):
+            return Response(200, text.encode(), self.headers)
+        return _engine_error(error, self._dialect)
 
 
-def _json_object(raw: bytes) -> dict[str, Any]:
-    try:
-        body = json.loads(raw, parse_constant=_refuse_constant)
-    # Deeply nested JSON raises RecursionError. From Python 3.14 on only the deepest does: the
-    # rest is parsed and refused for what it contains. Nothing here descends into it.
-    except (ValueError, RecursionError):
-        raise refusal(400, "The request's body is not JSON.") from None
-    if not isinstance(body, dict):
-        raise refusal(400, "The request's body must be a JSON object.")
+def _fields(request: Request) -> dict[str, Any]:
+    body = request.json_object()
     if not isinstance(body.get("pass"), (str, type(None))):
         raise refusal(400, "`pass` must be a string or null.")
     return body
 
 
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
+def _engine_error(error: EngineError, dialect: Dialect) -> Response:
+    """An engine's error before its first chunk, as a site of that dialect would report it."""
+    if error.status == 400:
+        return _error(400, {"message": error.message, "code": error.code})
+    status = error.status if 400 <= error.status < 600 else 500
+    if dialect == GEMINI:
+        return _error(500, {"code": "Error", "message": _gemini_message(error, status)})
+    details = {"message": error.message, "type": error.code, "param": None, "code": error.code}
+    return _error(status, details, wait_header(error.retry_after))
+
+
+def _gemini_message(error: EngineError, status: int) -> str:
+    line = status_line(status)
+    message = f"[GoogleGenerativeAI Error]: Error fetching from : [{line}] {error.message}"
+    if error.retry_after is None:
+        return message
+    delay = {
+        "@type": "type.googleapis.com/google.rpc.RetryInfo",
+        "retryDelay": f"{math.ceil(error.retry_after)}s",
+    }
+    return f"{message} {json.dumps([delay])}"
+
+
+def _error(status: int, details: dict[str, Any], headers: Headers = ()) -> Response:
+    return Response(status, json.dumps({"error": details}).encode(), (*JSON_AS_TEXT, *headers))

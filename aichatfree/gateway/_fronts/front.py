@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NoReturn, Protocol
 
 from ..._protocol.messages import Message
-from .._engines.engine import EngineError
-from .._responses import Headers, Response
+from .._engines.engine import Engine, EngineError, Usage
+from .._responses import Headers, RefusalError, Response, refusal
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,26 @@ class Request:
     address: str
     framed: bool
 
+    def json_object(self) -> dict[str, Any]:
+        """The body, which has to be a JSON object.
+
+        Raises:
+            RefusalError: it is not.
+        """
+        try:
+            body = json.loads(self.body, parse_constant=_refuse_constant)
+        # Deeply nested JSON raises RecursionError. From Python 3.14 on only the deepest does: the
+        # rest is parsed and refused for what it contains. Nothing here descends into it.
+        except (ValueError, RecursionError):
+            raise refusal(400, "The request's body is not JSON.") from None
+        if not isinstance(body, dict):
+            raise refusal(400, "The request's body must be a JSON object.")
+        return body
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -46,17 +69,19 @@ class AnswerFormat(Protocol):
     Attributes:
         streamed: send each chunk as it arrives, or one response when the answer is complete.
         headers: those of a streamed answer.
+        usage: set before the end of the answer, if the engine counts tokens.
     """
 
     streamed: bool
     headers: Headers
+    usage: Usage | None
 
     def chunk(self, text: str) -> bytes:
         """What is sent for a chunk of the answer; ``b""`` for nothing."""
         ...
 
     def ending(self, error: EngineError | None) -> Ending:
-        """The end of a streamed answer, at least one chunk of which was sent.
+        """The end of a streamed answer, the head of which was sent.
 
         Args:
             error: why the answer is incomplete; ``None`` if it is complete.
@@ -79,16 +104,45 @@ class Question:
 
     messages: list[Message]
     temperature: float | None
+    max_tokens: int | None
     format: AnswerFormat
+
+    def ask(self, engine: Engine, cancelled: threading.Event) -> Generator[str, None, None]:
+        """The chunks of the engine's answer; called in the thread that runs the engine."""
+        items = engine.generate(
+            self.messages,
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            cancelled=cancelled,
+        )
+        try:
+            for item in items:
+                if isinstance(item, Usage):
+                    self.format.usage = item
+                else:
+                    yield item
+        finally:
+            # An engine may return any iterator, but a generator has to be closed.
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
 
 
 class Front(Protocol):
     """A protocol in which clients can ask."""
 
-    def handle(self, request: Request) -> Response | Question | None:
-        """What to do with a request; ``None`` if its path does not belong to this protocol.
+    def owns(self, path: str) -> bool:
+        """Whether requests for this path are in this protocol."""
+        ...
+
+    def handle(self, request: Request) -> Response | Question:
+        """What to do with a request for a path of this protocol.
 
         Raises:
             RefusalError: the request cannot be accepted.
         """
+        ...
+
+    def refusal(self, error: RefusalError) -> Response:
+        """The response that tells a client of this protocol why its request was refused."""
         ...

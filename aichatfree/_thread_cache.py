@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
+import weakref
 from collections.abc import Callable
-from typing import Final
 
-from .._forks import renew_after_fork
+from ._forks import renew_after_fork
 
 Work = Callable[[], None]
 
@@ -16,7 +17,8 @@ class ThreadCache:
     """Runs each piece of work in a thread, an idle one if possible, else a new one.
 
     Purpose: a worker of an executor answers one shard after another. Starting 16 threads for each
-    shard of 64 short answers would take a fifth of its time.
+    shard of 64 short answers would take a fifth of its time. And the event loop of a gateway would
+    have to wait until the system has started a thread for each question.
 
     Guarantees:
 
@@ -26,6 +28,7 @@ class ThreadCache:
       delay the end of the process.
     - An idle thread keeps no reference to the work that it did.
     - A forked child begins with an empty cache, because threads do not survive a fork.
+    - When ``close`` returns ``True``, no thread is left.
 
     The race that it avoids:
 
@@ -40,20 +43,25 @@ class ThreadCache:
     itself, and from then on ``run`` does not rely on it.
 
     Args:
+        name: of the threads.
         idle_timeout: seconds.
     """
 
-    def __init__(self, idle_timeout: float = 1.0) -> None:
+    def __init__(self, name: str, idle_timeout: float = 1.0) -> None:
+        self._name = name
         self._idle_timeout = idle_timeout
         self.after_fork()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        # Guards _idle together with what is in the queue: idle threads minus queued work. Neither
-        # start a thread nor wait for the queue while holding it.
+        # Guards _idle together with what is in the queue: idle threads minus queued work. Also
+        # guards _threads and _closed. Neither start nor join a thread while holding it, nor wait
+        # for the queue.
         self._lock = threading.Lock()
         self._idle = 0
-        self._queue: queue.SimpleQueue[Work] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        self._closed = False
 
     def run(self, work: Work) -> None:
         """Begin a piece of work, which must not raise.
@@ -66,9 +74,32 @@ class ThreadCache:
                 self._idle -= 1
                 self._queue.put(work)
                 return
-        threading.Thread(
-            target=self._work, args=([work],), name="aichatfree-batch", daemon=True
-        ).start()
+        thread = threading.Thread(target=self._work, args=([work],), name=self._name, daemon=True)
+        thread.start()
+        with self._lock:
+            self._threads.add(thread)
+
+    def close(self, timeout: float) -> bool:
+        """End all threads: the idle ones at once, the others after their work.
+
+        Nothing may be run afterwards.
+
+        Args:
+            timeout: seconds to wait for them.
+
+        Returns:
+            Whether all have ended.
+        """
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            self._closed = True
+            for _ in range(self._idle):
+                self._queue.put(None)
+            self._idle = 0
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
 
     def _work(self, first: list[Work]) -> None:
         # In a list, because a thread keeps its arguments until it ends.
@@ -80,6 +111,8 @@ class ThreadCache:
 
     def _next(self) -> Work | None:
         with self._lock:
+            if self._closed:
+                return None
             self._idle += 1
         try:
             return self._queue.get(timeout=self._idle_timeout)
@@ -91,7 +124,3 @@ class ThreadCache:
             except queue.Empty:
                 self._idle -= 1
                 return None
-
-
-THREAD_CACHE: Final = ThreadCache()
-"""The cache that all batches of this process share."""
