@@ -99,6 +99,6 @@ def usage_errors(*more: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        raise click.UsageError(words_of(error)) from error
+        raise usage_error(error) from error
     except ImportError as error:
         raise click.ClickException(str(error)) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from helpers import ClientFor, echo
 from .journals import rows_of
 
 START = 1_795_000_000  # seconds since 1970: 2026-11-18 11:06:40 UTC
+Script = Answer | Callable[[Request], str]
+
 HOSTILE = "<script>alert(1)</script> \" ' & $x$ \x1b[31m \u202e"
 
 
@@ -64,7 +67,11 @@ class Tags(HTMLParser):
 def test_a_run_logs_its_start_its_limits_and_its_end(client_for: ClientFor, tmp_path: Path) -> None:
     """Rejections are counted, and a limit that the site states is logged with its source."""
     states = {"Retry-After": "0", "X-RateLimit-Limit": "6000;w=60"}
-    script = [echo, Answer(status=429, body="Too many requests", headers=states), echo]
+    script: list[Script] = [
+        echo,
+        Answer(status=429, body="Too many requests", headers=states),
+        echo,
+    ]
     with FakeSite(script) as site:
         client_for(site.url).batch(
             ["a", "b", "c"], output=tmp_path / "a.jsonl", max_workers=1
