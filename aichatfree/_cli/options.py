@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .._protocol.dialects import DIALECTS
+from .messages import usage_error
 
 if TYPE_CHECKING:
     # The commands import what they need from here when they run, to keep --help fast.
