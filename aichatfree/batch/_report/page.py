@@ -146,7 +146,7 @@ def _runs(runs: list[Run]) -> str:
         return ""
     rows = [
         [
-            f"{datetime.fromtimestamp(run.start, UTC):%Y-%m-%d %H:%M:%S}",
+            f"{datetime.fromtimestamp(run.start, UTC):%Y-%m-%d %H:%M}",
             duration(run.duration),
             f"{run.answered:,}",
             _count(run, "reused"),
