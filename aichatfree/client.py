@@ -53,7 +53,7 @@ class Client:
         retry: a :class:`RetryPolicy`, a ``tenacity.Retrying``, or ``None`` for one attempt.
         max_requests_per_minute: the site's rate limit; learned from rejections unless given.
         max_connections: idle connections kept open for reuse.
-        max_reply_bytes: the largest answer accepted, in bytes; ``None`` for any size.
+        max_reply_bytes: the largest answer accepted, in bytes (16 MiB); ``None`` for any size.
         headers: sent with every request; they override the default ones.
         proxies: as in requests; taken from the environment unless given.
         verify: as in requests: ``False``, or the path of a certificate authority's file.

@@ -156,7 +156,7 @@ class APIError(AIChatFreeError):
         vars(self).update({name: value for name, value in decided.items() if value is not None})
 
     def to_dict(self) -> dict[str, Any]:
-        """The error as plain data, for :func:`error_from_dict` in another process."""
+        """The error as plain data, for ``error_from_dict`` in another process."""
         fields = {name: getattr(self, name) for name in _FIELDS}
         fields["limits"] = None if self.limits is None else asdict(self.limits)
         return {"type": type(self).__name__, **fields}

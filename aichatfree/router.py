@@ -24,8 +24,9 @@ class Router(Client):
     up to five minutes; then one prompt tries it again. After a fatal error, such as a wrong
     password, it is not used any more. In a batch the rate limits of the sites add up.
 
-    Once :meth:`stream` has returned a chunk, the answer stays with its site; a conversation stays
-    with its site while that works. ``Reply.site`` and ``BatchResult.site`` say which one answered.
+    Once :meth:`~Client.stream` has returned a chunk, the answer stays with its site; a conversation
+    stays with its site while that works. ``Reply.site`` and ``BatchResult.site`` say which one
+    answered.
 
     >>> first, second = aichatfree.Client(timeout=30), aichatfree.Client("http://127.0.0.1:1")
     >>> with aichatfree.Router([first, second]) as router:

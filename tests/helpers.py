@@ -9,6 +9,7 @@ A proxy in front of a site: `nginx`, with the mark `needs_nginx`.
 Other processes: `run_python` for a script, `run` for the command line, `terminal` for the command
 line in a pseudo-terminal, `paste` for a line of the documentation in a shell,
 `forks_beside_threads` to mark a test that forks.
+The documentation: `PAGES`, and the fenced `blocks` of a page.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import json
 import os
 import pty
 import pwd
+import re
 import select
 import shutil
 import signal
@@ -34,6 +36,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -169,14 +172,17 @@ def run(
     )
 
 
-def paste(line: str, *, url: str, folder: Path) -> None:
-    """Run a line as a user pastes it into a shell; a server is stopped as soon as it serves."""
-    (folder / "prompts.jsonl").write_text('{"prompt": "Name a colour."}\n')
-    (folder / "reviews.csv").write_text("id,review\n7,Very good.\n")
-    (folder / "answers.jsonl").touch()
-    serving = " serve " in line
-    if serving:
-        line = f"exec {line.replace('--port 8000', '')} --port 0"  # 0 stands for any free port
+def paste(line: str, *, url: str, folder: Path, code: int = 0) -> None:
+    """Run a line as a user pastes it into a shell, and check its exit code.
+
+    A server is stopped as soon as it serves. The line finds a file ``prompts.jsonl``.
+    """
+    prompts = folder / "prompts.jsonl"
+    if not prompts.exists():
+        prompts.write_text('{"prompt": "Name a colour."}\n')
+    serving = " serve " in line and "--help" not in line
+    if serving:  # on any free port, for which 0 stands
+        line = f"exec env {re.sub(r' --port [0-9]+', '', line)} --port 0"
         line = line.replace("http://127.0.0.1:11434", url)  # Ollama
     scripts = sysconfig.get_path("scripts")
     with subprocess.Popen(
@@ -197,12 +203,58 @@ def paste(line: str, *, url: str, folder: Path) -> None:
         try:
             if serving:
                 assert process.stderr is not None
-                assert "Serving at http://127.0.0.1:" in process.stderr.readline()
+                assert "Serving at http://" in process.stderr.readline()
                 process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=3 * LONG)  # a model may have to be loaded
         finally:
             process.kill()
-    assert process.returncode == (130 if serving else 0), (out, err)
+    assert process.returncode == (130 if serving else code), (line, out, err)
+
+
+# --- the documentation ------------------------------------------------------------------------
+
+ROOT = Path(__file__).parent.parent
+
+#: The Markdown files that users read, by their paths in the repository.
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page: its tag, its lines, where it is, and the comment above it."""
+
+    tag: str
+    text: str
+    line: int
+    comment: str
+
+    def marker(self, name: str) -> str | None:
+        """The value of a comment such as ``<!-- exit: 1 -->``, if that is the one above it."""
+        found = re.fullmatch(rf"<!-- {name}: (.+) -->", self.comment)
+        return found and found[1]
+
+
+_FENCE = re.compile(
+    r"(?:^ *(?P<comment><!--[^\n]*-->)\n)?"
+    r"^ *(?P<ticks>```+)(?P<tag>[^`\n]*)\n(?P<text>.*?)^ *(?P=ticks) *$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def blocks(page: str) -> list[Block]:
+    """All fenced blocks of a page."""
+    return [
+        Block(
+            tag=fence["tag"].strip(),
+            text=textwrap.dedent(fence["text"]),
+            line=page.count("\n", 0, fence.start("text")) + 1,
+            comment=fence["comment"] or "",
+        )
+        for fence in _FENCE.finditer(page)
+    ]
 
 
 class Terminal:

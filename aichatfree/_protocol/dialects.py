@@ -46,7 +46,7 @@ class Dialect:
         secret: what requests are signed with where the user gives no secret.
         extra: more keys of the request's body, with their values.
         sentences: with what a complete body with status 200 begins if it is a refusal, and what it
-            means, as in :attr:`Site.sentences`.
+            means, as in ``Site.sentences``.
         failure_tails: what the server appends to an answer when it fails.
     """
 

@@ -140,7 +140,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ),
     "no API": Meaning(NotFoundError, _NO_API),
 }
-"""By the names that :attr:`Site.sentences` and the table of phrases use."""
+"""By the names that ``Site.sentences`` and the table of phrases use."""
 
 OF_STATUS: Final[Mapping[int, Meaning]] = {
     400: MEANINGS["messages"],

@@ -15,7 +15,7 @@ from .meanings import MEANINGS
 Check: TypeAlias = Literal[
     "failure_tails", "notices", "refusals", "web_pages", "events", "reasoning", "error_words"
 ]
-"""What is looked for in responses; each can be left out with :attr:`Site.ignore`."""
+"""What is looked for in responses; each can be left out with ``Site.ignore``."""
 
 _CHECKS: Final = get_args(Check)
 
