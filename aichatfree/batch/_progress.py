@@ -46,6 +46,7 @@ class Progress:
             self._bar = _tqdm()(
                 total=self._total, unit=" prompts", file=sys.stderr, smoothing=0.05, **_shape()
             )
+            self._on_terminal = not in_notebook()
 
     def update(self, summary: Summary, waiting: int, *, now: bool = False) -> None:
         """Show these counts, unless the bar was drawn a moment ago."""

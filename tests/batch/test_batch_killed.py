@@ -88,7 +88,7 @@ def test_ctrl_c_keeps_the_answers_in_flight(tmp_path: Path) -> None:
         with terminal(*batch_arguments(prompts, output), url=site.url) as session:
             interrupt_after(session, site, 20)
             interrupted = time.monotonic()
-            session.wait_for("run the same again to continue")
+            session.wait_for("Finished results are in")
             assert session.finish() == 130
             assert time.monotonic() - interrupted < AT_ONCE
         assert len(ids_in(output)) == len(site.requests)
