@@ -175,15 +175,11 @@ def run(
 def paste(line: str, *, url: str, folder: Path, code: int = 0) -> None:
     """Run a line as a user pastes it into a shell, and check its exit code.
 
-    A server is stopped as soon as it serves. The line finds ``prompts.jsonl``, ``reviews.csv`` and
-    ``answers.jsonl``, the output of a batch.
+    A server is stopped as soon as it serves. The line finds a file ``prompts.jsonl``.
     """
     prompts = folder / "prompts.jsonl"
     if not prompts.exists():
         prompts.write_text('{"prompt": "Name a colour."}\n')
-        (folder / "reviews.csv").write_text("id,review\n7,Very good.\n")
-        answer = {"custom_id": "0", "prompt_digest": "0" * 16, "index": 0, "text": "Red."}
-        (folder / "answers.jsonl").write_text(json.dumps(answer, separators=(",", ":")) + "\n")
     serving = " serve " in line and "--help" not in line
     if serving:  # on any free port, for which 0 stands
         line = f"exec env {re.sub(r' --port [0-9]+', '', line)} --port 0"
