@@ -7,9 +7,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
-from ._adaptive_rate import MAX_RETRY_AFTER, AdaptiveRate
+from ._adaptive_rate import MAX_RETRY_AFTER, AdaptiveRate, Phase
 from ._arguments import check_number
 from ._call import MAX_SINGLE_WAIT, Call
 from ._forks import renew_after_fork
@@ -30,6 +31,25 @@ _MAX_STATED_PERIOD: Final = 3600.0
 """Seconds; requests are not spread evenly over a longer period, such as a day."""
 _MAX_QUOTA_WAIT: Final = 10.0
 """Seconds; with a longer stated wait, or none, the quota of such a period is used up."""
+
+
+@dataclass(frozen=True)
+class RateStatus:
+    """The rate limit of a site at one moment.
+
+    Attributes:
+        requests_per_minute: the limit; ``None`` if there is none.
+        source: ``configured``, ``stated`` (by the site) or ``learned`` (from rejections).
+        rejections: requests that were rejected so far.
+        is_outage: whether the site accepts nothing.
+        is_exhausted: whether its quota is used up.
+    """
+
+    requests_per_minute: float | None
+    source: str
+    rejections: int
+    is_outage: bool
+    is_exhausted: bool
 
 
 class RateLimiter(SlotQueue[int]):
@@ -78,6 +98,7 @@ class RateLimiter(SlotQueue[int]):
         self._max_kept = _MAX_KEPT
         self._reset(sent=0)
         self._outcomes = Outcomes()
+        self._rejected = 0  # requests so far
         self._possibly_rejected: deque[int] = deque(maxlen=_POSSIBLE_REJECTIONS)  # their numbers
         self._last_message = ""
         self._retry_at = -math.inf  # clock time, as the last rejection stated it
@@ -108,6 +129,19 @@ class RateLimiter(SlotQueue[int]):
         again = run_again_in(self._retry_at - self._clock())
         message = f"The site's last message was: {self._last_message}"
         return f"the site's quota seems to be exhausted: {reason}{again}. {message}"
+
+    @property
+    def status(self) -> RateStatus:
+        """The present rate limit."""
+        rate = self._adaptive_rate
+        source = "learned" if self.max_requests_per_minute is None else "configured"
+        return RateStatus(
+            None if math.isinf(rate.rate) else rate.rate * 60,
+            "stated" if self._stated_rate < math.inf else source,
+            self._rejected,
+            rate.phase in (Phase.OUTAGE, Phase.PROBING),
+            rate.exhausted is not None,
+        )
 
     def begin_run(self) -> None:
         with self._lock:
@@ -183,6 +217,7 @@ class RateLimiter(SlotQueue[int]):
                 self._adaptive_rate.ignore(number)
                 return
             error.rejection = True
+            self._rejected += 1
             now = self._clock()
             self._last_message, self._retry_at = error.message, now + (error.retry_after or 0.0)
             cause = prompt.add(
