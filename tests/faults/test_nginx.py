@@ -9,7 +9,8 @@ import pytest
 
 from aichatfree import Client, StreamInterruptedError
 from aichatfree.testing import Answer, FakeSite
-from helpers import ClientFor, echo, needs_nginx, nginx
+from helpers import ClientFor, echo
+from nginx_proxy import needs_nginx, nginx
 
 pytestmark = needs_nginx
 
