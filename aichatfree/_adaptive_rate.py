@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from enum import Enum
 
+from ._opening import Opening
 from ._outage import MAX_SLOW_REQUESTS, MINUTE, Outage, RecentRequests
 
 INITIAL_RATE = 2.0  # requests/s after the first rejection, where the slow start begins
@@ -26,7 +27,8 @@ MAX_RETRY_AFTER = 600.0  # seconds; more than that means that waiting is pointle
 class Phase(Enum):
     """What the next request is sent for."""
 
-    UNLIMITED = "Nothing has been rejected yet: requests are sent at once."
+    OPENING = "Nothing is known yet: a few requests are sent, and more as they are accepted."
+    UNLIMITED = "Many were accepted and none rejected: requests are sent at once."
     SLOW_START = "Nothing is measured yet: each delayed request adds half of the initial rate."
     CONGESTION_AVOIDANCE = "The rate follows a cubic around the limit that was measured last."
     OUTAGE = "Nothing is accepted: requests wait for the end of a pause, when one is sent."
@@ -39,8 +41,9 @@ class AdaptiveRate:
     The number of requests accepted between two rejections, divided by the time between them, is
     the limit.
 
-    1. Requests are **unlimited** until the first rejection, because most sites do not limit. Then
-       comes the **slow start**, so that a single odd rejection costs a few seconds.
+    1. The **opening** lasts for less than a second; see `Opening`. Then requests are **unlimited**
+       until the first rejection, because most sites do not limit. Then comes the **slow start**,
+       so that a single odd rejection costs a few seconds.
     2. Requests are numbered as they are sent. The last one sent before a reaction is the
        **recovery point**, as in NewReno: rejections up to it were caused by the old rate and are
        not reacted to. They are subtracted from the requests taken to be accepted, so that
@@ -84,7 +87,8 @@ class AdaptiveRate:
 
         Args:
             limit: requests/s that are known to be allowed, or infinite to learn the limit.
-            sent: the number of the last request sent before; rejections up to it are ignored.
+            sent: the number of the last request sent before; rejections up to it are ignored. If
+                there was one, the site is not unknown, and there is no opening.
         """
         self._max_rate = limit * CONFIGURED_SHARE
         self.rate: float = self._max_rate
@@ -103,7 +107,11 @@ class AdaptiveRate:
         self._outage: Outage | None = None  # the last one, if it began in this epoch
         self._slow_start_step = 0.0  # requests/s for each delayed request
         self._round_trip = 0.0  # seconds
-        self._enter(Phase.UNLIMITED if math.isinf(limit) else Phase.CONGESTION_AVOIDANCE)
+        self._opening = Opening()
+        if limit < math.inf:
+            self._enter(Phase.CONGESTION_AVOIDANCE)
+        else:
+            self._enter(Phase.UNLIMITED if sent else Phase.OPENING)
 
     @property
     def is_reduced(self) -> bool:
@@ -112,6 +120,8 @@ class AdaptiveRate:
 
     def earliest(self, ahead: int) -> float:
         """The clock time before which a request with `ahead` others before it cannot be sent."""
+        if self.phase is Phase.OPENING:
+            return -math.inf
         return self.slot + ahead / self._max_rate
 
     def record_sent(self, now: float, *, delayed: bool) -> int:
@@ -133,13 +143,38 @@ class AdaptiveRate:
         if self.phase is Phase.OUTAGE:
             self._probe(start, now)
         self._recent.add(self.sent, now)
+        if self.phase is Phase.OPENING:
+            self._opening.record_sent(self.sent, now)
+            self.slot = self._opening.slot
         return self.sent
+
+    def lift_limit(self, limit: float, now: float) -> None:
+        """Let the rate grow again, from the present one up to a higher limit in requests/s."""
+        self._max_rate = limit * CONFIGURED_SHARE
+        self._w_max = self.rate
+        self._epoch_progress, self._epoch_unit = CUBIC_K, self._unit(math.inf)
+        self._epoch_start, self._last_rejection = now, self.sent
+
+    def record_answer(self, number: int) -> None:
+        """Note the answer to request `number`, which matters in the opening only."""
+        if self.phase is Phase.OPENING:
+            self._opening.confirm(number)
+            self.slot = self._opening.slot
+            if self._opening.is_over:
+                self._enter(Phase.UNLIMITED)
+
+    def ignore(self, number: int) -> None:
+        """Note the rejection of request `number`, which says nothing about the limit."""
+        self._recent.discard(number)
+        if self.phase is Phase.OPENING:
+            self._opening.discard(number)
+            self.slot = self._opening.slot
 
     def record_rejection(self, number: int, now: float, retry_after: float | None = None) -> None:
         """React to the rejection of request `number`; `retry_after` is in seconds."""
         self._recent.discard(number)
         accepted = number - self._last_rejection - 1 - self._rejected_in_flight
-        if self.phase is Phase.UNLIMITED:
+        if self.phase in (Phase.OPENING, Phase.UNLIMITED):
             number = self.sent  # all requests in flight belong to the first burst
             self._start_slowly(INITIAL_RATE)
             self._begin_epoch(now)

@@ -151,7 +151,7 @@ class Requester(PromptSender):
                 )
             except APIError as error:
                 redact(error, self.settings.password, site.secret)
-                if error.rejection:
+                if error.rejection or error.possible_rejection:
                     self.rate_limiter.record_rejection(number, error, call.rejections)
                 raise
             self.rate_limiter.record_answer(number)

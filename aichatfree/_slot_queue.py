@@ -72,7 +72,7 @@ class SlotQueue(ABC, Generic[T]):
 
     @property
     def total_wait(self) -> float:
-        """Seconds that requests have waited, all threads together."""
+        """Seconds that requests have waited for a rate limit, all threads together."""
         return self._total_wait
 
     @property
@@ -90,6 +90,11 @@ class SlotQueue(ABC, Generic[T]):
         """Forget a used-up quota: when a new batch begins, it may have been renewed."""
 
     # What a subclass decides; all of these are called while the lock is held.
+
+    @property
+    def _is_limited(self) -> bool:
+        """Whether it is a rate limit that calls wait for."""
+        return True
 
     @abstractmethod
     def _slot_time(self, now: float) -> float:
@@ -141,7 +146,8 @@ class SlotQueue(ABC, Generic[T]):
             return self._wait_for_slot(waiter, take)
         finally:
             with self._lock:
-                self._total_wait += self._clock() - arrived
+                if self._is_limited:
+                    self._total_wait += self._clock() - arrived
                 if waiter in self._queue:  # not if Ctrl-C was pressed before it was added
                     self._queue.remove(waiter)
                 if self._queue:
@@ -149,8 +155,13 @@ class SlotQueue(ABC, Generic[T]):
 
     def _place(self, call: Call) -> int:
         """The place in the queue of a call that arrives now."""
-        end = len(self._queue)
-        return min(end, SUSPECT_SHARE) if len(call.rejections) == 1 else end
+        new = 0
+        if len(call.rejections) == 1:
+            for place, waiter in enumerate(self._queue):
+                new += not len(waiter.call.rejections)
+                if new == SUSPECT_SHARE:
+                    return place + 1
+        return len(self._queue)
 
     def _wait_for_slot(self, waiter: _Waiter, take: Callable[[float, bool], T | None]) -> T:
         while True:
@@ -195,5 +206,6 @@ def run_again_in(seconds: float) -> str:
     """When to run a batch again whose quota is used up, as a sentence after another; or nothing."""
     if seconds <= 0:
         return ""
-    until = datetime.now(UTC) + timedelta(seconds=min(seconds, _MAX_SHOWN_WAIT))
+    # Rounded up, because seconds are not shown.
+    until = datetime.now(UTC) + timedelta(seconds=min(seconds, _MAX_SHOWN_WAIT) + 59)
     return f". Run it again after {until:%Y-%m-%d %H:%M} UTC"

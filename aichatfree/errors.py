@@ -101,7 +101,7 @@ class APIError(AIChatFreeError):
         fatal: whether every other request would fail in the same way, until a setting changes.
         rejection: whether the site rejected the request because there are too many.
         possible_rejection: whether it may have been one although the response does not say so, such
-            as nginx's page for a 503.
+            as nginx's page for a 503; if several come together, they are rejections.
         limits: what the response says about the site's limits (:class:`StatedLimits`), or ``None``.
     """
 

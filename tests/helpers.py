@@ -5,7 +5,7 @@ Waiting: `wait_until` for a condition, `threads_named` for the threads that are 
 Sites and clients: `UNREACHABLE`, `echo`, `FAST` retries, `ClientFor` (the type of `client_for`).
 The protocol, written independently of the package: `signature`, `is_signed`, `signed_body`.
 Engines of a gateway: `Echo`.
-A proxy in front of a site: `nginx`, with the mark `needs_nginx`.
+A proxy in front of a site has a module of its own, `nginx_proxy`.
 Other processes: `run_python` for a script, `run` for the command line, `terminal` for the command
 line in a pseudo-terminal, `paste` for a line of the documentation in a shell,
 `forks_beside_threads` to mark a test that forks.
@@ -15,17 +15,13 @@ The documentation: `PAGES`, and the fenced `blocks` of a page.
 from __future__ import annotations
 
 import fcntl
-import grp
 import hashlib
 import json
 import os
 import pty
-import pwd
 import re
 import select
-import shutil
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -172,14 +168,22 @@ def run(
     )
 
 
+FILES = {
+    "prompts.jsonl": '{"prompt": "Name a colour."}\n',
+    "reviews.csv": "id,review\n7,Very good.\n",
+    "answers.jsonl": "",
+}
+"""What the commands of the documentation read."""
+
+
 def paste(line: str, *, url: str, folder: Path, code: int = 0) -> None:
     """Run a line as a user pastes it into a shell, and check its exit code.
 
-    A server is stopped as soon as it serves. The line finds a file ``prompts.jsonl``.
+    A server is stopped as soon as it serves. The line finds the ``FILES``.
     """
-    prompts = folder / "prompts.jsonl"
-    if not prompts.exists():
-        prompts.write_text('{"prompt": "Name a colour."}\n')
+    for name, text in FILES.items():
+        if not (folder / name).exists():
+            (folder / name).write_text(text)
     serving = " serve " in line and "--help" not in line
     if serving:  # on any free port, for which 0 stands
         line = f"exec env {re.sub(r' --port [0-9]+', '', line)} --port 0"
@@ -328,69 +332,3 @@ def terminal(
         yield session
     finally:
         session.close()
-
-
-# --- nginx ------------------------------------------------------------------------------------
-
-# /usr/sbin is not in the PATH of every user.
-_NGINX = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
-
-needs_nginx = pytest.mark.skipif(_NGINX is None, reason="needs nginx: apt-get install nginx")
-
-_NGINX_CONFIGURATION = """
-daemon off;
-user {user} {group};
-pid nginx.pid;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-    limit_req_zone $binary_remote_addr zone=clients:1m rate=20r/s;
-    server {{
-        listen {address};
-        location / {{
-            proxy_pass {site};
-            {directives}
-        }}
-    }}
-}}
-"""
-
-
-@contextmanager
-def nginx(site: str, folder: Path, directives: str = "") -> Iterator[str]:
-    """The URL of an nginx that forwards to the site at this URL.
-
-    Args:
-        site: the URL.
-        folder: an empty one, for its files.
-        directives: of its ``location``. The zone ``clients`` of ``limit_req`` allows each address
-            20 requests a second.
-    """
-    assert _NGINX is not None
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
-        address = "{}:{}".format(*listener.getsockname())
-        configuration = _NGINX_CONFIGURATION.format(
-            user=pwd.getpwuid(os.getuid()).pw_name,
-            group=grp.getgrgid(os.getgid()).gr_name,
-            address=address,
-            site=site,
-            directives=directives,
-        )
-        (folder / "nginx.conf").write_text(configuration)
-        fd = listener.fileno()
-        process = subprocess.Popen(
-            [_NGINX, "-p", str(folder), "-c", "nginx.conf", "-e", "error.log"],
-            pass_fds=[fd],
-            # How an nginx gets the sockets of the one that it replaces: so its port can be any.
-            env={**os.environ, "NGINX": f"{fd};"},
-        )
-    try:
-        yield f"http://{address}"
-    finally:
-        process.terminate()
-        process.wait(LONG)

@@ -74,12 +74,21 @@ def measured(rate: float, now: float = 100.0) -> AdaptiveRate:
 
 
 def test_nothing_is_delayed_before_the_first_rejection() -> None:
-    """As long as a site rejects nothing, each request may be sent at once."""
+    """As long as a site rejects nothing, each request after the opening may be sent at once."""
     adaptive = AdaptiveRate()
-    for _ in range(1000):
+    for _ in range(2000):
+        assert adaptive.slot <= 0.0
+        adaptive.record_answer(adaptive.record_sent(0.0, delayed=False))
+    for _ in range(2000):
         assert adaptive.slot <= 0.0
         adaptive.record_sent(0.0, delayed=False)
     assert (adaptive.phase, adaptive.rate) == (Phase.UNLIMITED, math.inf)
+
+
+def test_a_client_that_starts_again_knows_the_site() -> None:
+    """After a new start there is no opening: requests are sent at once."""
+    adaptive = AdaptiveRate(sent=50)
+    assert adaptive.phase is Phase.UNLIMITED
 
 
 def test_one_odd_rejection_costs_only_seconds() -> None:

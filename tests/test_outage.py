@@ -80,6 +80,7 @@ def send(
         if site.accepts(now):
             accepted.append(now)
             now += 0.01
+            adaptive.record_answer(number)
         else:
             rejected.append(now)
             now += ROUND_TRIP

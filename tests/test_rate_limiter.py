@@ -93,8 +93,21 @@ def cancel(callers: list[Caller]) -> None:
 def test_nobody_waits_before_the_first_rejection() -> None:
     """Without a configured limit, requests are sent at once until one is rejected."""
     limiter, clock = simulated()
-    assert [limiter.acquire(call()) for _ in range(1000)] == list(range(1, 1001))
+    for number in range(1, 2001):
+        assert limiter.acquire(call()) == number
+        limiter.record_answer(number)
+    assert [limiter.acquire(call()) for _ in range(2000)] == list(range(2001, 4001))
     assert (clock.waits, limiter.total_wait) == (0, 0.0)
+
+
+def test_the_first_requests_to_a_site_wait_for_a_moment() -> None:
+    """256 requests at once to an unknown site are sent within a second, which is no rate limit."""
+    limiter, clock = simulated()
+    start = clock.now
+    for _ in range(256):
+        limiter.acquire(call())
+    assert 0 < clock.now - start < 1
+    assert limiter.total_wait == 0
 
 
 def test_a_rejection_delays_the_next_request() -> None:

@@ -14,11 +14,11 @@ import click
 
 from .._extras import install_command
 from ..errors import AIChatFreeError
-from .messages import print_json, report, show_log, words_of
+from .messages import print_json, report, show_log, tell, usage_error, words_of
 from .options import open_client, site_options, usage_errors
 
 if TYPE_CHECKING:
-    from ..batch import Batch, BatchResult
+    from ..batch import Batch, BatchResult, Summary
 
 
 @click.command()
@@ -105,6 +105,7 @@ def batch(
 
 def _run(results: Batch, output: str | None) -> int:
     last_error: Exception | None = None
+    stop_error: Exception | None = None
     finished = False
     try:
         for result in results:
@@ -115,29 +116,34 @@ def _run(results: Batch, output: str | None) -> int:
     except BrokenPipeError:
         raise
     except (AIChatFreeError, OSError) as error:  # OSError: the disk is full, for example
+        stop_error = error
         report(error)
     except ValueError as error:
-        raise click.UsageError(words_of(error)) from error
+        raise usage_error(error) from error
     finally:
         results.close()
         for result in results.drain() if output is None else ():
             _print_result(result)
-        click.echo(str(results.summary), err=True)
-        if last_error is not None:
-            click.echo(f"The last failure: {words_of(last_error)}", err=True)
+        tell(str(results.summary))
+        if last_error is not None and str(last_error) not in str(stop_error):
+            tell(f"The last failure: {words_of(last_error)}")
         if output is not None:
-            _print_files(Path(output), complete=results.summary.complete)
+            _print_files(Path(output), results.summary)
     return 0 if finished and not results.summary.failed else 1
 
 
-def _print_files(output: Path, *, complete: bool) -> None:
+def _print_files(output: Path, summary: Summary) -> None:
+    from ..batch._journal import files_of
     from ..batch._table import is_table, journal_of
 
-    if not complete and not sys.stderr.isatty():
-        click.echo(f"Run it again to continue; {output} has what is finished.", err=True)
+    if summary.failed:
+        failures = files_of(journal_of(output)).failures
+        tell(f"The failures, with ids and positions of prompts: {failures}")
+    if not summary.complete and not sys.stderr.isatty():
+        tell(f"Run it again to continue; {output} has what is finished.")
     if is_table(output) and output.exists():
         journal = journal_of(output)
-        click.echo(f"The table {output} is made from {journal}: keep that to continue.", err=True)
+        tell(f"The table {output} is made from {journal}: keep that to continue.")
 
 
 def _check_rows_on_stdin() -> None:

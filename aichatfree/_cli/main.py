@@ -15,7 +15,9 @@ from .batch import batch
 from .chat import chat
 from .check import check
 from .export import export
-from .messages import INTERRUPTED, report
+from .messages import INTERRUPTED
+from .messages import report as report_error
+from .report import report
 from .serve import serve
 
 
@@ -41,7 +43,7 @@ def cli() -> None:
     """
 
 
-for command in (ask, batch, chat, check, export, serve):
+for command in (ask, batch, chat, check, export, report, serve):
     cli.add_command(command)
 
 
@@ -59,7 +61,7 @@ def run() -> int:
         return error.exit_code
     except AIChatFreeError as error:
         with click.Context(cli):  # it has the options that the message may name
-            return report(error)
+            return report_error(error)
     except (KeyboardInterrupt, click.Abort):
         if sys.stderr.isatty():
             click.echo(err=True)  # start a new line after the ^C that the terminal shows
@@ -68,7 +70,7 @@ def run() -> int:
         # The disk is full, or the reader of a pipe has gone (no message then). Python would report
         # it again when it flushes standard output at exit, so what is left goes to the null device.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1 if isinstance(error, BrokenPipeError) else report(error)
+        return 1 if isinstance(error, BrokenPipeError) else report_error(error)
 
 
 def _prepare_standard_streams() -> None:

@@ -10,7 +10,11 @@ from typing import Any
 
 import click
 
-from .._output.terminal import escape_control_characters, strip_control_characters
+from .._output.terminal import (
+    escape_control_characters,
+    strip_control_characters,
+    wrapped,
+)
 from .wording import for_command_line
 
 INTERRUPTED = 130
@@ -19,8 +23,21 @@ INTERRUPTED = 130
 
 def report(error: BaseException) -> int:
     """Print an error in one line, and return the exit code of a failure."""
-    click.echo(f"{in_colour('aichatfree:', 'red')} {words_of(error)}", err=True)
+    name = "aichatfree:"
+    message = wrapped(f"{name} {words_of(error)}")
+    click.echo(in_colour(name, "red") + message.removeprefix(name), err=True)
     return 1
+
+
+def usage_error(error: Exception) -> click.UsageError:
+    """The error of wrong usage with this message."""
+    begin = "Error: "  # which click adds
+    return click.UsageError(wrapped(f"{begin}{words_of(error)}").removeprefix(begin))
+
+
+def tell(message: str) -> None:
+    """Print a message to standard error."""
+    click.echo(wrapped(message), err=True)
 
 
 def words_of(error: BaseException) -> str:

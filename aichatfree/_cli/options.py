@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .._protocol.dialects import DIALECTS
-from .messages import words_of
+from .messages import usage_error
 
 if TYPE_CHECKING:
     # The commands import what they need from here when they run, to keep --help fast.
@@ -100,6 +100,6 @@ def usage_errors(*more: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        raise click.UsageError(words_of(error)) from error
+        raise usage_error(error) from error
     except ImportError as error:
         raise click.ClickException(str(error)) from error

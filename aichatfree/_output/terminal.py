@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import textwrap
 from collections.abc import Iterable
+from contextlib import suppress
 
 # C0 except tab and newline, DEL, C1, and the characters that reorder the text around them (the
 # "Trojan Source" set). A site must not be able to control the reader's terminal.
@@ -14,6 +17,23 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 def strip_control_characters(text: str) -> str:
     """Drop carriage returns, and replace every other control character by U+FFFD."""
     return _CONTROL.sub("\ufffd", text.replace("\r", ""))
+
+
+def wrapped(message: str) -> str:
+    """A message in lines that fit on the terminal of standard error, broken between words.
+
+    If standard error is not a terminal, the message is not changed.
+    """
+    columns = 0
+    if sys.stderr.isatty():
+        with suppress(OSError):
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    if not columns:
+        return message
+    return "\n".join(
+        textwrap.fill(line, columns, break_long_words=False, break_on_hyphens=False)
+        for line in message.split("\n")
+    )
 
 
 def escape_control_characters(json_text: str) -> str:

@@ -65,7 +65,12 @@ _GOOGLE_QUOTA: Final = re.compile(
     re.IGNORECASE,
 )
 _GOOGLE_DAY: Final = re.compile(r"\"quotaId\"\s*:\s*\"[^\"]*PerDay", re.IGNORECASE)
-_GOOGLE_LIMIT: Final = re.compile(r"requests[^\n]{0,20}, limit: (\d{1,9})\b", re.IGNORECASE)
+_GOOGLE_LIMIT: Final = re.compile(
+    r"(free_tier_)?requests[^\n]{0,20}, limit: (\d{1,9})\b", re.IGNORECASE
+)
+_MAX_FREE_PER_MINUTE: Final = 60
+"""Google's free tiers allow up to 30 requests a minute; a higher number, without its period, is the
+limit of a day."""
 _PLAIN: Final = re.compile(
     rf"(\d{{1,9}}) *(?:req(?:uest)?s?|messages?|calls?|запрос\w*|anfragen|solicitudes|peticiones"
     rf"|requêtes) *(?:per|/|a|an|each|every|в|pro|por|par) *(?:one |1 )?({_PERIOD})"
@@ -91,7 +96,8 @@ def stated_limits(
     requests, period = _header_rate(headers)
     if requests is None:
         requests, period = _body_rate(text)
-    until = next_pacific_midnight(now) if _GOOGLE_DAY.search(text) else None
+    is_day = _GOOGLE_DAY.search(text) or (period == 86400 and _GOOGLE_LIMIT.search(text))
+    until = next_pacific_midnight(now) if is_day else None
     if until is not None:
         wait: float | None = until - now
     else:
@@ -119,7 +125,9 @@ def _body_rate(text: str) -> tuple[float | None, float | None]:
     if found := _PLAIN.search(text):
         return float(found[1] or found[4]), float(_PERIODS[(found[2] or found[3]).lower()])
     if found := _GOOGLE_LIMIT.search(text):
-        return float(found[1]), None
+        requests = float(found[2])
+        period = _PERIODS["minute" if requests <= _MAX_FREE_PER_MINUTE else "day"]
+        return requests, period if found[1] else None
     return None, None
 
 

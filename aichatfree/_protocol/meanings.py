@@ -49,6 +49,9 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     "password": Meaning(
         AuthenticationError, "Set the site's password with password= (AICHATFREE_PASSWORD)."
     ),
+    "lockout": Meaning(
+        RateLimitError, "Wait that long, and check password= (AICHATFREE_PASSWORD) meanwhile."
+    ),
     "signature": Meaning(
         AuthenticationError,
         "Set the site's secret with secret= (AICHATFREE_SECRET), check this machine's clock, and "

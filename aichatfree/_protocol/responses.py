@@ -62,7 +62,8 @@ def error_from_response(
     error = _error(meaning, what, status, text, stated_limits(headers, found.text))
     if isinstance(error, OverloadedError):
         # A 503 counts as a rejection only if it states a wait: a stray one that is taken for a rate
-        # limit costs a lot of throughput for nothing (at one in 200, almost half).
+        # limit costs a lot of throughput for nothing (at one in 200, almost half). nginx sends its
+        # own page for the requests above a limit: several of them are rejections.
         error.rejection = status == 529 or error.retry_after is not None
         error.possible_rejection = status == 503 and page and bool(_NGINX_PAGE.search(text))
     return error

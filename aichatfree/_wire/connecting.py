@@ -68,7 +68,7 @@ class _Connecting(urllib3.connection.HTTPConnection):
         try:
             # urllib3's name for the host keeps a final dot, which matters to the name server.
             return socket.getaddrinfo(self._dns_host.strip("[]"), self.port, 0, socket.SOCK_STREAM)
-        except (socket.gaierror, UnicodeError) as error:
+        except (OSError, UnicodeError) as error:
             socket.socket().close()  # with too many open files, any host seems not to exist
             gaierror = error if isinstance(error, socket.gaierror) else socket.gaierror(str(error))
             raise NameResolutionError(self.host, self, gaierror) from error

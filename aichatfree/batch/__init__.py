@@ -2,6 +2,7 @@
 
 from ._batch import Batch
 from ._prompts import PromptSource
+from ._report import Report
 from ._results import BatchResult
 from ._summary import Summary
 from ._worker import run_shard
@@ -11,6 +12,7 @@ __all__ = [
     "Batch",
     "BatchResult",
     "PromptSource",
+    "Report",
     "Summary",
     "make_shards",
     "read_results",

@@ -13,9 +13,11 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from .._locks import SignalSafeLock
+from .._output.terminal import wrapped
 from .._slot_queue import SlotQueue
 from ..errors import AIChatFreeError
 from ._backend import POLL_INTERVAL, Backend, Outcome
+from ._events import RunEvents
 from ._interrupt import finish_or_cancel
 from ._journal import SYNC_INTERVAL
 from ._ordering import Deduplicator, ReorderBuffer
@@ -71,6 +73,7 @@ class Batch(Iterator[BatchResult]):
         recorder: Recorder,
         rate_limiter: SlotQueue[Any],
         *,
+        events: RunEvents | None = None,
         inputs: Items | None = None,
         total: int | None = None,
         ordered: bool = True,
@@ -83,6 +86,8 @@ class Batch(Iterator[BatchResult]):
         self._journal = recorder.journal
         self._inputs = inputs  # where the items are from, if it can be read again
         self._meter = Meter(rate_limiter)
+        self._events = events or RunEvents(None, {})
+        self._total = total
         self._progress = Progress(progress, total)
         self._duplicates = Deduplicator() if dedupe else None
         self._finished = ReorderBuffer(ordered)
@@ -156,6 +161,7 @@ class Batch(Iterator[BatchResult]):
         finally:
             self._draw(now=True)
             self._progress.close()
+            self._events.end(self._meter.summary.counts())
             if self._journal is not None:
                 self._journal.close()
 
@@ -184,6 +190,7 @@ class Batch(Iterator[BatchResult]):
     def _next(self) -> BatchResult:
         if self._advance(BatchState.FEEDING):
             self._meter.start()
+            self._events.start(self._total)
             self._progress.start()
         while not self._finished:
             if self._state is BatchState.CLOSED:
@@ -214,6 +221,7 @@ class Batch(Iterator[BatchResult]):
         self._collect(0 if self._outcomes else POLL_INTERVAL)
         if self._journal is not None:
             self._journal.sync(every=SYNC_INTERVAL)
+        self._events.look()
         self._draw()
         reason = self._recorder.breaker.reason()
         if reason is not None and self._state is not BatchState.STOPPING:
@@ -308,13 +316,14 @@ class Batch(Iterator[BatchResult]):
         """After Ctrl-C: wait for the requests in flight, or cancel them after a second Ctrl-C."""
         if self._state in (BatchState.NEW, BatchState.CLOSED):
             return
+        self._events.interrupt()
         try:
             self._advance(BatchState.STOPPING)
             finish_or_cancel(self._backend, announce=self._progress.shown)
         finally:
             self.close()
             if self._progress.shown and self._journal is not None:
-                print(self._how_to_continue(), file=sys.stderr)
+                print(wrapped(self._how_to_continue()), file=sys.stderr)
 
     def _how_to_continue(self) -> str:
         if self._journal is None:

@@ -6,7 +6,7 @@ import math
 import threading
 from typing import Any, Final
 
-from .._slot_queue import SlotQueue
+from .._slot_queue import SlotQueue, run_again_in
 from ..errors import APIConnectionError, APIError, PermissionDeniedError
 
 MAX_UNREACHABLE: Final = 32
@@ -65,7 +65,10 @@ class CircuitBreaker:
                 f"{error}"
             )
         if isinstance(error, APIError) and error.fatal:
-            return f"Stopped because every prompt would fail like this one: {error}"
+            again = run_again_in(error.retry_after or 0.0).removeprefix(". ")
+            return (
+                f"Stopped because every prompt would fail like this one: {error} {again}".rstrip()
+            )
         if self._failures > self._max_errors:
             return (
                 f"Stopped because more than {self._max_errors} prompts failed. The last error: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from .._output.terminal import wrapped
 from ._backend import Backend
 
 
@@ -17,7 +18,8 @@ def finish_or_cancel(backend: Backend, *, announce: bool) -> None:
     try:
         backend.stop()
         if announce:
-            print("\nStopping; Ctrl-C again cancels the requests in flight.", file=sys.stderr)
+            message = wrapped("Stopping; Ctrl-C again cancels the requests in flight.")
+            print(f"\n{message}", file=sys.stderr)
         # Waits for threads and does not count results: the signal may have lost one of those.
         backend.close()
     except KeyboardInterrupt:

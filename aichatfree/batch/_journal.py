@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 from .._forks import renew_after_fork
 from ..errors import AIChatFreeError
+from ._appending import remove_incomplete_line, write_line
+from ._events import EventLog
 from ._prompts import Item
-from ._results import BatchResult
+from ._results import BatchResult, seconds_of
+from ._run_settings import check_settings
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -31,10 +34,19 @@ SYNC_INTERVAL: Final = 1.0
 """Seconds after which results that were written are forced to the disk."""
 
 
-def files_of(output: Path) -> tuple[Path, Path, Path]:
-    """The files of a journal: answers, failures, and the settings that the answers depend on."""
-    stem = output.stem
-    return output, output.with_name(f"{stem}.errors.jsonl"), output.with_name(f"{stem}.run.json")
+class JournalFiles(NamedTuple):
+    """The files of a journal."""
+
+    answers: Path
+    failures: Path
+    settings: Path
+    events: Path
+
+
+def files_of(output: Path) -> JournalFiles:
+    """The files of the journal whose answers are in ``output``."""
+    suffixes = ("errors.jsonl", "run.json", "events.jsonl")
+    return JournalFiles(output, *(output.with_name(f"{output.stem}.{each}") for each in suffixes))
 
 
 class Journal:
@@ -44,9 +56,10 @@ class Journal:
     it is removed when the file is opened again. ``custom_id`` and the prompt's digest come first in
     a line, so that they can be read from a large file without parsing it.
 
-    Failures go to ``<output>.errors.jsonl``, and the settings that the answers depend on to
-    ``<output>.run.json``. A lock, the hidden file ``.<output>.lock``, keeps other runs away; it is
-    removed at the end of the run. If the process is killed the file stays but is no longer locked.
+    Failures go to ``<output>.errors.jsonl``, the settings that the answers depend on to
+    ``<output>.run.json``, and what happens during a run to ``<output>.events.jsonl``. A lock, the
+    hidden file ``.<output>.lock``, keeps other runs away; it is removed at the end of the run. If
+    the process is killed the file stays but is no longer locked.
 
     Args:
         output: the path; its directory must exist.
@@ -76,17 +89,19 @@ class Journal:
         self._dirty = False
         self._errors: BinaryIO | None = None
         # Absolute, because it is opened at the first failure: the current directory may change.
-        self._failures = files_of(self.path)[1].absolute()
+        self._failures = files_of(self.path).failures.absolute()
         with ExitStack() as on_error:
             on_error.callback(_unlock_output, _lock_output(self.path))
             self._file = on_error.enter_context(self.path.open("a+b", buffering=0))
             self._reader = on_error.enter_context(self.path.open("rb"))
-            self._end = _remove_incomplete_line(self._file)
+            self._end = remove_incomplete_line(self._file)
             if self._end and not resume:
                 raise ValueError(f"{self.path} has answers already: name another output")
-            self._check_settings(dict(settings))
+            answers = self.path if self._end else None
+            check_settings(files_of(self.path).settings, settings, answers)
             self._positions = read_positions(self._reader, self.path)
             self._remove_failures()
+            self.events = on_error.enter_context(EventLog(files_of(self.path).events))
             renew_after_fork(self)
             self._resources = on_error.pop_all()
         # Called when the journal is closed, before its lock is released.
@@ -119,8 +134,14 @@ class Journal:
         text = row.get("text")
         if not isinstance(text, str):
             raise ValueError(f"{self.path} has no text for the custom_id {item.custom_id!r}")
-        site = str(row.get("site", ""))
-        return BatchResult(item.custom_id, item.index, text, reused=True, site=site)
+        return BatchResult(
+            item.custom_id,
+            item.index,
+            text,
+            reused=True,
+            time=seconds_of(row.get("time")),
+            site=str(row.get("site", "")),
+        )
 
     def _position(self, item: Item) -> int | None:
         position = self._positions.get(item.custom_id)
@@ -128,8 +149,9 @@ class Journal:
             return None
         if position >> _OFFSET_BITS != int(item.digest(), 16):
             raise ValueError(
-                f"{self.path} answers another prompt under the custom_id {item.custom_id!r}: the "
-                "input has changed since. Name another output, or restore the input"
+                f"the prompt with the custom_id {item.custom_id!r} (position {item.index}) has "
+                f"changed since {self.path} got its answer: name another output, or restore the "
+                "prompt"
             )
         return offset_in(position)
 
@@ -144,12 +166,12 @@ class Journal:
             if result.error is None:
                 custom_id = row.pop("custom_id")
                 row = {"custom_id": custom_id, "prompt_digest": item.digest(), **row}
-                self._end = _write_line(self._file, row, self._end)
+                self._end = write_line(self._file, row, self._end)
             else:
                 if self._errors is None:
                     failures = self._failures.open("ab", buffering=0)
                     self._errors = self._resources.enter_context(failures)
-                _write_line(self._errors, row, os.fstat(self._errors.fileno()).st_size)
+                write_line(self._errors, row, os.fstat(self._errors.fileno()).st_size)
             self._dirty = True
         self.sync(every=SYNC_INTERVAL)
 
@@ -179,6 +201,7 @@ class Journal:
         # filelock itself closes the child's copy of the lock.
         self._file.close()
         self._reader.close()
+        self.events.close()
 
     def _remove_failures(self) -> None:
         """Remove the failures of the last run, which are all retried; but not a foreign file."""
@@ -190,36 +213,6 @@ class Journal:
         if start and start != _FAILURE_START:
             raise ValueError(f"{path} is not from a batch: name another output, or move it away")
         path.unlink()
-
-    def _check_settings(self, settings: dict[str, Any]) -> None:
-        path = files_of(self.path)[2]
-        before = _read_settings(path)
-        if path.exists() and (before is None or before.keys() != settings.keys()):
-            raise ValueError(f"{path} is not from a batch: name another output, or move it away")
-        if before is None or not self._end:
-            text = json.dumps(settings, indent=1, ensure_ascii=False)
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text(text + "\n", encoding="utf-8")
-            os.replace(temporary, path)
-            return
-        differing = [
-            f"{name} was {before[name]!r} and is {settings[name]!r} now"
-            for name in sorted(settings)
-            if before[name] != settings[name]
-        ]
-        if differing:
-            raise ValueError(
-                f"{self.path} has answers made with other settings: {'; '.join(differing)}. Name "
-                "another output, or use the same settings"
-            )
-
-
-def _read_settings(path: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 # --- the lock ---------------------------------------------------------------------------------
@@ -260,23 +253,6 @@ def _unlock_output(lock: FileLock) -> None:
 # --- lines ------------------------------------------------------------------------------------
 
 
-def _remove_incomplete_line(file: BinaryIO) -> int:
-    """Remove what a killed run left of its last line; returns the length that remains."""
-    end = file.seek(0, os.SEEK_END)
-    position = end
-    while position > 0:
-        start = max(0, position - 65536)
-        file.seek(start)
-        newline = file.read(position - start).rfind(b"\n")
-        if newline >= 0:
-            position = start + newline + 1
-            break
-        position = start
-    if position < end:
-        file.truncate(position)
-    return position
-
-
 def read_positions(file: BinaryIO, path: Path) -> dict[str, int]:
     """For each id, the digest of its prompt (the upper bits) and the offset of its line."""
     positions: dict[str, int] = {}
@@ -315,18 +291,3 @@ def _parse_positions(block: bytes, offset: int, lines_before: int, path: Path) -
             ) from None
         offset += len(line) + 1
     return positions
-
-
-def _write_line(file: BinaryIO, row: Mapping[str, Any], end: int) -> int:
-    """Append a row with one write; returns the file's new length. No incomplete line is left."""
-    line = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-    try:
-        written = file.write(line)
-        if written != len(line):
-            raise OSError(
-                f"only {written} of {len(line)} bytes could be written: is the disk full?"
-            )
-    except OSError:
-        file.truncate(end)
-        raise
-    return end + len(line)

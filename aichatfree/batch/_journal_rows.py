@@ -23,7 +23,7 @@ class JournalRows:
     """
 
     def __init__(self, journal: Path) -> None:
-        answers, failures, _ = files_of(journal)
+        answers, failures, *_ = files_of(journal)
         with ExitStack() as on_error:
             self._answers = on_error.enter_context(answers.open("rb"))
             self._positions = read_positions(self._answers, answers)

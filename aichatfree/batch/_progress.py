@@ -46,16 +46,22 @@ class Progress:
             self._bar = _tqdm()(
                 total=self._total, unit=" prompts", file=sys.stderr, smoothing=0.05, **_shape()
             )
+            self._on_terminal = not in_notebook()
 
     def update(self, summary: Summary, waiting: int, *, now: bool = False) -> None:
         """Show these counts, unless the bar was drawn a moment ago."""
         if self._bar is None or (not now and time.monotonic() - self._drawn_at < REDRAW_INTERVAL):
             return
         self._drawn_at = time.monotonic()
-        notes = {"failed": summary.failed, "waiting": waiting}
+        notes = {"failed": summary.failed, "reused": summary.reused, "waiting": waiting}
         for name, value in _shape().items():
             setattr(self._bar, name, value)
         self._bar.set_postfix({name: n for name, n in notes.items() if n}, refresh=False)
+        # Reused results are not part of the bar's rate, from which it estimates the time left.
+        reused = summary.reused - self._bar.initial
+        self._bar.initial += reused
+        self._bar.n += reused
+        self._bar.last_print_n += reused
         self._bar.update(summary.done - self._bar.n)
         self._bar.refresh()
         self._on_terminal = not in_notebook()

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from ..errors import APIError, error_from_dict
+
+
+def utc(seconds: float) -> str:
+    """A time in seconds since 1970 as it is written to files: ISO 8601, UTC, milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def seconds_of(text: object) -> float:
+    """The seconds since 1970 of a time that :func:`utc` wrote; 0 for anything else."""
+    try:
+        return datetime.fromisoformat(text).timestamp() if isinstance(text, str) else 0.0
+    except (ValueError, OverflowError, OSError):
+        return 0.0
 
 
 @dataclass(slots=True)
@@ -27,6 +42,9 @@ class BatchResult:
         elapsed: seconds from when a worker took the prompt until the end, waits for the rate limit
             included.
         reused: whether the answer is from an earlier run, or from an identical prompt of this run.
+        time_to_first_chunk: seconds from the first request to the first text; ``None`` if there is
+            no answer, or it is from an earlier run.
+        time: when it was complete, in seconds since 1970; 0 if that is not known.
         site: the base URL of the site that the last request was sent to; ``""`` if none was sent.
     """
 
@@ -37,6 +55,8 @@ class BatchResult:
     attempts: int = 0
     elapsed: float = 0.0
     reused: bool = False
+    time_to_first_chunk: float | None = None
+    time: float = field(default_factory=time.time, compare=False)
     site: str = ""
 
     @property
@@ -56,8 +76,10 @@ class BatchResult:
                 "status_code": getattr(self.error, "status_code", None),
             }
             row["partial_text"] = self.text
-        figures = {"attempts": self.attempts, "elapsed": round(self.elapsed, 3), "site": self.site}
-        return {**row, **figures}
+        row |= {"attempts": self.attempts, "elapsed": round(self.elapsed, 3)}
+        if self.time_to_first_chunk is not None:
+            row["time_to_first_chunk"] = round(self.time_to_first_chunk, 3)
+        return {**row, "time": utc(self.time), "site": self.site}
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain data, for :meth:`from_dict` in another process."""

@@ -10,18 +10,18 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from .._arguments import check_number
 from .._prompt_sender import PromptSender
-from .._settings import Settings
 from ._backend import Backend
 from ._batch import Batch
 from ._circuit_breaker import CircuitBreaker
+from ._events import RunEvents
 from ._executor import ExecutorBackend, parallelism
 from ._journal import Journal, files_of
-from ._prompts import Items, PromptSource, digest_of
+from ._prompts import Items, PromptSource
 from ._recorder import Recorder
+from ._run_settings import settings_of
 from ._table import check_table, is_table, journal_of, write_table_of_run
 from ._tables.row_prompts import RowPrompts
 from ._tables.sources import can_be_read_again
@@ -52,10 +52,7 @@ def start_batch(
     client_factory: ClientFactory | None,
 ) -> Batch:
     """See :meth:`Client.batch`."""
-    check_number("max_workers", max_workers, min=1, max=MAX_WORKERS, integer=True)
-    check_number("shard_size", shard_size, min=1, max=MAX_SHARD_SIZE, integer=True)
-    if max_errors is not None:
-        check_number("max_errors", max_errors, min=0, integer=True)
+    _check_numbers(max_workers, shard_size, max_errors)
     if executor is None:
         check_open_files(max_workers)
     _check_executor(requester, executor, client_factory)
@@ -68,7 +65,7 @@ def start_batch(
     with ExitStack() as on_error:
         journal = None
         if output is not None:
-            depends_on = _answers_depend_on(requester)
+            depends_on = settings_of(requester)
             journal = _open_journal(Path(output), depends_on, resume, known)
             on_error.callback(journal.close)
         stopping = threading.Event()
@@ -86,6 +83,7 @@ def start_batch(
         backend,
         recorder,
         requester.rate_limiter,
+        events=_events_of(requester, journal),
         inputs=known,
         total=total,
         ordered=ordered,
@@ -122,6 +120,13 @@ def _executor_backend(
         parallel=parallel,
         client_factory=client_factory,
     )
+
+
+def _check_numbers(max_workers: int, shard_size: int, max_errors: int | None) -> None:
+    check_number("max_workers", max_workers, min=1, max=MAX_WORKERS, integer=True)
+    check_number("shard_size", shard_size, min=1, max=MAX_SHARD_SIZE, integer=True)
+    if max_errors is not None:
+        check_number("max_errors", max_errors, min=0, integer=True)
 
 
 def _check_executor(
@@ -183,27 +188,7 @@ def _write_table_at_end(journal: Journal, output: Path, items: Items | None) -> 
         journal.at_end = partial(write_table_of_run, output.absolute(), of_table)
 
 
-def _answers_depend_on(requester: PromptSender) -> dict[str, Any]:
-    """The settings that change answers, under the names that users know."""
-    of_sites = [_answers_of_site_depend_on(each.settings) for each in requester.requesters]
-    return {name: _all_of([each[name] for each in of_sites]) for name in of_sites[0]}
-
-
-def _all_of(values: list[str | None]) -> str | None:
-    """The values in one: the order of several sites does not matter."""
-    if len(set(values)) == 1:
-        return values[0]
-    return ", ".join(sorted({"none" if value is None else value for value in values}))
-
-
-def _answers_of_site_depend_on(settings: Settings) -> dict[str, str | None]:
-    host = urlsplit(settings.site.base_url).hostname or ""
-    local = host == "localhost" or host.startswith("127.") or host == "::1"
-    return {
-        # Without the port, which a site on this machine may change from run to run.
-        "site": "this machine" if local else settings.site.base_url,
-        "dialect": settings.site.dialect.name,
-        "model": settings.model,
-        # A digest shows that it has changed without writing the text to a file.
-        "system": None if settings.system is None else digest_of(settings.system),
-    }
+def _events_of(requester: PromptSender, journal: Journal | None) -> RunEvents:
+    """The log of events of a run."""
+    limiters = {s.settings.site.base_url: s.rate_limiter for s in requester.requesters}
+    return RunEvents(None if journal is None else journal.events, limiters)

@@ -40,6 +40,11 @@ class Summary:
         """Prompts that have a result."""
         return self.answered + self.failed + self.reused
 
+    def counts(self) -> dict[str, Any]:
+        """The counts, and whether the run was complete, as plain data."""
+        names = ("answered", "failed", "reused", "complete")
+        return {name: getattr(self, name) for name in names}
+
     @property
     def rate(self) -> float:
         """Prompts answered a second."""

@@ -158,9 +158,11 @@ class ThreadBackend:
         )
         self._calls.add(call)
         failure: APIError | None = None
+        first_chunk: float | None = None
         try:
             reply = self._requester.answer(item.prompt, item.temperature, call, batch_retrying)
             text, attempts = reply.text, reply.attempts
+            first_chunk = reply.time_to_first_chunk
         except APIError as error:
             if self._stopping.is_set():
                 return None  # cancelled, or the reason why the run stops: the next run retries it
@@ -175,7 +177,14 @@ class ThreadBackend:
         attempts += item.attempts
         elapsed = time.monotonic() - item.started
         result = BatchResult(
-            item.custom_id, item.index, text, failure, attempts, elapsed, site=call.site
+            item.custom_id,
+            item.index,
+            text,
+            failure,
+            attempts,
+            elapsed,
+            time_to_first_chunk=first_chunk,
+            site=call.site,
         )
         self._recorder.record(item, result)
         return result

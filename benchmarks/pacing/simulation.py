@@ -39,6 +39,7 @@ class Policy(Protocol):
     @property
     def exhausted(self) -> str | None: ...
     def record_sent(self, now: float, *, delayed: bool) -> int: ...
+    def record_answer(self, number: int) -> None: ...
     def record_rejection(self, number: int, now: float, retry_after: float | None) -> None: ...
     def hold(self, attempt: int, retry_after: float | None) -> float: ...
 
@@ -64,6 +65,9 @@ class Backoff:
     def record_sent(self, now: float, *, delayed: bool) -> int:
         self.sent += 1
         return self.sent
+
+    def record_answer(self, number: int) -> None:
+        pass
 
     def record_rejection(self, number: int, now: float, retry_after: float | None) -> None:
         pass
@@ -123,14 +127,15 @@ def simulate(
         accepted, wait = server.admit(leaves + UPLINK)
         if accepted:
             client.accepted += 1
-            later(leaves + rng.uniform(*REPLY) + wait, lambda now: answer(client, now))
+            later(leaves + rng.uniform(*REPLY) + wait, lambda now: answer(client, now, number))
         else:
             later(leaves + REJECTION, lambda now: reject(client, now, number, attempt, wait))
         rate = client.policy.rate
         if rate < math.inf and (not client.rates or now > client.rates[-1][0] + 0.5):
             client.rates.append((now, rate))
 
-    def answer(client: Client, now: float) -> None:
+    def answer(client: Client, now: float, number: int) -> None:
+        client.policy.record_answer(number)
         client.finished = now
         client.line.append((now, 1))
 

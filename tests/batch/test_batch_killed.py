@@ -66,7 +66,9 @@ def test_kill_9_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     assert sorted(ids_in(output), key=int) == [str(n) for n in range(1500)]
     assert set(sent) == {f"question {n}" for n in range(1500)}
     assert sum(sent.values()) - len(sent) <= kills * WORKERS
-    assert {path.name for path in tmp_path.iterdir()} == {"p.txt", "a.jsonl", "a.run.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("p.txt", "a.jsonl", "a.run.json", "a.events.jsonl")
+    }
 
 
 def interrupt_after(session: Terminal, site: FakeSite, requests: int) -> None:
@@ -86,7 +88,7 @@ def test_ctrl_c_keeps_the_answers_in_flight(tmp_path: Path) -> None:
         with terminal(*batch_arguments(prompts, output), url=site.url) as session:
             interrupt_after(session, site, 20)
             interrupted = time.monotonic()
-            session.wait_for("run the same again to continue")
+            session.wait_for("Finished results are in")
             assert session.finish() == 130
             assert time.monotonic() - interrupted < AT_ONCE
         assert len(ids_in(output)) == len(site.requests)

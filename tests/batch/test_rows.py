@@ -240,7 +240,7 @@ def test_without_pyarrow_the_error_says_how_to_install_it(
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     (tmp_path / "r.parquet").touch()
     client = client_for("http://127.0.0.1:1")
-    with pytest.raises(ImportError, match=r"aichatfree\[parquet\]"):
+    with pytest.raises(ImportError, match=r"pip install .*\[parquet\]"):
         client.batch(tmp_path / "r.parquet", column="q")
-    with pytest.raises(ImportError, match=r"aichatfree\[parquet\]"):
+    with pytest.raises(ImportError, match=r"pip install .*\[parquet\]"):
         client.batch(["x"], output=tmp_path / "a.parquet")

@@ -129,5 +129,32 @@ def test_an_output_of_other_prompts_is_wrong_usage(prompts: str, tmp_path: Path)
         Path(prompts).write_text("other\n")
         done = run(*command, url=site.url)
         assert (done.returncode, len(site.requests)) == (2, sent)
-    assert b"input has changed" in done.stderr
+    assert b"has changed" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+def test_a_summary_names_the_file_of_the_failures(prompts: str, tmp_path: Path) -> None:
+    """When prompts fail, the last line names the file that has them."""
+    output = tmp_path / "a.jsonl"
+    with FakeSite(Answer(status=400, body="no such thing")) as site:
+        done = run("batch", prompts, "-o", str(output), url=site.url)
+    assert str(tmp_path / "a.errors.jsonl").encode() in done.stderr.splitlines()[-1]
+
+
+def test_a_fatal_error_is_reported_once(prompts: str, tmp_path: Path) -> None:
+    """The error that stops a run is not repeated as its last failure."""
+    with FakeSite(Answer(status=401, body="Invalid password")) as site:
+        done = run("batch", prompts, "-o", str(tmp_path / "a.jsonl"), url=site.url)
+    assert done.stderr.count(b"Invalid password") == 1
+
+
+def test_a_resumed_progress_bar_counts_reused_answers_separately(
+    prompts: str, tmp_path: Path
+) -> None:
+    """The bar of a second run names the answers of the first one."""
+    command = ["batch", prompts, "-o", str(tmp_path / "answers.jsonl")]
+    with FakeSite([echo]) as site:
+        run(*command, url=site.url)
+        with terminal(*command, url=site.url) as session:
+            session.wait_for("reused=2")
+            assert session.finish() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,11 @@ def test_every_command_has_an_example(name: str) -> None:
 @pytest.mark.parametrize("line", [line for name in COMMANDS for line in examples_of(name)])
 def test_every_example_works(line: str, site: Gateway, tmp_path: Path) -> None:
     """Each example in the help works when it is pasted; of a server, only the start is tested."""
+    (tmp_path / "reviews.csv").write_text("id,review\n7,Very good.\n")
+    if " -o answers.jsonl" not in line:  # the output of a batch
+        answer = {"custom_id": "0", "prompt_digest": "0" * 16, "index": 0, "text": "Red."}
+        text = json.dumps(answer, separators=(",", ":"))
+        (tmp_path / "answers.jsonl").write_text(f"{text}\n")
     paste(line.replace("http://127.0.0.1:8000", site.url), url=site.url, folder=tmp_path)
 
 

@@ -14,7 +14,8 @@ import pytest
 from aichatfree import Client, StreamInterruptedError
 from aichatfree.errors import ServerError
 from aichatfree.gateway import EngineError, Gateway
-from helpers import AT_ONCE, LONG, needs_nginx, nginx, signed_body
+from helpers import AT_ONCE, LONG, signed_body
+from nginx_proxy import needs_nginx, nginx
 
 from .connections import read_to_end, request
 from .engines import GatedEngine, ScriptedEngine, wait_for

@@ -46,7 +46,9 @@ def test_wait_in_words(body: str, wait: float | None) -> None:
         ("每分钟最多 5 次", 5, 60),
         ("не более 10 запросов в минуту", 10, 60),
         ("höchstens 10 Anfragen pro Minute", 10, 60),
-        ("free_tier_requests, limit: 10, model: gemini-3-flash", 10, None),
+        ("free_tier_requests, limit: 10, model: gemini-3-flash", 10, 60),
+        ("free_tier_requests, limit: 500, model: gemini-3-flash", 500, 86400),
+        ("paid_tier_requests, limit: 1000, model: gemini-3-flash", 1000, None),
     ],
 )
 def test_limit_in_words(body: str, requests: float | None, period: float | None) -> None:
@@ -93,6 +95,14 @@ def test_a_daily_quota_is_exhausted_until_midnight() -> None:
     limits = stated_limits({"Retry-After": "1"}, body, now=NOW)
     assert limits.exhausted_until == 1_764_144_000
     assert limits.wait == 1_764_144_000 - NOW
+
+
+def test_a_free_tier_of_hundreds_is_a_daily_quota() -> None:
+    """Google's message without its details means the day if no free tier has so many a minute."""
+    body = "free_tier_requests, limit: 500, model: gemini-3-flash\\nPlease retry in 41.5s."
+    assert stated_limits({}, body, now=NOW).exhausted_until == 1_764_144_000
+    body = body.replace("500", "10")
+    assert stated_limits({}, body, now=NOW) == StatedLimits(41.5, 10, 60)
 
 
 def test_limits_survive_the_way_to_another_process() -> None:

@@ -1,0 +1,88 @@
+"""A batch on a simulated clock, with the real rate limiter: for hours of a site in milliseconds."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from aichatfree import APIError, Timeout
+from aichatfree._call import Call
+from aichatfree._prompt_rejections import PromptRejections
+from aichatfree._rate_limiter import RateLimiter
+
+ANSWER_TIME = 1.5
+REJECTION_TIME = 0.05
+"""Seconds until an answer or a rejection arrives."""
+
+
+class LimitedSite(Protocol):
+    """A site that rejects some requests."""
+
+    def receive(self, now: float) -> APIError | None:
+        """Receive a request at this clock time; the error if it is rejected."""
+
+
+class SimulatedBatch:
+    """Threads that send an endless list of prompts, as discrete events on a simulated clock."""
+
+    def __init__(self, site: LimitedSite, threads: int) -> None:
+        self.site = site
+        self.now = 0.0
+        self.stopped = math.inf  # when the quota was found to be exhausted
+        self.failed = 0  # prompts
+        self.limiter = RateLimiter(clock=lambda: self.now, wait=self.wait)
+        self.idle = threads
+        self.waiting: deque[PromptRejections] = deque()  # prompts to be sent again
+        self.events: list[tuple[float, int, Callable[[], None]]] = []
+        self.serial = itertools.count()
+
+    def run(self, seconds: float) -> None:
+        """Send until so many seconds have passed or the site's quota is exhausted."""
+        while self.now < seconds and self.stopped == math.inf:
+            if self.idle:
+                prompt = self.waiting.popleft() if self.waiting else PromptRejections()
+                self.send(prompt)
+            else:
+                self.advance(math.inf)
+
+    def send(self, prompt: PromptRejections) -> None:
+        number = self.limiter.acquire(Call(Timeout(), rejections=prompt))
+        self.idle -= 1
+        error = self.site.receive(self.now)
+        if error is None:
+            self.later(ANSWER_TIME, lambda: self.answered(number))
+        else:
+            self.later(REJECTION_TIME, lambda: self.rejected(number, error, prompt))
+
+    def answered(self, number: int) -> None:
+        self.idle += 1
+        self.limiter.record_answer(number)
+
+    def rejected(self, number: int, error: APIError, prompt: PromptRejections) -> None:
+        self.idle += 1
+        self.limiter.record_rejection(number, error, prompt)
+        if not error.retryable:
+            self.failed += 1
+            return
+        if self.limiter.exhausted is not None:
+            self.stopped = min(self.stopped, self.now)
+        self.later(error.retry_after or prompt.wait, lambda: self.waiting.append(prompt))
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self.events, (self.now + seconds, next(self.serial), action))
+
+    def wait(self, event: threading.Event, seconds: float) -> None:
+        self.advance(self.now + seconds)
+
+    def advance(self, end: float) -> None:
+        """Let time pass until the next event, or until the end if that is sooner."""
+        if not self.events or self.events[0][0] > end:
+            self.now = end
+            return
+        self.now, _, action = heapq.heappop(self.events)
+        action()
