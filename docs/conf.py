@@ -55,7 +55,10 @@ nitpick_ignore = [
 ]
 nitpick_ignore_regex = [
     # There is no inventory of other projects, because the site is built without the network.
-    ("py:.*", r"(?:(?:collections|concurrent|os|pandas|requests|tenacity|threading)\..*|Executor)"),
+    (
+        "py:.*",
+        r"(?:(?:collections|concurrent|os|pandas|pathlib|requests|tenacity|threading)\..*|Executor)",
+    ),
 ]
 
 highlight_language = "none"

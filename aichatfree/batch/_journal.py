@@ -101,7 +101,8 @@ class Journal:
             check_settings(files_of(self.path).settings, settings, answers)
             self._positions = read_positions(self._reader, self.path)
             self._remove_failures()
-            self.events = on_error.enter_context(EventLog(files_of(self.path).events))
+            log = EventLog(files_of(self.path).events)
+            self.events: EventLog = on_error.enter_context(log)
             renew_after_fork(self)
             self._resources = on_error.pop_all()
         # Called when the journal is closed, before its lock is released.

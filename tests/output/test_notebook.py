@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -95,10 +96,11 @@ class Notebook:
 
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as sockets:
         for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
             patch.setenv(name, str(tmp_path_factory.mktemp(name)))
-        manager = KernelManager(kernel_name="python3")
+        # Sockets in the file system: another process could take the ports that it has chosen.
+        manager = KernelManager(kernel_name="python3", transport="ipc", ip=f"{sockets}/kernel")
         manager.start_kernel()
         try:
             cells = Notebook(manager)
