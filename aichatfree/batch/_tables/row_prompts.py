@@ -65,7 +65,7 @@ class RowPrompts:
                 raise ValueError(
                     f"{unknown_column(_PROMPT, columns, inputs.name)}: name the column of the "
                     'prompts with column=, or give a template, such as "Classify: {review}", '
-                    'with template='
+                    "with template="
                 )
         for name in [*template.columns, *([self.id] if self.id is not None else [])]:
             if name not in columns:
