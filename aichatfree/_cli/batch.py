@@ -128,20 +128,20 @@ def _run(results: Batch, output: str | None) -> int:
         if last_error is not None and str(last_error) not in str(stop_error):
             tell(f"The last failure: {words_of(last_error)}")
         if output is not None:
-            _print_files(Path(output), results.summary)
+            _print_files(Path(output), results.summary, stopped=stop_error is not None)
     return 0 if finished and not results.summary.failed else 1
 
 
-def _print_files(output: Path, summary: Summary) -> None:
+def _print_files(output: Path, summary: Summary, *, stopped: bool) -> None:
     from ..batch._journal import files_of
     from ..batch._table import is_table, journal_of
 
     if summary.failed:
         failures = files_of(journal_of(output)).failures
         tell(f"The failures, with ids and positions of prompts: {failures}")
-    if not summary.complete and not sys.stderr.isatty():
+    if not (summary.complete or stopped or sys.stderr.isatty()):  # the error has said it
         tell(f"Run it again to continue; {output} has what is finished.")
-    if is_table(output) and output.exists():
+    if is_table(output) and output.exists() and (summary.failed or not summary.complete):
         journal = journal_of(output)
         tell(f"The table {output} is made from {journal}: keep that to continue.")
 

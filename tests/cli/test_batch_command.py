@@ -148,6 +148,13 @@ def test_a_fatal_error_is_reported_once(prompts: str, tmp_path: Path) -> None:
     assert done.stderr.count(b"Invalid password") == 1
 
 
+def test_a_run_that_stops_says_once_how_to_continue(prompts: str, tmp_path: Path) -> None:
+    """The error that stops a run says how to continue it, and nothing repeats that."""
+    with FakeSite(Answer(status=401, body="Invalid password")) as site:
+        done = run("batch", prompts, "-o", str(tmp_path / "a.jsonl"), url=site.url)
+    assert done.stderr.count(b"to continue") == 1
+
+
 def test_a_resumed_progress_bar_counts_reused_answers_separately(
     prompts: str, tmp_path: Path
 ) -> None:

@@ -64,8 +64,8 @@ class RowPrompts:
             if _PROMPT not in columns:
                 raise ValueError(
                     f"{unknown_column(_PROMPT, columns, inputs.name)}: name the column of the "
-                    'prompts with column= (--column), or give a template, such as "Classify: '
-                    '{review}", with template= (--prompt)'
+                    'prompts with column=, or give a template, such as "Classify: {review}", '
+                    "with template="
                 )
         for name in [*template.columns, *([self.id] if self.id is not None else [])]:
             if name not in columns:
