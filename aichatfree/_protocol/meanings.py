@@ -155,6 +155,7 @@ OF_STATUS: Final[Mapping[int, Meaning]] = {
     408: Meaning(
         APIStatusError, "The site waited too long for the request: try again.", retryable=True
     ),
+    410: MEANINGS["gone"],
     413: MEANINGS["too long"],
     422: MEANINGS["messages"],
     429: MEANINGS["rate"],
