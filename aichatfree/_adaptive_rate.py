@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from enum import Enum
 
-from ._opening import Opening
+from ._initial_window import InitialWindow
 from ._outage import MAX_SLOW_REQUESTS, MINUTE, Outage, RecentRequests
 
 INITIAL_RATE = 2.0  # requests/s after the first rejection, where the slow start begins
@@ -27,7 +27,7 @@ MAX_RETRY_AFTER = 600.0  # seconds; more than that means that waiting is pointle
 class Phase(Enum):
     """What the next request is sent for."""
 
-    OPENING = "Nothing is known yet: a few requests are sent, and more as they are accepted."
+    INITIAL_WINDOW = "Nothing is known yet: a few requests are sent, and more as they are accepted."
     UNLIMITED = "Many were accepted and none rejected: requests are sent at once."
     SLOW_START = "Nothing is measured yet: each delayed request adds half of the initial rate."
     CONGESTION_AVOIDANCE = "The rate follows a cubic around the limit that was measured last."
@@ -41,9 +41,9 @@ class AdaptiveRate:
     The number of requests accepted between two rejections, divided by the time between them, is
     the limit.
 
-    1. The **opening** lasts for less than a second; see `Opening`. Then requests are **unlimited**
-       until the first rejection, because most sites do not limit. Then comes the **slow start**,
-       so that a single odd rejection costs a few seconds.
+    1. The **initial window** lasts for less than a second; see `InitialWindow`. Then requests are
+       **unlimited** until the first rejection, because most sites do not limit. Then comes the
+       **slow start**, so that a single odd rejection costs a few seconds.
     2. Requests are numbered as they are sent. The last one sent before a reaction is the
        **recovery point**, as in NewReno: rejections up to it were caused by the old rate and are
        not reacted to. They are subtracted from the requests taken to be accepted, so that
@@ -88,7 +88,7 @@ class AdaptiveRate:
         Args:
             limit: requests/s that are known to be allowed, or infinite to learn the limit.
             sent: the number of the last request sent before; rejections up to it are ignored. If
-                there was one, the site is not unknown, and there is no opening.
+                there was one, the site is not unknown, and there is no initial window.
         """
         self._max_rate = limit * CONFIGURED_SHARE
         self.rate: float = self._max_rate
@@ -107,11 +107,11 @@ class AdaptiveRate:
         self._outage: Outage | None = None  # the last one, if it began in this epoch
         self._slow_start_step = 0.0  # requests/s for each delayed request
         self._round_trip = 0.0  # seconds
-        self._opening = Opening()
+        self._initial_window = InitialWindow()
         if limit < math.inf:
             self._enter(Phase.CONGESTION_AVOIDANCE)
         else:
-            self._enter(Phase.UNLIMITED if sent else Phase.OPENING)
+            self._enter(Phase.UNLIMITED if sent else Phase.INITIAL_WINDOW)
 
     @property
     def is_reduced(self) -> bool:
@@ -120,7 +120,7 @@ class AdaptiveRate:
 
     def earliest(self, ahead: int) -> float:
         """The clock time before which a request with `ahead` others before it cannot be sent."""
-        if self.phase is Phase.OPENING:
+        if self.phase is Phase.INITIAL_WINDOW:
             return -math.inf
         return self.slot + ahead / self._max_rate
 
@@ -143,9 +143,9 @@ class AdaptiveRate:
         if self.phase is Phase.OUTAGE:
             self._probe(start, now)
         self._recent.add(self.sent, now)
-        if self.phase is Phase.OPENING:
-            self._opening.record_sent(self.sent, now)
-            self.slot = self._opening.slot
+        if self.phase is Phase.INITIAL_WINDOW:
+            self._initial_window.record_sent(self.sent, now)
+            self.slot = self._initial_window.slot
         return self.sent
 
     def lift_limit(self, limit: float, now: float) -> None:
@@ -156,25 +156,25 @@ class AdaptiveRate:
         self._epoch_start, self._last_rejection = now, self.sent
 
     def record_answer(self, number: int) -> None:
-        """Note the answer to request `number`, which matters in the opening only."""
-        if self.phase is Phase.OPENING:
-            self._opening.confirm(number)
-            self.slot = self._opening.slot
-            if self._opening.is_over:
+        """Note the answer to request `number`, which matters in the initial window only."""
+        if self.phase is Phase.INITIAL_WINDOW:
+            self._initial_window.confirm(number)
+            self.slot = self._initial_window.slot
+            if self._initial_window.is_over:
                 self._enter(Phase.UNLIMITED)
 
     def ignore(self, number: int) -> None:
         """Note the rejection of request `number`, which says nothing about the limit."""
         self._recent.discard(number)
-        if self.phase is Phase.OPENING:
-            self._opening.discard(number)
-            self.slot = self._opening.slot
+        if self.phase is Phase.INITIAL_WINDOW:
+            self._initial_window.discard(number)
+            self.slot = self._initial_window.slot
 
     def record_rejection(self, number: int, now: float, retry_after: float | None = None) -> None:
         """React to the rejection of request `number`; `retry_after` is in seconds."""
         self._recent.discard(number)
         accepted = number - self._last_rejection - 1 - self._rejected_in_flight
-        if self.phase in (Phase.OPENING, Phase.UNLIMITED):
+        if self.phase in (Phase.INITIAL_WINDOW, Phase.UNLIMITED):
             number = self.sent  # all requests in flight belong to the first burst
             self._start_slowly(INITIAL_RATE)
             self._begin_epoch(now)

@@ -56,8 +56,8 @@ class RateLimiter(SlotQueue[int]):
     """Decides when each request to a site is sent, and learns from those that are rejected.
 
     Unless a limit is configured, no thread waits before the first rejection, except for the
-    opening: the fraction of a second in which nothing is known about a site. See `SlotQueue` for
-    how they wait.
+    initial window: the fraction of a second in which nothing is known about a site. See `SlotQueue`
+    for how they wait.
 
     Args:
         max_requests_per_minute: the site's limit, or ``None`` to learn it. A lower limit that a

@@ -63,7 +63,8 @@ class SlotQueue(ABC, Generic[T]):
         self._wait = wait
 
     def after_fork(self) -> None:
-        # Guards all attributes, of the subclasses too. Never sleep or call code of users while
+        # Guards changes of all attributes, of the subclasses too; figures that may be outdated at
+        # once, such as `waiting`, are read without it. Never sleep or call code of users while
         # holding it.
         self._lock = threading.Lock()
         self._queue: deque[_Waiter] = deque()

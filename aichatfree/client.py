@@ -295,9 +295,14 @@ class Client:
         Raises:
             TypeError, ValueError: a setting is unknown or cannot be used.
         """
-        other = object.__new__(type(self))
-        other._requester = self._requester.with_settings(self._requester.settings.changed(changes))
-        return other
+        settings = self._requester.settings.changed(changes)
+        return self._using(self._requester.with_settings(settings))
+
+    @classmethod
+    def _using(cls, requester: PromptSender) -> Self:
+        client = cls.__new__(cls)
+        client._requester = requester
+        return client
 
     def to_dict(self, share: float = 1.0) -> dict[str, Any]:
         """The settings, without secrets, as plain data for another process; in each shard.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import click
 import llm
@@ -44,14 +44,14 @@ class AIChatFree(llm.KeyModel):
         model_config: ClassVar[ConfigDict] = ConfigDict(hide_input_in_errors=True)
 
         base_url: str | None = Field(None, description="The site, or local (AICHATFREE_BASE_URL)")
-        dialect: Literal["gemini", "openai"] | None = Field(
+        dialect: str | None = Field(
             None, description="The format of the site's messages (AICHATFREE_DIALECT)"
         )
         model: str | None = Field(
             None, description="The model named in requests; most sites ignore it (AICHATFREE_MODEL)"
         )
         temperature: float | None = Field(
-            None, ge=0, le=100, description="The randomness of answers, in the dialect openai"
+            None, ge=0, le=100, description="The randomness of answers, in dialects that have one"
         )
         timeout: float | None = Field(
             None, gt=0, description="The total time that an answer may take, in seconds"

@@ -89,9 +89,7 @@ class Router(Client):
             ValueError: it is not such a file, or a variable that it names is not set.
         """
         settings = CallSettings(None, Timeout(), RetryPolicy())
-        router = object.__new__(cls)
-        router._requester = RoutingRequester(read_sites(path), settings)
-        return router
+        return cls._using(RoutingRequester(read_sites(path), settings))
 
     def __repr__(self) -> str:
         sites = [each.settings.site for each in self._requester.requesters]

@@ -4,6 +4,8 @@ Spark has no Executor, so the shards of the batch are the rows of an RDD. The wo
 AICHATFREE_SECRET and AICHATFREE_PASSWORD from their environment.
 """
 
+import os
+import sys
 from collections.abc import Iterable, Iterator
 
 from pyspark.sql import SparkSession
@@ -21,6 +23,8 @@ if __name__ == "__main__":
     prompts = [f"Name a river that begins with {letter}." for letter in "ABCDEFGHIJ"]
     shards = list(make_shards(client, prompts, shard_size=5, parallel=2))
 
+    # Spark's workers would otherwise be the first `python3` of PATH, perhaps without this package.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     spark = SparkSession.builder.master("local[2]").getOrCreate()
     rows = spark.sparkContext.parallelize(shards, numSlices=2).mapPartitions(answer)
     for part in rows.collect():

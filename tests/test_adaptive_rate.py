@@ -74,7 +74,7 @@ def measured(rate: float, now: float = 100.0) -> AdaptiveRate:
 
 
 def test_nothing_is_delayed_before_the_first_rejection() -> None:
-    """As long as a site rejects nothing, each request after the opening may be sent at once."""
+    """While a site rejects nothing, each request after the initial window may be sent at once."""
     adaptive = AdaptiveRate()
     for _ in range(2000):
         assert adaptive.slot <= 0.0
@@ -86,7 +86,7 @@ def test_nothing_is_delayed_before_the_first_rejection() -> None:
 
 
 def test_a_client_that_starts_again_knows_the_site() -> None:
-    """After a new start there is no opening: requests are sent at once."""
+    """After a new start there is no initial window: requests are sent at once."""
     adaptive = AdaptiveRate(sent=50)
     assert adaptive.phase is Phase.UNLIMITED
 

@@ -34,7 +34,7 @@ LAYERS: list[set[str]] = [
     {"_protocol"},
     {"_call"},
     {"timeout"},
-    {"_opening", "_outage", "_prompt_rejections"},
+    {"_initial_window", "_outage", "_prompt_rejections"},
     {"_arguments", "_cancellation", "_thread_cache"},
     {"_forks", "_locks"},
     {"_extras", "_version", "errors"},

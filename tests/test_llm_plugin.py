@@ -226,7 +226,7 @@ def test_an_incomplete_answer_is_an_error(command: list[str]) -> None:
         (["-o", "temperature", "101", "Hello"], "temperature\n  Input should be less than"),
         (["-o", "temperature", "0.5", "Hello"], "sites of the gemini dialect ignore the temp"),
         (["-o", "timeout", "0", "Hello"], "timeout\n  Input should be greater than 0"),
-        (["-o", "dialect", "latin", "Hello"], "dialect\n  Input should be 'gemini' or 'openai'"),
+        (["-o", "dialect", "latin", "Hello"], "unknown dialect 'latin': use 'gemini' or"),
         (["-o", "base_url", "example", "Hello"], "needs http:// or https://"),
         (["-o", "password", "p", "Hello"], "password\n  Extra inputs are not permitted"),
         ([""], "the prompt is empty"),

@@ -16,10 +16,12 @@ class ChatPrompt:
 
     GNU readline since 8.1 returns pasted lines as one text (bracketed paste); with another one,
     such as libedit, a question of several lines needs its marks.
+
+    Args:
+        history: earlier questions, to which new ones are added; ``None`` to keep none.
     """
 
     def __init__(self, history: History | None) -> None:
-        """Begin with the questions of the history, which is kept only if there is one."""
         self._history = history
         self._last = ""
         self._add_to_readline: Callable[[str], None] = _ignore

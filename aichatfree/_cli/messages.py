@@ -42,7 +42,10 @@ def tell(message: str) -> None:
 
 def words_of(error: BaseException) -> str:
     """The message of an error as it can be shown to users of the command line."""
-    return for_command_line(strip_control_characters(str(error)))
+    message = str(error)
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        message = f"The file {error.filename!r} does not exist: correct its name."
+    return for_command_line(strip_control_characters(message))
 
 
 def in_colour(text: str, colour: str) -> str:

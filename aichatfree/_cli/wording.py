@@ -15,7 +15,7 @@ import click
 _ARGUMENT: Final = re.compile(
     r"""
     (?<![\w-])(?P<name>[a-z]+(?:_[a-z]+)*)=        # base_url=
-    (?:[A-Z]\w+\([^()]*\)|'(?P<value>[^']*)')?     # timeout=Timeout(read=...), dialect='openai'
+    (?:True|[A-Z]\w+\([^()]*\)|'(?P<value>[^']*)')?  # =True, =Timeout(read=...), ='openai'
     (?![\w'"])                                     # but not a=b, which a site may have said
     (?:[ ]\((?P<variables>[A-Z]+_[A-Z_]+[^()]*)\))? # (AICHATFREE_BASE_URL)
     """,

@@ -59,7 +59,7 @@ HALVED = Kind("limit halved", "found again within 60 s")
 DOUBLED = Kind("limit doubled", "found again within 60 s")
 QUOTA = Kind("quota gone for good", "<= 30 more requests, user told", max_rejections=30)
 SHARED = Kind("two clients on one limit", "each used >= .35", 0.35)
-# 200 prompts of 200 ms, of which the opening takes a quarter of a second.
+# 200 prompts of 200 ms, of which the initial window takes a quarter of a second.
 FREE = Kind("no limit: 200 prompts, 32 threads", "used >= .85 of no rate limiter's speed", 0.85)
 
 

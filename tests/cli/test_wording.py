@@ -17,6 +17,8 @@ WORDS = {
     "set dialect='openai' (AICHATFREE_DIALECT)": "set --dialect openai (AICHATFREE_DIALECT)",
     "fewer at once (max_workers=).": "fewer at once (--max-workers).",
     "max_requests_per_minute= keeps to a limit": "--rpm keeps to a limit",
+    "skip such rows with skip_empty=True": "skip such rows with --skip-empty",
+    "the brace of template= does not": "the brace of --prompt does not",
     "max_workers must be at least 1": "--max-workers must be at least 1",
     "Timeout.total must be at least 1": "--timeout must be at least 1",
     "check proxies= (HTTPS_PROXY, NO_PROXY).": "check HTTPS_PROXY, NO_PROXY.",

@@ -16,12 +16,14 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 352, 10, 148
 Point = tuple[float, float]
 """Seconds since the start, and a value."""
 
-_STEPS: Final = (
-    *((n, f"{n:g} s", 1.0) for n in (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30)),
-    *((n * 60.0, "min", 60.0) for n in (1, 2, 5, 10, 15, 30)),
-    *((n * 3600.0, "h", 3600.0) for n in (1, 2, 3, 6, 12)),
-    *((n * 86400.0, "d", 86400.0) for n in (1, 2, 5, 10, 20, 50, 100)),
+_UNITS: Final = (
+    ("s", 1.0, (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30)),
+    ("min", 60.0, (1, 2, 5, 10, 15, 30)),
+    ("h", 3600.0, (1, 2, 3, 6, 12)),
+    ("d", 86400.0, (1, 2, 5, 10, 20, 50, 100)),
 )
+_STEPS: Final = [(n, unit, seconds) for unit, seconds, steps in _UNITS for n in steps]
+"""Distances of the times that are labelled: a number, its unit, and the seconds of that."""
 
 
 def safe_text(text: str) -> str:
@@ -48,12 +50,13 @@ class TimeAxis:
 
     def ticks(self) -> list[tuple[float, str]]:
         """About five times with their labels."""
-        fitting = (step for step in _STEPS if self.duration / step[0] <= 5)
-        seconds, _, in_unit = next(fitting, _STEPS[-1])
-        unit = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "d"}[in_unit]
-        count = int(self.duration / seconds)
-        times = [number * seconds for number in range(count + 1)]
-        return [(time, f"{time / in_unit:g} {unit}" if time else "0") for time in times]
+        fitting = (step for step in _STEPS if self.duration / (step[0] * step[2]) <= 5)
+        step, unit, seconds = next(fitting, _STEPS[-1])
+        count = int(self.duration / (step * seconds))
+        return [
+            (number * step * seconds, f"{number * step:g} {unit}" if number else "0")
+            for number in range(count + 1)
+        ]
 
 
 @dataclass

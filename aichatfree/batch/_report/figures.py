@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import Final
 
@@ -94,9 +94,8 @@ def _times(bins: Bins, axis: TimeAxis) -> Chart:
     return chart
 
 
-def _split(points: list[Point], breaks: object) -> Iterator[list[Point]]:
+def _split(points: list[Point], breaks: Sequence[float]) -> Iterator[list[Point]]:
     """A line in parts, one for each run."""
-    assert isinstance(breaks, list)
     for begin, end in pairwise([0.0, *breaks, float("inf")]):
         part = [point for point in points if begin <= point[0] < end]
         if part:

@@ -35,7 +35,11 @@ class Table:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raise OSError if the path is that of a directory or a device."""
+    """Raise OSError if the path is that of a directory or a device, or in no directory."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"the directory {str(path.parent)!r} does not exist: create it first"
+        )
     if path.exists() and not path.is_file():
         raise OSError(f"{path} is not a regular file, which a table must be: name another output")
 

@@ -37,8 +37,8 @@ class Template:
         for part in _PART.finditer(text):
             if part[0] in ("{", "}"):
                 raise ValueError(
-                    f"the brace at character {part.start() + 1} of the template (template=, "
-                    f"--prompt) does not belong to a column: write {2 * part[0]} for a brace"
+                    f"the brace at character {part.start() + 1} of template= does not belong to a "
+                    f"column: write {2 * part[0]} for a brace"
                 )
             if part[1] is not None:
                 parts.append((part[1], True))
@@ -47,8 +47,8 @@ class Template:
         template = cls(parts)
         if not template.columns:
             raise ValueError(
-                "the template (template=, --prompt) names no column, so all prompts would be the "
-                "same: name one in braces, such as {review}"
+                "template= names no column, so all prompts would be the same: name one in braces, "
+                "such as {review}"
             )
         return template
 
@@ -80,6 +80,6 @@ class Template:
         if not text.strip():
             raise EmptyCellError(
                 f"the column {column!r} is empty: fill it in, or skip such rows with "
-                "skip_empty=True (--skip-empty)"
+                "skip_empty=True"
             )
         return text

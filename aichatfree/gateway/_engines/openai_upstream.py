@@ -91,7 +91,7 @@ class OpenAIUpstream(Engine):
         if failure is not None:
             raise EngineError(
                 f"The model's server at {self._base_url} cannot be used: {failure.message} Check "
-                "base_url= (--upstream) and api_key= (AICHATFREE_API_KEY).",
+                "this URL, and api_key= (AICHATFREE_API_KEY).",
                 status=failure.status,
             )
 

@@ -18,7 +18,7 @@ Most rejections arrive sooner, and a longer time would be felt at sites without 
 """
 
 
-class Opening:
+class InitialWindow:
     """Lets a client begin with a few requests, so that few are rejected where the limit is low.
 
     A request is *confirmed* when it was answered, or when it was not rejected for a while: a model

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from aichatfree._opening import CONFIRMED_AFTER, FIRST_REQUESTS, MANY, Opening
+from aichatfree._initial_window import CONFIRMED_AFTER, FIRST_REQUESTS, MANY, InitialWindow
 
 
 def sent_until(seconds: float) -> int:
     """How many requests have been sent after so many seconds to a site that is silent."""
-    opening, now, sent = Opening(), 0.0, 0
-    while (now := max(now, opening.slot)) <= seconds:
+    window, now, sent = InitialWindow(), 0.0, 0
+    while (now := max(now, window.slot)) <= seconds:
         sent += 1
-        opening.record_sent(sent, now)
+        window.record_sent(sent, now)
     return sent
 
 
@@ -30,31 +30,31 @@ def test_all_threads_are_soon_at_work(threads: int, seconds: float) -> None:
 
 def test_an_answer_allows_another_request_at_once() -> None:
     """A request that was answered is not waited for."""
-    opening = Opening()
+    window = InitialWindow()
     for number in range(FIRST_REQUESTS):
-        opening.record_sent(number, 0.0)
-    assert opening.slot == CONFIRMED_AFTER
-    opening.confirm(1)
-    assert opening.slot < 0
+        window.record_sent(number, 0.0)
+    assert window.slot == CONFIRMED_AFTER
+    window.confirm(1)
+    assert window.slot < 0
 
 
 def test_rejections_do_not_allow_more() -> None:
     """A rejected request can be replaced, but the number at a time does not grow."""
-    opening = Opening()
+    window = InitialWindow()
     for number in range(10 * FIRST_REQUESTS):
-        opening.record_sent(number, 0.0)
-        opening.discard(number)
+        window.record_sent(number, 0.0)
+        window.discard(number)
     for number in range(FIRST_REQUESTS):
-        assert opening.slot < 0
-        opening.record_sent(100 + number, 0.0)
-    assert opening.slot > 0
+        assert window.slot < 0
+        window.record_sent(100 + number, 0.0)
+    assert window.slot > 0
 
 
 def test_it_is_over_after_many() -> None:
     """After a thousand confirmed requests there is nothing to be careful about."""
-    opening = Opening()
+    window = InitialWindow()
     for number in range(MANY):
-        assert not opening.is_over
-        opening.record_sent(number, 0.0)
-        opening.confirm(number)
-    assert opening.is_over
+        assert not window.is_over
+        window.record_sent(number, 0.0)
+        window.confirm(number)
+    assert window.is_over
