@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -15,6 +15,9 @@ from .messages import usage_error
 if TYPE_CHECKING:
     # The commands import what they need from here when they run, to keep --help fast.
     from ..client import Client
+
+SITES_FILE: Final = "aichatfree.toml"
+"""Read from the current directory if nothing else names a site."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,7 +37,7 @@ def site_options(command: F) -> F:
         click.option(
             "--sites",
             metavar="FILE",
-            help="A TOML file of several sites (AICHATFREE_SITES).",
+            help="A TOML file of several sites (AICHATFREE_SITES, or aichatfree.toml).",
         ),
         click.option(
             "--base-url",
@@ -63,9 +66,9 @@ def open_client(
     if local + bool(base_url) + bool(sites) > 1:
         raise click.UsageError("--local, --base-url and --sites exclude each other: leave one out.")
     urls = ["local"] if local else base_url
-    path = sites or (None if urls else os.environ.get("AICHATFREE_SITES"))
+    path = sites or (None if urls else _file_of_sites())
     with usage_errors():
-        client = _client(urls, path or None, {"dialect": dialect, "model": model, **settings})
+        client = _client(urls, path, {"dialect": dialect, "model": model, **settings})
         if timeout is not None:
             from ..timeout import Timeout
 
@@ -73,6 +76,14 @@ def open_client(
             client = client.with_options(timeout=limits)
     with client:
         yield client
+
+
+def _file_of_sites() -> str | None:
+    """The file that the environment names, or the one in this directory if it names no site."""
+    if path := os.environ.get("AICHATFREE_SITES"):
+        return path
+    here = os.path.exists(SITES_FILE) and not os.environ.get("AICHATFREE_BASE_URL")
+    return SITES_FILE if here else None
 
 
 def _client(urls: Sequence[str], sites: str | None, settings: dict[str, Any]) -> Client:

@@ -44,6 +44,15 @@ def test_an_address_takes_precedence_over_the_environment(tmp_path: Path) -> Non
     assert done.returncode == 0
 
 
+def test_a_file_in_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that is told of no site reads aichatfree.toml; AICHATFREE_BASE_URL goes first."""
+    monkeypatch.chdir(tmp_path)
+    with FakeSite([echo]) as site, FakeSite(["other"]) as other:
+        Path(file_of(tmp_path, UNREACHABLE, site.url)).rename("aichatfree.toml")
+        assert run("ask", "Hello").stdout == b"echo Hello\n"
+        assert run("ask", "Hello", url=other.url).stdout == b"other\n"
+
+
 def test_chat_with_several_sites(tmp_path: Path) -> None:
     """A conversation works with several sites, and --system is sent to each."""
     with FakeSite([echo]) as site:
