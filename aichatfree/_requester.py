@@ -199,9 +199,11 @@ def _read_text(
                 if text:
                     yield text
     except APIError:
-        held, _ = decoder.finish()
+        held, failure = decoder.finish()
         if held:
             yield held
+        if failure is not None and not failure.retryable:
+            raise failure from None  # what the site said explains why it broke off
         raise
     text, failure = decoder.finish()
     reasoning[:] = [decoder.reasoning]

@@ -95,6 +95,13 @@ def error_in_body(text: str, headers: Mapping[str, str], site: Site) -> APIStatu
 def notice_error(notice: str, has_text: bool, site: Site) -> APIError:
     """The error for a notice of a failure at the end of a body."""
     what = f"The site reported a failure in its answer ({one_line(notice, 200)})"
+    if has_text and "length" in read_error_body(notice).names:
+        return StreamInterruptedError(
+            "The model stopped at its limit of tokens: the answer is incomplete. Ask for a shorter "
+            "one.",
+            body=notice,
+            retryable=False,
+        )
     if has_text:
         return StreamInterruptedError(
             f"{what}: the answer is incomplete. Send it again.", body=notice

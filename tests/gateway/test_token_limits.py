@@ -13,15 +13,16 @@ from .connections import read_to_end, send
 from .engines import ScriptedEngine
 
 
-def test_an_answer_that_stopped_at_a_limit_of_tokens_is_incomplete() -> None:
-    """By default the answer is cut off, so that its client does not take it for complete."""
+@pytest.mark.parametrize("dialect", ["gemini", "openai"])
+def test_an_answer_that_stopped_at_a_limit_of_tokens_is_incomplete(dialect: str) -> None:
+    """By default the answer is cut off; a client is told why, and does not ask again in vain."""
     with (
         Gateway(ScriptedEngine("so far", error=TokenLimitError())) as gateway,
-        Client(gateway.url, retry=None) as client,
-        pytest.raises(StreamInterruptedError) as caught,
+        Client(gateway.url, dialect=dialect) as client,
+        pytest.raises(StreamInterruptedError, match="limit of tokens") as caught,
     ):
         client.generate("Hello")
-    assert caught.value.partial_text == "so far"
+    assert (caught.value.partial_text, caught.value.attempts) == ("so far", 1)
 
 
 def test_allow_truncated_makes_it_complete() -> None:

@@ -100,7 +100,11 @@ class ChatSiteFront:
 
 
 class _PlainText:
-    """The text of the answer and nothing else; an incomplete one is cut off."""
+    """The text of the answer; an incomplete one is cut off.
+
+    If the cause is a limit of tokens, clients would retry in vain. So it is appended, in the way in
+    which sites append the errors of their models.
+    """
 
     usage: Usage | None = None
 
@@ -114,7 +118,11 @@ class _PlainText:
         return text.encode()
 
     def ending(self, error: EngineError | None) -> Ending:
-        return Ending(b"", complete=error is None or isinstance(error, self._accepted))
+        complete = error is None or isinstance(error, self._accepted)
+        if complete or not isinstance(error, TokenLimitError):
+            return Ending(b"", complete)
+        details = {"message": error.message, "code": error.code}
+        return Ending(json.dumps({"error": details}).encode(), complete)
 
     def response(self, text: str, error: EngineError | None) -> Response:
         if error is None or isinstance(error, self._accepted):
