@@ -76,13 +76,13 @@ def test_a_run_that_is_stopped_can_be_completed(reviews: Path, kind: signal.Sign
             assert not output.exists()
         else:
             assert process.returncode == 130, err
+            assert b"out.csv.jsonl" in err
             answers = [row[2] for row in table_of(output)[1:]]
             assert len(answers) == COUNT
             assert all(answers[: COUNT // 2])
             assert not any(answers[COUNT // 2 + WORKERS :])
         done = run(*arguments(reviews), url=site.url)
         assert done.returncode == 0, done.stderr
-        assert b"out.csv.jsonl" in done.stderr
         sent = Counter(request.text for request in site.requests)
     check_complete(output)
     assert len(sent) == COUNT
