@@ -95,6 +95,7 @@ class HTTPServer:
             # Without its last chunk, a chunked body is visibly incomplete.
             transport.abort()
         await server.shutdown(STOP_TIMEOUT)
+        await asyncio.sleep(0)  # transports close their sockets in the next round of the loop
 
     def _new_server(self) -> Server:
         handler = HTTPHandler(

@@ -65,8 +65,9 @@ def ask_llm(url: str, key: str, stream: bool) -> str:
 
 
 CLIENTS: dict[str, Callable[[str, str, bool], str]] = {"openai": ask_openai, "llm": ask_llm}
-# A dependency of LangChain (orjson) has no wheels for Python 3.15 yet; setup.cfg leaves it out.
-if sys.version_info < (3, 15):
+# LangChain is not ready for Python 3.14: a dependency warns when it is imported, and another one has
+# no wheels for 3.15. setup.cfg leaves it out there.
+if sys.version_info < (3, 14):
     CLIENTS["langchain"] = ask_langchain
 
 FAILURES = (openai.APIError, LLMError)

@@ -41,8 +41,8 @@ def proxy(tmp_path: Path) -> Proxy:
 
 @pytest.fixture
 def default_proxy(tmp_path: Path) -> Proxy:
-    """An nginx with nothing but `proxy_pass`, which speaks HTTP/1.0 to the gateway."""
-    return lambda gateway: nginx(gateway.url, tmp_path)
+    """An nginx that speaks HTTP/1.0 to the gateway, as most versions do by default."""
+    return lambda gateway: nginx(gateway.url, tmp_path, "proxy_http_version 1.0;")
 
 
 def test_a_chunk_arrives_before_the_engine_produces_the_next(proxy: Proxy) -> None:
@@ -86,8 +86,8 @@ def test_the_engine_is_cancelled_when_the_client_disconnects(proxy: Proxy) -> No
 def test_an_http_1_0_proxy_gets_complete_answers_only(
     default_proxy: Proxy, error: EngineError | None
 ) -> None:
-    """By default nginx speaks HTTP/1.0 to the gateway. Then it gets an answer with its length, or
-    an error if the answer is incomplete.
+    """An nginx that speaks HTTP/1.0 to the gateway gets an answer with its length, or an error if
+    the answer is incomplete.
     """
     with (
         Gateway(ScriptedEngine("so", " far", error=error)) as gateway,
