@@ -65,8 +65,8 @@ def ask_llm(url: str, key: str, stream: bool) -> str:
 
 
 CLIENTS: dict[str, Callable[[str, str, bool], str]] = {"openai": ask_openai, "llm": ask_llm}
-# LangChain is not ready for Python 3.14: a dependency warns when it is imported, and another one has
-# no wheels for 3.15. setup.cfg leaves it out there.
+# LangChain is not ready for Python 3.14: a dependency warns when it is imported, and another one
+# has no wheels for 3.15. setup.cfg leaves it out there.
 if sys.version_info < (3, 14):
     CLIENTS["langchain"] = ask_langchain
 
