@@ -95,6 +95,8 @@ class HTTPServer:
             # Without its last chunk, a chunked body is visibly incomplete.
             transport.abort()
         await server.shutdown(STOP_TIMEOUT)
+        if hasattr(listening, "abort_clients"):  # Python 3.13
+            listening.abort_clients()
         await asyncio.sleep(0)  # transports close their sockets in the next round of the loop
 
     def _new_server(self) -> Server:
