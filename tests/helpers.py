@@ -1,7 +1,8 @@
 """What several test modules share. Look here before writing a tool of your own.
 
 Times, in seconds, stretched on CI: `SHORT`, `AT_ONCE`, `LONG`, `HANG`.
-Waiting: `wait_until` for a condition, `threads_named` for the threads that are alive.
+Waiting: `wait_until` for a condition, `threads_named` for the threads that are alive, `Clock` for a
+rate limiter on simulated time.
 Sites and clients: `UNREACHABLE`, `echo`, `FAST` retries, `ClientFor` (the type of `client_for`).
 The protocol, written independently of the package: `signature`, `is_signed`, `signed_body`.
 Engines of a gateway: `Echo`.
@@ -63,6 +64,21 @@ LONG = 30.0 * _STRETCH
 
 #: A silence of a site that is longer than all of these: a call that ends before it was interrupted.
 HANG = 100.0
+
+
+class Clock:
+    """A clock that only advances when a thread waits for it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.waits = 0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wait(self, event: threading.Event, seconds: float) -> None:
+        self.waits += 1
+        self.now += seconds
 
 
 def wait_until(condition: Callable[[], object], timeout: float = LONG) -> None:

@@ -12,7 +12,7 @@ from aichatfree import APIError, APITimeoutError, RateLimitError, StreamInterrup
 from aichatfree._call import Call
 from aichatfree._prompt_rejections import PromptRejections
 from aichatfree._rate_limiter import RateLimiter
-from helpers import AT_ONCE, HANG, LONG, SHORT, wait_until
+from helpers import AT_ONCE, HANG, LONG, SHORT, Clock, wait_until
 
 REACTION_TIME = 0.4
 """Seconds in which a waiting thread must react: two poll intervals of 25 ms, and a slow machine.
@@ -22,21 +22,6 @@ in any case.
 """
 
 REJECTED = RateLimitError("Too many requests.")
-
-
-class Clock:
-    """A clock that only advances when a thread waits for a slot."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.waits = 0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def wait(self, event: threading.Event, seconds: float) -> None:
-        self.waits += 1
-        self.now += seconds
 
 
 def simulated(limit: float | None = None) -> tuple[RateLimiter, Clock]:

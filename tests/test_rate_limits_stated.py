@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 import pytest
@@ -12,20 +11,7 @@ from aichatfree._call import Call
 from aichatfree._prompt_rejections import PromptRejections
 from aichatfree._rate_limiter import RateLimiter
 from aichatfree.testing import Answer, FakeSite
-from helpers import ClientFor
-
-
-class Clock:
-    """A clock that only advances when a thread waits for a slot."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def wait(self, event: threading.Event, seconds: float) -> None:
-        self.now += seconds
+from helpers import ClientFor, Clock
 
 
 def waits(

@@ -21,25 +21,12 @@ from aichatfree._call import Call
 from aichatfree._prompt_rejections import Cause
 from aichatfree._rate_limiter import RateLimiter
 from aichatfree._routing.selector import SiteSelector, Visit
-from helpers import AT_ONCE, wait_until
+from helpers import AT_ONCE, Clock, wait_until
 
 #: Answers after which a rate limiter does not delay requests, unless one is rejected.
 KNOWN_AFTER = 100
 
 REFUSED = APIConnectionError("http://a: Nothing answers.")
-
-
-class Clock:
-    """A clock that only advances when a thread waits."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def wait(self, event: threading.Event, seconds: float) -> None:
-        self.now += seconds
 
 
 class Selector:
