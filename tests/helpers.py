@@ -192,8 +192,8 @@ FILES = {
 """What the commands of the documentation read."""
 
 
-def paste(line: str, *, url: str, folder: Path, code: int = 0) -> None:
-    """Run a line as a user pastes it into a shell, and check its exit code.
+def paste(line: str, *, url: str, folder: Path) -> None:
+    """Run a line as a user pastes it into a shell, and check that it succeeds.
 
     A server is stopped as soon as it serves. The line finds the ``FILES``.
     """
@@ -228,7 +228,7 @@ def paste(line: str, *, url: str, folder: Path, code: int = 0) -> None:
             out, err = process.communicate(timeout=3 * LONG)  # a model may have to be loaded
         finally:
             process.kill()
-    assert process.returncode == (130 if serving else code), (line, out, err)
+    assert process.returncode == (130 if serving else 0), (line, out, err)
 
 
 # --- the documentation ------------------------------------------------------------------------
@@ -252,7 +252,7 @@ class Block:
     comment: str
 
     def marker(self, name: str) -> str | None:
-        """The value of a comment such as ``<!-- exit: 1 -->``, if that is the one above it."""
+        """The value of a comment such as ``<!-- not run: why -->``, if it is the one above it."""
         found = re.fullmatch(rf"<!-- {name}: (.+) -->", self.comment)
         return found and found[1]
 
