@@ -38,6 +38,9 @@ _ANY_CASE: Final = 4
 _CONTEXT: Final = 64
 """Bytes of text that are remembered, to know what a failure follows."""
 
+_LAST_WORDS: Final = 12
+"""Bytes of the shortest paragraph that can be a refusal."""
+
 _BLANK_LINE: Final = re.compile(rb"(?:^|\n[ \t\r]*\n)[ \t\r]*$")
 
 
@@ -45,7 +48,8 @@ class Ending:
     """Holds back the bytes at the end of a body that may be a failure, and tells if they are.
 
     A failure is one of the tails, glued to a character that is not a space or as a last HTTP chunk
-    of its own; or a notice such as ``[upstream error 502] ...`` as a last paragraph or chunk.
+    of its own; a notice such as ``[upstream error 502] ...`` as a last paragraph or chunk; or a
+    refusal such as ``Rate limit exceeded, try again later`` as a last paragraph in its own chunk.
 
     Args:
         framed: whether each chunk is one HTTP chunk, as the server sent it.
@@ -67,6 +71,7 @@ class Ending:
         self._held = b""
         self._notice_held = False
         self._own_tail = False  # whether the last chunk is a tail
+        self._last_words = False  # whether the last chunks are a paragraph that is a refusal
         self.is_suspicious = _suspicious(tuple(tails), notices).search
         self.notice = ""
 
@@ -81,6 +86,10 @@ class Ending:
         begin = len(self._held)
         self._own_tail = self._framed and chunk.lower() in self._beginnings[: len(self._tails)]
         keep = min(self._tail_begins(data, begin), self._notice_begins(data, begin))
+        paragraph = 0 if self._last_words else begin
+        self._last_words = self._are_last_words(data, paragraph)
+        if self._last_words:
+            keep = min(keep, paragraph)
         self._held = data[keep:]
         if keep:
             self.before = (self.before + data[:keep])[-_CONTEXT:]
@@ -89,7 +98,7 @@ class Ending:
     def finish(self) -> tuple[bytes, bool]:
         """The rest of the text at the end of the body, and whether it ended with a failure."""
         held = self._held
-        if self._notice_held and _notice_in(held) is True:
+        if self._last_words or (self._notice_held and _notice_in(held) is True):
             self.notice = held.decode("utf-8", "replace").strip()
             return b"", True
         everything = self.before + held
@@ -129,6 +138,16 @@ class Ending:
                 # The space before a notice is not part of the answer.
                 return len(data[:start].rstrip())
         return len(data)
+
+    def _are_last_words(self, data: bytes, start: int) -> bool:
+        """Whether chunks from there on are a paragraph that is a refusal."""
+        paragraph = data[start:]
+        text = paragraph.lstrip()
+        before = (self.before + data[:start])[-_CONTEXT:]
+        if not (self._framed and self._notices and before) or len(text) < _LAST_WORDS:
+            return False
+        space = before + paragraph[: len(paragraph) - len(text)]
+        return bool(_BLANK_LINE.search(space)) and phrases.is_last_words(text.decode("utf-8", "ignore"))
 
     def _may_begin(self, data: bytes, start: int, begin: int) -> bool:
         """Whether a notice may begin there: a paragraph, or a bracket not after a space."""
@@ -187,7 +206,7 @@ def _notice_in(data: bytes) -> bool | None:
     if mark in ("*", "_", "(", "（") and closed and (rest.strip() or not content.strip()):
         return False
     if closed or text[0] in _SIGNS:
-        if phrases.is_notice(content, rest):
+        if phrases.is_notice(content, rest) or phrases.is_last_words(text):
             return True
         if closed and not (phrases.is_label(content) and "\n" not in rest.strip()):
             return False

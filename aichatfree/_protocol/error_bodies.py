@@ -11,6 +11,20 @@ from typing import Any, Final
 MAX_DEPTH: Final = 5
 """Errors inside the messages of errors that are read; real ones have three levels."""
 
+_MESSAGES: Final = (
+    *("message", "msg", "detail", "error_description", "error_msg", "errmsg", "error_message"),
+    "error",
+)
+ERROR_KEYS: Final = frozenset(
+    {
+        *_MESSAGES,
+        *("error", "code", "error_code", "errcode", "errno", "status", "statuscode", "status_code"),
+        *("type", "success", "ok", "title", "reason", "data", "result", "path", "timestamp", "id"),
+        *("request_id", "requestid", "trace_id", "traceid", "retry_after", "object", "param"),
+    }
+)
+"""The keys of JSON objects that tell of an error and nothing else, in lower case."""
+
 _STATUS_IN_WORDS: Final = re.compile(
     r"\[(\d{3}) [^\]\n]{0,80}\]|\bHTTP[_/ ](?:status |error )?(\d{3})\b"
     r"|\b(?:status|error) code:? (\d{3})\b|\b(\d{3}) status code\b"
@@ -131,7 +145,7 @@ def _message_of(value: Any) -> str | None:
     if isinstance(error, str):
         return error
     if isinstance(error, dict):
-        for key in ("message", "msg", "detail", "error_description", "error"):
+        for key in _MESSAGES:
             if isinstance(error.get(key), str) and error[key]:
                 return str(error[key])
     return None

@@ -91,6 +91,11 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         "The site does not serve this network or region: try from another one, or ask its "
         "operator.",
     ),
+    "human": Meaning(
+        PermissionDeniedError,
+        "The site, or what is in front of it, wants to see that you are human: open it in a browser, "
+        "or ask its operator.",
+    ),
     # Limits.
     "quota": Meaning(
         RateLimitError, "The site's quota is used up: try again later, or use another site."

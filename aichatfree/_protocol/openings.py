@@ -28,8 +28,15 @@ _MAY_BE_HTML: Final = re.compile(
 
 _MAX_HTML: Final = 512
 _MAX_SPACE: Final = 64
-_ERROR: Final = '{"error"'
-_MAX_ERROR: Final = 16 * 1024
+_ERRORS: Final = {'{"error"': 16 * 1024} | dict.fromkeys(
+    (
+        *('{"type":"error"', '{"detail"', '{"message"', '{"msg"', '{"code"', '{"status'),
+        *('{"success":false', '{"ok":false'),
+    ),
+    512,
+)
+"""How JSON objects with an error begin, and the length up to which they are held back."""
+
 
 
 class Opening:
@@ -150,5 +157,8 @@ class Opening:
 
 def _may_be_error(text: str) -> bool:
     """Whether it begins like a JSON object with an error in it."""
-    start = "".join(text[:40].split())[: len(_ERROR)]
-    return bool(start) and len(text) <= _MAX_ERROR and _ERROR.startswith(start)
+    start = "".join(text[:40].split())
+    return any(
+        bool(start) and len(text) <= limit and (error.startswith(start) or start.startswith(error))
+        for error, limit in _ERRORS.items()
+    )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from importlib import resources
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
-MAX_REFUSAL: Final = 240
+from .word_lists import WordLists
+
+MAX_REFUSAL: Final = 500
 """Characters of the longest body with status 200 that is read as a refusal."""
 
 MAX_SEARCHED: Final = 20_000
@@ -25,50 +27,15 @@ MAX_NOTICE: Final = 200
 """Characters between the brackets of a notice."""
 
 _SHORT_SENTENCE: Final = 8  # characters of a site's own sentence; a word after it is an answer
-_FEW_WORDS: Final = 40  # characters of a refusal that need not say anything to the reader
+_BRIEF: Final = 45  # characters
+_LONG: Final = 200  # characters
+_FIRST_SENTENCES: Final = 3
 _FIRST_WORDS: Final = 40  # characters after a notice that may explain it
 _ENOUGH: Final = 4  # bytes of an opening that hold a body back; fewer begin too many answers
 
 _SENTENCE: Final = re.compile(r".+?(?:[!?。！？\n]+|\.(?=\s|$)|$)", re.DOTALL)
 _STATUS: Final = re.compile(r"(?<!\d)[45]\d\d(?!\d)")
 _SECONDS: Final = re.compile(r"\d\s*(?:s\b|sec|秒|с\b|сек|sek|seg)")
-
-_SEPARATOR: Final = re.compile(r" \| |\n")
-_UNSPACED: Final = "\u2e80"
-"""The first letter of the scripts without spaces between words, such as Chinese."""
-
-_WORD_BEGINS: Final = r"(?<![a-z\u00c0-\u1fff])(?=[\0-\u1fff])"  # in other scripts
-
-
-class _Pattern:
-    """Alternatives that are looked for in folded texts; compiled when first used."""
-
-    def __init__(self, *lists: str) -> None:
-        self.alternatives = "\n".join(map(str.strip, lists))
-
-    @cached_property
-    def _searches(self) -> list[Callable[[str], re.Match[str] | None]]:
-        alternatives = _SEPARATOR.split(self.alternatives)
-        spaced = [words for words in alternatives if max(words) < _UNSPACED]
-        unspaced = [words for words in alternatives if max(words) >= _UNSPACED]
-        return [
-            re.compile(f"{begins}(?:{_by_letter(words)})").search
-            for begins, words in ((_WORD_BEGINS, spaced), ("", unspaced))
-            if words
-        ]
-
-    def is_in(self, folded: str) -> bool:
-        return any(search(folded) for search in self._searches)
-
-
-def _by_letter(alternatives: Iterable[str]) -> str:
-    """One pattern of all alternatives, several times as fast as a simple list of them."""
-    groups: dict[str, list[str]] = {}
-    for words in alternatives:
-        letter = words[0] if words[0].isalnum() and words[1:2] not in tuple("?*+{") else ""
-        groups.setdefault(letter, []).append(words[len(letter) :])
-    return "|".join(f"{letter}(?:{'|'.join(rest)})" for letter, rest in groups.items())
-
 
 def _folded(text: str) -> str:
     """In lower case, with ``not`` for ``n't`` and ``i`` for the Turkish ``ı`` and ``İ``."""
@@ -77,35 +44,46 @@ def _folded(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Entry:
-    """A phrase, a signal or a hint: all of its parts have to be there."""
+class _Refusal:
+    """Something is the matter with a subject: the names of lists of words for both.
+
+    The subject alone is enough if ``says`` is empty.
+    """
 
     meaning: str
     statuses: frozenset[int]
-    parts: tuple[_Pattern, ...]
+    about: frozenset[str]
+    says: frozenset[str]
+    points: int
 
-    def is_in(self, folded: str) -> bool:
-        return all(part.is_in(folded) for part in self.parts)
+    @classmethod
+    def of(cls, entry: Mapping[str, Any], points: int) -> _Refusal:
+        """That of an entry in the table."""
+        return cls(
+            entry["meaning"],
+            frozenset(entry.get("statuses", ())),
+            frozenset(entry["about"]),
+            frozenset(entry.get("says", ())),
+            entry.get("points", points),
+        )
+
+    def is_in(self, lists: Set[str]) -> bool:
+        """Whether it is said by a text with words of these lists."""
+        return not self.about.isdisjoint(lists) and not (self.says and self.says.isdisjoint(lists))
 
 
 @dataclass(frozen=True)
 class _Table:
     """The table; the attributes are its keys."""
 
-    phrases: list[_Entry]
-    signals: list[_Entry]
-    states: _Pattern
-    """Those of all signals; the sentences of most answers have none."""
-
-    hints: list[_Entry]
-    addressed: _Pattern
-    advice: _Pattern
-    explains: _Pattern
+    phrases: list[_Refusal]  # their words are lists too, with numbers as names
+    words: WordLists
+    refusals: list[_Refusal]
+    points: Mapping[str, int]
     quotes: re.Pattern[str]
+    marks: re.Pattern[str]
     openings: Mapping[str, list[str]]  # by their first letter
     labels: re.Pattern[str]
-    sources: _Pattern
-    failures: _Pattern
 
 
 @cache
@@ -113,36 +91,22 @@ def _table() -> _Table:
     """The table, read when the first response asks for it."""
     text = (resources.files(__package__) / "phrases.toml").read_text("utf-8")
     data = tomllib.loads(text)
-    body, ending = data["body"], data["ending"]
-    signals = _entries(data["signal"], "states", "topics")
+    names = [f"phrase {number}" for number in range(len(data["phrase"]))]
+    phrases = dict(zip(names, data["phrase"], strict=True))
+    words = {name: phrase["words"] for name, phrase in phrases.items()}
     return _Table(
-        phrases=_entries(data["phrase"], "patterns"),
-        signals=signals,
-        states=_Pattern(*(signal.parts[0].alternatives for signal in signals)),
-        hints=_entries(data["hint"], "states", "topics"),
-        addressed=_Pattern(body["addressed"]),
-        advice=_Pattern(body["advice"]),
-        explains=_Pattern(body["explains"]),
-        quotes=re.compile(body["quotes"]),
+        phrases=[_Refusal.of({"about": [name], **phrases[name]}, 0) for name in names],
+        words=WordLists(data["words"] | words),
+        refusals=[_Refusal.of(entry, data["points"]["together"]) for entry in data["refusal"]],
+        points=data["points"],
+        quotes=re.compile(data["body"]["quotes"]),
+        marks=re.compile(data["body"]["marks"]),
         openings={
             letter: list(group)
-            for letter, group in groupby(sorted(body["openings"]), key=itemgetter(0))
+            for letter, group in groupby(sorted(data["body"]["openings"]), key=itemgetter(0))
         },
-        labels=re.compile(rf"\W*(?:{ending['labels']})\W*"),
-        sources=_Pattern(ending["sources"]),
-        failures=_Pattern(ending["failures"]),
+        labels=re.compile(rf"\W*(?:{data['body']['labels']})\W*"),
     )
-
-
-def _entries(tables: list[dict[str, Any]], *parts: str) -> list[_Entry]:
-    return [
-        _Entry(
-            table["meaning"],
-            frozenset(table.get("statuses", ())),
-            tuple(_Pattern(table[part]) for part in parts if part in table),
-        )
-        for table in tables
-    ]
 
 
 def meaning_in_error(
@@ -161,44 +125,73 @@ def meaning_in_error(
         if sentence and _folded(sentence) in folded:
             return name
     table = _table()
+    found = table.words.found_in(folded)
     for phrase in table.phrases:
-        if (status in phrase.statuses or not phrase.statuses) and phrase.is_in(folded):
+        if (status in phrase.statuses or not phrase.statuses) and phrase.is_in(found):
             return phrase.meaning
-    first = _first_sentences(_folded(message[:MAX_SEARCHED]))
-    for signal in table.signals:
-        if status in signal.statuses and any(map(signal.is_in, first)):
-            return signal.meaning
+    said = _said(_folded(message[:MAX_SEARCHED]))[:_FIRST_SENTENCES]
+    for refusal in table.refusals:
+        if status in refusal.statuses and any(map(refusal.is_in, said)):
+            return refusal.meaning
     return None
 
 
 def meaning_of_body(text: str, sentences: Mapping[str, str]) -> str | None:
     """The meaning of a complete body with status 200 that is a refusal; ``None`` for an answer.
 
-    It begins with one of the site's own sentences; or it is short, nothing in it explains or
-    quotes, and it says something to the reader and has a signal in one of its first sentences, or
-    gives advice and has a hint.
+    It begins with one of the site's own sentences; or it is short, and what speaks for a refusal
+    has enough points.
     """
     body = text.strip()
     for sentence, meaning in sentences.items():
         if sentence and _begins_with(body, sentence):
             return meaning
+    return _meaning(body, _table().points["enough"])
+
+
+def _meaning(body: str, enough: int) -> str | None:
+    """The meaning of a body if what speaks for a refusal has enough points; else ``None``."""
     if not body or len(body) > MAX_REFUSAL:
         return None
-    table, folded = _table(), _folded(body)
-    said = [sentence for sentence in _first_sentences(folded) if table.states.is_in(sentence)]
-    advises = table.advice.is_in(folded)
-    if said and not (len(body) <= _FEW_WORDS or advises or table.addressed.is_in(folded)):
-        said = []
-    if not (said or advises) or table.quotes.search(body) or table.explains.is_in(folded):
+    table, points = _table(), _table().points
+    said = _said(_folded(body))
+    everything = set[str]().union(*said)
+    around = _points_around(body, everything)
+    if around + points["most"] < enough:
         return None
-    for signal in table.signals:
-        if any(map(signal.is_in, said)):
-            return signal.meaning
-    return next((hint.meaning for hint in table.hints if advises and hint.is_in(folded)), None)
+    parts = list[tuple[Set[str], int]]()
+    explains = 0
+    for lists in said[:_FIRST_SENTENCES]:
+        explains = points["explains"] if "explains" in lists else explains
+        parts.append((lists, around + explains))
+    explains = points["explains"] if "explains" in everything else 0
+    parts.append((everything, around + explains + points["apart"]))
+    for refusal in (*table.phrases, *table.refusals):
+        for lists, others in parts:
+            if refusal.points + others >= enough and refusal.is_in(lists):
+                return refusal.meaning
+    return None
 
 
-def _first_sentences(text: str) -> list[str]:
-    return [found[0] for found in islice(_SENTENCE.finditer(text), 2)]
+def _points_around(body: str, lists: Set[str]) -> int:
+    """What speaks for a refusal (or, below 0, for an answer) apart from what the refusal says."""
+    table = _table()
+    facts = {
+        "advice": "advice" in lists,
+        "addressed": "addressed" in lists,
+        "conditional": "conditional" in lists,
+        "quotes": bool(table.quotes.search(body)),
+        "mark": bool(table.marks.search(body)),
+        "brief": len(body) <= _BRIEF,
+        "long": len(body) > _LONG,
+    }
+    return sum(table.points[name] for name, holds in facts.items() if holds)
+
+
+def _said(text: str) -> list[set[str]]:
+    """The lists that have a word in each sentence."""
+    words = _table().words
+    return [words.found_in(text, *found.span()) for found in _SENTENCE.finditer(text)]
 
 
 def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
@@ -216,12 +209,12 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
     begins = (
         body.startswith(opening) or (enough and opening.startswith(body)) for opening in openings
     )
-    if not any(begins) or _table().explains.is_in(body):
+    if not any(begins) or _has("explains", body):
         return False
-    sentences_so_far = _first_sentences(body)
-    if len(sentences_so_far) < 2:
+    said = _said(body)
+    if len(said) < 2:
         return len(body) <= MAX_FIRST_SENTENCE
-    return any(signal.is_in(said) for signal in _table().signals for said in sentences_so_far)
+    return any(refusal.is_in(lists) for refusal in _table().refusals for lists in said[:2])
 
 
 def is_label(content: str) -> bool:
@@ -231,16 +224,27 @@ def is_label(content: str) -> bool:
 
 def is_notice(content: str, rest: str) -> bool:
     """Whether a bracket's content, and what follows it, tell of a failure behind the site."""
-    table = _table()
     details = _folded(rest.strip())
     content = _folded(content)
     if is_label(content) and "\n" not in details:
         content, details = details, ""
-    if len(content) > MAX_NOTICE or not table.failures.is_in(content):
+    if len(content) > MAX_NOTICE:
         return False
-    about = table.sources.is_in(content) or _STATUS.search(content) or _SECONDS.search(content)
     first_words = "" if details.startswith(("{", "<")) else details[:_FIRST_WORDS]
-    return bool(about) and not table.explains.is_in(f"{content} {first_words}")
+    lists = _table().words.found_in(f"{content} {first_words}")
+    if "explains" in lists or not _has("failures", content):
+        return False
+    return bool("sources" in lists or _STATUS.search(content) or _SECONDS.search(content))
+
+
+def is_last_words(paragraph: str) -> bool:
+    """Whether a paragraph after an answer is a refusal, such as "Rate limit exceeded, try later"."""
+    return _meaning(paragraph.strip("-*_> \n\r\t"), _table().points["last words"]) is not None
+
+
+def _has(name: str, folded: str) -> bool:
+    """Whether a word of a list is in a text."""
+    return name in _table().words.found_in(folded)
 
 
 def status_in(text: str) -> int | None:
@@ -257,9 +261,9 @@ def _begins_with(body: str, sentence: str) -> bool:
     rest = body[length:]
     if not rest:
         return True
-    if len(rest) > MAX_REFUSAL or _table().explains.is_in(_folded(rest)):
+    if len(rest) > MAX_REFUSAL or _has("explains", _folded(rest)):
         return False
     # A word may continue an answer: "Quit" is not "Quit smoking".
     if rest[0].isspace():
-        return length >= _SHORT_SENTENCE and _table().addressed.is_in(_folded(rest))
+        return length >= _SHORT_SENTENCE and _has("addressed", _folded(rest))
     return not (rest[0].isalnum() and rest[0].isascii())

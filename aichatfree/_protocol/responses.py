@@ -18,7 +18,7 @@ from ..errors import (
     StatedLimits,
     StreamInterruptedError,
 )
-from .error_bodies import ErrorBody, read_error_body
+from .error_bodies import ERROR_KEYS, ErrorBody, read_error_body
 from .limits import stated_limits
 from .meanings import EMPTY_500, MEANINGS, SITES_WORDS, Meaning, meaning_of_status
 from .phrases import meaning_in_error, meaning_of_body, status_in
@@ -216,9 +216,13 @@ def _error_object(text: str) -> ErrorBody | None:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    error = value.get("error") if isinstance(value, dict) else None
-    named = isinstance(error, dict) and isinstance(error.get("message"), str)
-    return read_error_body(text) if named and len(value) <= 2 else None
+    if not isinstance(value, dict) or not ERROR_KEYS.issuperset(map(str.lower, value)):
+        return None
+    error, found = value.get("error"), read_error_body(text)
+    if found.message == text:
+        return None
+    named = isinstance(error, dict) or found.status or meaning_of_body(found.message, {})
+    return found if named else None
 
 
 def _address(location: str) -> str:
