@@ -38,6 +38,9 @@ _ANY_CASE: Final = 4
 _CONTEXT: Final = 64
 """Bytes of text that are remembered, to know what a failure follows."""
 
+_UNFINISHED: Final = re.compile(r"[^\W_]$|[,;:(|，、：；（-]$|(?:^|\n)\s*\d+\.$")
+"""An answer that ends like this was cut off."""
+
 _LAST_WORDS: Final = 12
 """Bytes of the shortest paragraph that can be a refusal."""
 
@@ -146,8 +149,12 @@ class Ending:
         before = (self.before + data[:start])[-_CONTEXT:]
         if not (self._framed and self._notices and before) or len(text) < _LAST_WORDS:
             return False
-        space = before + paragraph[: len(paragraph) - len(text)]
-        return bool(_BLANK_LINE.search(space)) and phrases.is_last_words(text.decode("utf-8", "ignore"))
+        unfinished = bool(_UNFINISHED.search(before.decode("utf-8", "ignore").rstrip()))
+        space = before[len(before.rstrip()) :] + paragraph[: -len(text)]
+        goes_on = not unfinished or b"\n" not in space and bool(space)
+        if goes_on and not _BLANK_LINE.search(before + paragraph[: -len(text)]):
+            return False
+        return phrases.is_last_words(text.decode("utf-8", "ignore"), unfinished)
 
     def _may_begin(self, data: bytes, start: int, begin: int) -> bool:
         """Whether a notice may begin there: a paragraph, or a bracket not after a space."""
@@ -206,7 +213,7 @@ def _notice_in(data: bytes) -> bool | None:
     if mark in ("*", "_", "(", "（") and closed and (rest.strip() or not content.strip()):
         return False
     if closed or text[0] in _SIGNS:
-        if phrases.is_notice(content, rest) or phrases.is_last_words(text):
+        if phrases.is_notice(content, rest) or phrases.is_last_words(text, unfinished=False):
             return True
         if closed and not (phrases.is_label(content) and "\n" not in rest.strip()):
             return False

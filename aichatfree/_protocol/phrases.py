@@ -27,13 +27,19 @@ MAX_NOTICE: Final = 200
 """Characters between the brackets of a notice."""
 
 _SHORT_SENTENCE: Final = 8  # characters of a site's own sentence; a word after it is an answer
-_BRIEF: Final = 45  # characters
+_BRIEF: Final = 50  # characters
 _LONG: Final = 200  # characters
+_LINES: Final = 3
 _FIRST_SENTENCES: Final = 3
 _FIRST_WORDS: Final = 40  # characters after a notice that may explain it
 _ENOUGH: Final = 4  # bytes of an opening that hold a body back; fewer begin too many answers
 
 _SENTENCE: Final = re.compile(r".+?(?:[!?。！？\n]+|\.(?=\s|$)|$)", re.DOTALL)
+_HTML: Final = re.compile(r"\s*<(?:!doctype html|html)\b", re.IGNORECASE)
+_ITEM: Final = re.compile(r"[-*+•] |\d+[.)] |```|\|")
+_FIGURE: Final = re.compile(r"(?<!\d)(?!20(?!00)[0-3]\d(?!\d)|1[5-9]\d\d(?!\d)|[45]\d\d(?!\d))\d{2}")
+_YEAR: Final = re.compile(r"(?<![\d.,-])(?:1[5-9]\d\d|20[0-2][1-9])(?![\d.,]\d|\d|\W?\d\d\W)")
+_QUESTION: Final = re.compile(r"[?？]\s*$")
 _STATUS: Final = re.compile(r"(?<!\d)[45]\d\d(?!\d)")
 _SECONDS: Final = re.compile(r"\d\s*(?:s\b|sec|秒|с\b|сек|sek|seg)")
 
@@ -160,12 +166,11 @@ def _meaning(body: str, enough: int) -> str | None:
     if around + points["most"] < enough:
         return None
     parts = list[tuple[Set[str], int]]()
-    explains = 0
+    so_far = set[str]()
     for lists in said[:_FIRST_SENTENCES]:
-        explains = points["explains"] if "explains" in lists else explains
-        parts.append((lists, around + explains))
-    explains = points["explains"] if "explains" in everything else 0
-    parts.append((everything, around + explains + points["apart"]))
+        so_far |= lists
+        parts.append((lists, around + _points_against(so_far)))
+    parts.append((everything, around + _points_against(everything) + points["apart"]))
     for refusal in (*table.phrases, *table.refusals):
         for lists, others in parts:
             if refusal.points + others >= enough and refusal.is_in(lists):
@@ -179,13 +184,21 @@ def _points_around(body: str, lists: Set[str]) -> int:
     facts = {
         "advice": "advice" in lists,
         "addressed": "addressed" in lists,
-        "conditional": "conditional" in lists,
+        "figures": bool(_FIGURE.search(body)),
+        "year": bool(_YEAR.search(body)),
+        "asks": bool(_QUESTION.search(body)),
+        "lines": body.count("\n") >= _LINES,
         "quotes": bool(table.quotes.search(body)),
         "mark": bool(table.marks.search(body)),
         "brief": len(body) <= _BRIEF,
         "long": len(body) > _LONG,
     }
     return sum(table.points[name] for name, holds in facts.items() if holds)
+
+
+def _points_against(lists: Set[str]) -> int:
+    points = _table().points
+    return sum(points[name] for name in ("explains", "conditional") if name in lists)
 
 
 def _said(text: str) -> list[set[str]]:
@@ -237,9 +250,20 @@ def is_notice(content: str, rest: str) -> bool:
     return bool("sources" in lists or _STATUS.search(content) or _SECONDS.search(content))
 
 
-def is_last_words(paragraph: str) -> bool:
-    """Whether a paragraph after an answer is a refusal, such as "Rate limit exceeded, try later"."""
-    return _meaning(paragraph.strip("-*_> \n\r\t"), _table().points["last words"]) is not None
+def is_last_words(paragraph: str, unfinished: bool) -> bool:
+    """Whether a paragraph after an answer is a refusal, such as "Rate limit exceeded, try later".
+
+    Args:
+        paragraph: its text.
+        unfinished: whether the text before it ends in the middle of a sentence.
+    """
+    if unfinished and _HTML.match(paragraph):
+        return True
+    if _ITEM.match(paragraph):
+        return False
+    enough = _table().points["last words"]
+    enough -= _table().points["unfinished"] if unfinished else 0
+    return _meaning(paragraph.strip("-*_>[]【】() \n\r\t"), enough) is not None
 
 
 def _has(name: str, folded: str) -> bool:

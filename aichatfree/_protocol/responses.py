@@ -33,6 +33,7 @@ _HTML: Final = re.compile(r"\s*(<!doctype html|<html|<head|<body)", re.IGNORECAS
 _NGINX_PAGE: Final = re.compile(
     r"503 Service Temporarily Unavailable|<center>(?:nginx|openresty|tengine|angie)", re.IGNORECASE
 )
+_BEFORE_OBJECT: Final = re.compile(r"(?:\W{0,4}(?:error|错误|ошибка|fehler|erreur)\s*[:：]\s*)?(?={)", re.IGNORECASE)
 _STANDARD_WORDS: Final = re.compile(
     r"(?:\d{3}\s*)?(?:not found|method not allowed|not implemented|cannot (?:get|post)\b.*)\W*",
     re.IGNORECASE,
@@ -210,19 +211,20 @@ def _meaning(
 
 def _error_object(text: str) -> ErrorBody | None:
     """The error in a body that is a JSON object with an error, and nothing else; else ``None``."""
-    if not text.lstrip().startswith("{"):
+    text = text.strip()
+    begin = _BEFORE_OBJECT.match(text)
+    if begin is None:
         return None
     try:
-        value = json.loads(text)
+        value = json.loads(text[begin.end() :])
     except (ValueError, RecursionError):
         return None
-    if not isinstance(value, dict) or not ERROR_KEYS.issuperset(map(str.lower, value)):
+    labelled = begin.end() > 0  # such as "Error: {...}"
+    if not labelled and not ERROR_KEYS.issuperset(map(str.lower, value)):
         return None
-    error, found = value.get("error"), read_error_body(text)
-    if found.message == text:
-        return None
-    named = isinstance(error, dict) or found.status or meaning_of_body(found.message, {})
-    return found if named else None
+    found = read_error_body(text)
+    named = found.status or value.get("type") == "error" or isinstance(value.get("error"), dict)
+    return found if named or meaning_of_body(found.message, {}) else None
 
 
 def _address(location: str) -> str:
