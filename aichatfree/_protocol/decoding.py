@@ -135,7 +135,8 @@ class ReplyDecoder:
         return first
 
     def _take(self, data: bytes) -> str:
-        text = self._opening.feed(self._utf8.decode(self._ending.feed(data)))
+        data = self._ending.feed(data, answered=self._has_text)
+        text = self._opening.feed(self._utf8.decode(data))
         if self._opening.web_page:
             raise web_page_error(self._opening.finish())
         self._has_text = self._has_text or bool(text)

@@ -41,6 +41,9 @@ _CONTEXT: Final = 64
 _UNFINISHED: Final = re.compile(r"[^\W_]$|[,;:(|，、：；（-]$|(?:^|\n)\s*\d+\.$")
 """An answer that ends like this was cut off."""
 
+_CUT_OFF: Final = 24
+"""Bytes of the shortest answer that is seen to be cut off."""
+
 _LAST_WORDS: Final = 12
 """Bytes of the shortest paragraph that can be a refusal."""
 
@@ -83,14 +86,19 @@ class Ending:
         """Whether nothing is held back and the next chunk does not begin a line."""
         return not self._held and self.before[-1:] not in (b"\n", b"")
 
-    def feed(self, chunk: bytes) -> bytes:
-        """What is certain to be text after one more chunk."""
+    def feed(self, chunk: bytes, *, answered: bool = False) -> bytes:
+        """What is certain to be text after one more chunk.
+
+        Args:
+            chunk: the chunk.
+            answered: whether text before it is known to be an answer.
+        """
         data = self._held + chunk
         begin = len(self._held)
         self._own_tail = self._framed and chunk.lower() in self._beginnings[: len(self._tails)]
         keep = min(self._tail_begins(data, begin), self._notice_begins(data, begin))
         paragraph = 0 if self._last_words else begin
-        self._last_words = self._are_last_words(data, paragraph)
+        self._last_words = answered and self._are_last_words(data, paragraph)
         if self._last_words:
             keep = min(keep, paragraph)
         self._held = data[keep:]
@@ -149,9 +157,10 @@ class Ending:
         before = (self.before + data[:start])[-_CONTEXT:]
         if not (self._framed and self._notices and before) or len(text) < _LAST_WORDS:
             return False
-        unfinished = bool(_UNFINISHED.search(before.decode("utf-8", "ignore").rstrip()))
+        end = before.decode("utf-8", "ignore").rstrip()
+        unfinished = len(before) >= _CUT_OFF and bool(_UNFINISHED.search(end))
         space = before[len(before.rstrip()) :] + paragraph[: -len(text)]
-        goes_on = not unfinished or b"\n" not in space and bool(space)
+        goes_on = not unfinished or (b"\n" not in space and (bool(space) or text[:1].islower()))
         if goes_on and not _BLANK_LINE.search(before + paragraph[: -len(text)]):
             return False
         return phrases.is_last_words(text.decode("utf-8", "ignore"), unfinished)
@@ -213,7 +222,9 @@ def _notice_in(data: bytes) -> bool | None:
     if mark in ("*", "_", "(", "（") and closed and (rest.strip() or not content.strip()):
         return False
     if closed or text[0] in _SIGNS:
-        if phrases.is_notice(content, rest) or phrases.is_last_words(text, unfinished=False):
+        if phrases.is_notice(content, rest):
+            return True
+        if "\n" not in text.strip() and phrases.is_last_words(text, unfinished=False):
             return True
         if closed and not (phrases.is_label(content) and "\n" not in rest.strip()):
             return False

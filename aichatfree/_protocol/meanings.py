@@ -93,8 +93,8 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ),
     "human": Meaning(
         PermissionDeniedError,
-        "The site, or what is in front of it, wants to see that you are human: open it in a browser, "
-        "or ask its operator.",
+        "The site, or what is in front of it, wants to see that you are human: open it in a "
+        "browser, or ask its operator.",
     ),
     # Limits.
     "quota": Meaning(

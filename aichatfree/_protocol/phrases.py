@@ -20,6 +20,9 @@ MAX_REFUSAL: Final = 500
 MAX_SEARCHED: Final = 20_000
 """Characters of an error response that are searched for phrases."""
 
+MAX_HELD: Final = 240
+"""Characters of a body that are held back because of words that may be those of a refusal."""
+
 MAX_FIRST_SENTENCE: Final = 120
 """Characters of a first sentence that are held back because it may be a refusal."""
 
@@ -31,13 +34,16 @@ _BRIEF: Final = 50  # characters
 _LONG: Final = 200  # characters
 _LINES: Final = 3
 _FIRST_SENTENCES: Final = 3
+_FIRST_HELD: Final = 2  # sentences
 _FIRST_WORDS: Final = 40  # characters after a notice that may explain it
 _ENOUGH: Final = 4  # bytes of an opening that hold a body back; fewer begin too many answers
 
 _SENTENCE: Final = re.compile(r".+?(?:[!?。！？\n]+|\.(?=\s|$)|$)", re.DOTALL)
 _HTML: Final = re.compile(r"\s*<(?:!doctype html|html)\b", re.IGNORECASE)
 _ITEM: Final = re.compile(r"[-*+•] |\d+[.)] |```|\|")
-_FIGURE: Final = re.compile(r"(?<!\d)(?!20(?!00)[0-3]\d(?!\d)|1[5-9]\d\d(?!\d)|[45]\d\d(?!\d))\d{2}")
+_FIGURE: Final = re.compile(
+    r"(?<!\d)(?!20(?!00)[0-3]\d(?!\d)|1[5-9]\d\d(?!\d)|[45]\d\d(?!\d))\d{2}"
+)
 _YEAR: Final = re.compile(r"(?<![\d.,-])(?:1[5-9]\d\d|20[0-2][1-9])(?![\d.,]\d|\d|\W?\d\d\W)")
 _QUESTION: Final = re.compile(r"[?？]\s*$")
 _STATUS: Final = re.compile(r"(?<!\d)[45]\d\d(?!\d)")
@@ -85,6 +91,7 @@ class _Table:
     phrases: list[_Refusal]  # their words are lists too, with numbers as names
     words: WordLists
     refusals: list[_Refusal]
+    every: list[_Refusal]
     points: Mapping[str, int]
     quotes: re.Pattern[str]
     marks: re.Pattern[str]
@@ -100,10 +107,13 @@ def _table() -> _Table:
     names = [f"phrase {number}" for number in range(len(data["phrase"]))]
     phrases = dict(zip(names, data["phrase"], strict=True))
     words = {name: phrase["words"] for name, phrase in phrases.items()}
+    of_phrases = [_Refusal.of({"about": [name], **phrases[name]}, 0) for name in names]
+    refusals = [_Refusal.of(entry, data["points"]["together"]) for entry in data["refusal"]]
     return _Table(
-        phrases=[_Refusal.of({"about": [name], **phrases[name]}, 0) for name in names],
+        phrases=of_phrases,
         words=WordLists(data["words"] | words),
-        refusals=[_Refusal.of(entry, data["points"]["together"]) for entry in data["refusal"]],
+        refusals=refusals,
+        every=of_phrases + refusals,
         points=data["points"],
         quotes=re.compile(data["body"]["quotes"]),
         marks=re.compile(data["body"]["marks"]),
@@ -135,7 +145,7 @@ def meaning_in_error(
     for phrase in table.phrases:
         if (status in phrase.statuses or not phrase.statuses) and phrase.is_in(found):
             return phrase.meaning
-    said = _said(_folded(message[:MAX_SEARCHED]))[:_FIRST_SENTENCES]
+    said = _said(message[:MAX_REFUSAL])[:_FIRST_SENTENCES]
     for refusal in table.refusals:
         if status in refusal.statuses and any(map(refusal.is_in, said)):
             return refusal.meaning
@@ -152,26 +162,30 @@ def meaning_of_body(text: str, sentences: Mapping[str, str]) -> str | None:
     for sentence, meaning in sentences.items():
         if sentence and _begins_with(body, sentence):
             return meaning
-    return _meaning(body, _table().points["enough"])
+    return _meaning(body, _said(body), _table().points["enough"])
 
 
-def _meaning(body: str, enough: int) -> str | None:
-    """The meaning of a body if what speaks for a refusal has enough points; else ``None``."""
-    if not body or len(body) > MAX_REFUSAL:
-        return None
+def _meaning(body: str, said: list[set[str]], enough: int) -> str | None:
+    """The meaning of a body if what speaks for a refusal has enough points; else ``None``.
+
+    Args:
+        body: the body.
+        said: the lists that have a word in each of its sentences.
+        enough: the points that are enough.
+    """
     table, points = _table(), _table().points
-    said = _said(_folded(body))
     everything = set[str]().union(*said)
-    around = _points_around(body, everything)
-    if around + points["most"] < enough:
+    possible = [refusal for refusal in table.every if refusal.is_in(everything)]
+    if not possible:
         return None
+    around = _points_around(body, everything)
     parts = list[tuple[Set[str], int]]()
     so_far = set[str]()
     for lists in said[:_FIRST_SENTENCES]:
         so_far |= lists
         parts.append((lists, around + _points_against(so_far)))
     parts.append((everything, around + _points_against(everything) + points["apart"]))
-    for refusal in (*table.phrases, *table.refusals):
+    for refusal in possible:
         for lists, others in parts:
             if refusal.points + others >= enough and refusal.is_in(lists):
                 return refusal.meaning
@@ -202,9 +216,11 @@ def _points_against(lists: Set[str]) -> int:
 
 
 def _said(text: str) -> list[set[str]]:
-    """The lists that have a word in each sentence."""
-    words = _table().words
-    return [words.found_in(text, *found.span()) for found in _SENTENCE.finditer(text)]
+    """The lists that have a word in each sentence; none for a text that is too long."""
+    if len(text) > MAX_REFUSAL:
+        return []
+    words, folded = _table().words, _folded(text)
+    return [words.found_in(folded, *found.span()) for found in _SENTENCE.finditer(folded)]
 
 
 def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
@@ -216,18 +232,20 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
         if _folded(sentence).startswith(body) or _begins_with(body.rstrip(), sentence):
             return True
     enough = len(body.encode()) >= _ENOUGH
-    if enough and meaning_of_body(text, {}) is not None:
-        return True
-    openings = _table().openings.get(body[:1], ())
-    begins = (
-        body.startswith(opening) or (enough and opening.startswith(body)) for opening in openings
+    begins = any(
+        body.startswith(opening) or (enough and opening.startswith(body))
+        for opening in _table().openings.get(body[:1], ())
     )
-    if not any(begins) or _has("explains", body):
-        return False
+    if not enough:
+        return begins
     said = _said(body)
-    if len(said) < 2:
-        return len(body) <= MAX_FIRST_SENTENCE
-    return any(refusal.is_in(lists) for refusal in _table().refusals for lists in said[:2])
+    if begins and len(body) <= MAX_HELD and not any("explains" in lists for lists in said):
+        first = said[:_FIRST_HELD]
+        if len(said) < _FIRST_HELD and len(body) <= MAX_FIRST_SENTENCE:
+            return True
+        if any(refusal.is_in(lists) for refusal in _table().refusals for lists in first):
+            return True
+    return _meaning(text.strip(), said, _table().points["enough"]) is not None
 
 
 def is_label(content: str) -> bool:
@@ -263,7 +281,8 @@ def is_last_words(paragraph: str, unfinished: bool) -> bool:
         return False
     enough = _table().points["last words"]
     enough -= _table().points["unfinished"] if unfinished else 0
-    return _meaning(paragraph.strip("-*_>[]【】() \n\r\t"), enough) is not None
+    paragraph = paragraph.strip("-*_>[]【】() \n\r\t")
+    return _meaning(paragraph, _said(paragraph), enough) is not None
 
 
 def _has(name: str, folded: str) -> bool:

@@ -14,6 +14,9 @@ _BEGINNINGS: Final = re.compile(r"(?<![a-z\u00c0-\u1fff])[a-z0-9\u00c0-\u1fff]|[
 _LITERAL: Final = re.compile(r"(?:[^\W_]|[ _'-])+(?![?*+{])")
 _GROUP: Final = re.compile(r"\(\?:([^()]*)\)(\??)(?![*+{])(.*)")
 _CLASS: Final = re.compile(r"\[([^]\\^-]*)\](?![?*+{])(.*)")
+_LETTERS: Final = 4
+"""Letters that words are looked up by."""
+
 _START: Final = "^"
 _DIGIT: Final = r"\d"
 
@@ -47,8 +50,8 @@ class WordLists:
     """Lists of words: regular expressions in lower case, on lines or between bars with spaces.
 
     Each begins at the start of a word, unless its first letter is of a script that is written
-    without spaces. ``^`` is the start of the text; other words begin with a digit, a letter, or a
-    choice such as ``(?:daily|hourly)``. Words are looked up by their first two letters, so that
+    without spaces. ``^`` is the start of a sentence; other words begin with a digit, a letter, or
+    a choice such as ``(?:daily|hourly)``. Words are looked up by their first letters, so that
     thousands of them cost no more than a few.
 
     Args:
@@ -61,6 +64,7 @@ class WordLists:
             for word in _SEPARATOR.split(words.strip()):
                 for form in _forms(word.strip()):
                     self._groups.setdefault(_key(form), _Group()).add(form, name)
+        self._lengths = sorted({len(key) for key in self._groups})
 
     def found_in(self, text: str, start: int = 0, end: int | None = None) -> set[str]:
         """The names of the lists that have a word in the text, or in a part of it."""
@@ -71,10 +75,10 @@ class WordLists:
             group.find(text, start, end, found)
         for beginning in _BEGINNINGS.finditer(text, start, end):
             at = beginning.start()
-            if group := groups.get(text[at : at + 2]):
-                group.find(text, at, end, found)
-            letter = beginning[0]
-            if group := groups.get(_DIGIT if letter.isdigit() else letter):
+            for length in self._lengths:
+                if group := groups.get(text[at : at + length]):
+                    group.find(text, at, end, found)
+            if text[at].isdigit() and (group := groups.get(_DIGIT)):
                 group.find(text, at, end, found)
         return found
 
@@ -87,7 +91,7 @@ def _key(word: str) -> str:
     literal = _LITERAL.match(word)
     if literal is None:
         raise ValueError(f"{word!r} does not begin with a letter")
-    return literal[0][:2]
+    return literal[0][:_LETTERS]
 
 
 def _forms(word: str) -> Iterator[str]:
