@@ -38,8 +38,8 @@ _ANY_CASE: Final = 4
 _CONTEXT: Final = 64
 """Bytes of text that are remembered, to know what a failure follows."""
 
-_UNFINISHED: Final = re.compile(r"[^\W_]$|[,;:(|，、：；（-]$|(?:^|\n)\s*\d+\.$")
-"""An answer that ends like this was cut off."""
+_CUT_OFF_END: Final = re.compile(r"[^\W_]$|[,;:(|，、：；（-]$|(?:^|\n)\s*\d+\.$")
+"""How an answer ends that was cut off."""
 
 _CUT_OFF: Final = 24
 """Bytes of the shortest answer that is seen to be cut off."""
@@ -151,19 +151,22 @@ class Ending:
         return len(data)
 
     def _are_last_words(self, data: bytes, start: int) -> bool:
-        """Whether chunks from there on are a paragraph that is a refusal."""
+        """Whether the chunks from there on are a refusal: a paragraph, or after a cut sentence."""
         paragraph = data[start:]
-        text = paragraph.lstrip()
         before = (self.before + data[:start])[-_CONTEXT:]
-        if not (self._framed and self._notices and before) or len(text) < _LAST_WORDS:
+        if not (self._framed and self._notices and before) or len(paragraph) < _LAST_WORDS:
             return False
-        end = before.decode("utf-8", "ignore").rstrip()
-        unfinished = len(before) >= _CUT_OFF and bool(_UNFINISHED.search(end))
-        space = before[len(before.rstrip()) :] + paragraph[: -len(text)]
-        goes_on = not unfinished or (b"\n" not in space and (bool(space) or text[:1].islower()))
-        if goes_on and not _BLANK_LINE.search(before + paragraph[: -len(text)]):
+        end = before.decode("utf-8", "ignore")
+        text = paragraph.decode("utf-8", "ignore")
+        space = end[len(end.rstrip()) :] + text[: len(text) - len(text.lstrip())]
+        text = text.lstrip()
+        cut_off = len(before) >= _CUT_OFF and bool(_CUT_OFF_END.search(end.rstrip()))
+        begins = "\n" in space or (not space and (text[:1].isupper() or text[:1] in "<{"))
+        if space.count("\n") < 2 and not (cut_off and begins):
             return False
-        return phrases.is_last_words(text.decode("utf-8", "ignore"), unfinished)
+        if text.startswith(("{", "data:")):
+            return cut_off and _is_error_object(text.removeprefix("data:").encode()) is True
+        return phrases.is_last_words(text, cut_off)
 
     def _may_begin(self, data: bytes, start: int, begin: int) -> bool:
         """Whether a notice may begin there: a paragraph, or a bracket not after a space."""
@@ -224,7 +227,7 @@ def _notice_in(data: bytes) -> bool | None:
     if closed or text[0] in _SIGNS:
         if phrases.is_notice(content, rest):
             return True
-        if "\n" not in text.strip() and phrases.is_last_words(text, unfinished=False):
+        if "\n" not in text.strip() and phrases.is_last_words(text, cut_off=False):
             return True
         if closed and not (phrases.is_label(content) and "\n" not in rest.strip()):
             return False

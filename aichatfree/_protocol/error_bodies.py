@@ -18,7 +18,17 @@ _MESSAGES: Final = (
 ERROR_KEYS: Final = frozenset(
     {
         *_MESSAGES,
-        *("error", "code", "error_code", "errcode", "errno", "status", "statuscode", "status_code"),
+        *(
+            "error",
+            "errors",
+            "code",
+            "error_code",
+            "errcode",
+            "errno",
+            "status",
+            "statuscode",
+            "status_code",
+        ),
         *("type", "success", "ok", "title", "reason", "data", "result", "path", "timestamp", "id"),
         *("request_id", "requestid", "trace_id", "traceid", "retry_after", "object", "param"),
     }
@@ -132,9 +142,11 @@ def _json_in(text: str) -> Any:
 
 def _error_of(value: Any) -> Any:
     """The object that describes the error, without what is around it."""
-    if isinstance(value, list) and value:
-        value = value[0]
-    return value.get("error", value) if isinstance(value, dict) else value
+    for key in ("errors", "error"):
+        if isinstance(value, list) and value:
+            value = value[0]
+        value = value.get(key, value) if isinstance(value, dict) else value
+    return value
 
 
 def _message_of(value: Any) -> str | None:

@@ -91,6 +91,12 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         "The site does not serve this network or region: try from another one, or ask its "
         "operator.",
     ),
+    "members": Meaning(
+        PermissionDeniedError,
+        "Only paying members of the site get this: name another model with model= "
+        "(AICHATFREE_MODEL), or use another site.",
+        fatal=True,
+    ),
     "human": Meaning(
         PermissionDeniedError,
         "The site, or what is in front of it, wants to see that you are human: open it in a "
@@ -102,6 +108,13 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ),
     "rate": Meaning(
         RateLimitError, "Wait, or send less: max_requests_per_minute= keeps to a limit."
+    ),
+    "payment": Meaning(
+        RateLimitError,
+        "What was paid for is used up: the site's operator has to pay for its model, or you for "
+        "your account there. Use another site.",
+        retryable=False,
+        fatal=True,
     ),
     "overloaded": Meaning(OverloadedError, _LATER),
     # The site itself, which only its operator can fix.

@@ -38,7 +38,6 @@ _ERRORS: Final = {'{"error"': 16 * 1024} | dict.fromkeys(
 """How JSON objects with an error begin, and the length up to which they are held back."""
 
 
-
 class Opening:
     """Holds back the beginning of a body until it is clear what it is.
 

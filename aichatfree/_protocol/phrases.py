@@ -49,6 +49,7 @@ _QUESTION: Final = re.compile(r"[?？]\s*$")
 _STATUS: Final = re.compile(r"(?<!\d)[45]\d\d(?!\d)")
 _SECONDS: Final = re.compile(r"\d\s*(?:s\b|sec|秒|с\b|сек|sek|seg)")
 
+
 def _folded(text: str) -> str:
     """In lower case, with ``not`` for ``n't`` and ``i`` for the Turkish ``ı`` and ``İ``."""
     lower = text.lower().replace("ı", "i").replace("i\u0307", "i")
@@ -248,6 +249,11 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
     return _meaning(text.strip(), said, _table().points["enough"]) is not None
 
 
+def names_day(text: str) -> bool:
+    """Whether a text names a day, as one about a daily quota does."""
+    return _has("per_day", _folded(text[:MAX_REFUSAL]))
+
+
 def is_label(content: str) -> bool:
     """Whether a bracket's content is a label, such as "error", of the notice that follows it."""
     return _table().labels.fullmatch(_folded(content)) is not None
@@ -262,25 +268,26 @@ def is_notice(content: str, rest: str) -> bool:
     if len(content) > MAX_NOTICE:
         return False
     first_words = "" if details.startswith(("{", "<")) else details[:_FIRST_WORDS]
-    lists = _table().words.found_in(f"{content} {first_words}")
-    if "explains" in lists or not _has("failures", content):
+    words = _table().words
+    lists = words.found_in(content)
+    if "failures" not in lists or "explains" in words.found_in(f"{content} {first_words}"):
         return False
     return bool("sources" in lists or _STATUS.search(content) or _SECONDS.search(content))
 
 
-def is_last_words(paragraph: str, unfinished: bool) -> bool:
+def is_last_words(paragraph: str, cut_off: bool) -> bool:
     """Whether a paragraph after an answer is a refusal, such as "Rate limit exceeded, try later".
 
     Args:
         paragraph: its text.
-        unfinished: whether the text before it ends in the middle of a sentence.
+        cut_off: whether the text before it ends in the middle of a sentence.
     """
-    if unfinished and _HTML.match(paragraph):
+    if cut_off and _HTML.match(paragraph):
         return True
     if _ITEM.match(paragraph):
         return False
     enough = _table().points["last words"]
-    enough -= _table().points["unfinished"] if unfinished else 0
+    enough -= _table().points["cut off"] if cut_off else 0
     paragraph = paragraph.strip("-*_>[]【】() \n\r\t")
     return _meaning(paragraph, _said(paragraph), enough) is not None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Mapping
@@ -21,11 +22,13 @@ from ..errors import (
 from .error_bodies import ERROR_KEYS, ErrorBody, read_error_body
 from .limits import stated_limits
 from .meanings import EMPTY_500, MEANINGS, SITES_WORDS, Meaning, meaning_of_status
-from .phrases import meaning_in_error, meaning_of_body, status_in
+from .phrases import meaning_in_error, meaning_of_body, names_day, status_in
 from .sites import Site
 
 MAX_ERROR_BODY: Final = 64 * 1024
 """Bytes of an error response's body that are read and kept."""
+
+_DAY: Final = 86400.0  # seconds
 
 # Some sites call their plain text an event stream, so that proxies do not hold it back.
 _ANSWER_TYPES: Final = ("", "text/plain", "text/event-stream", "application/octet-stream")
@@ -84,7 +87,10 @@ def error_in_body(text: str, headers: Mapping[str, str], site: Site) -> APIStatu
         if found is None:
             return None
         words = found.message
-        meaning = _meaning(found.status or 500, found, text, site, page=False)
+        name = None if found.status else meaning_of_body(words, {})
+        meaning = MEANINGS.get(name or "") or _meaning(
+            found.status or 500, found, text, site, page=False
+        )
     error = _error(
         meaning,
         f"The site sent an error in place of an answer ({one_line(words)})",
@@ -177,13 +183,15 @@ def _error(
     meaning: Meaning, what: str, status: int, body: str, limits: StatedLimits
 ) -> APIStatusError | ProtocolError:
     advice = meaning.advice
+    if meaning is MEANINGS["quota"] and not (limits.wait or limits.period) and names_day(body):
+        limits = dataclasses.replace(limits, period=_DAY)
     if limits.exhausted_until is not None and meaning.error is RateLimitError:
         until = datetime.fromtimestamp(limits.exhausted_until, UTC)
         advice = (
             f"The site's quota for the day is used up until {until:%Y-%m-%d %H:%M} UTC: try again "
             "then, or use another site."
         )
-    return meaning.error(
+    error = meaning.error(
         f"{what}. {advice}",
         status_code=status,
         body=body,
@@ -191,6 +199,9 @@ def _error(
         fatal=meaning.fatal,
         limits=limits if limits else None,
     )
+    if meaning.fatal:
+        error.rejection = False  # sending less does not help
+    return error
 
 
 def _meaning(

@@ -20,7 +20,7 @@ CORPUS: Final = Path(__file__).parent.parent / "corpus"
 KEYS: Final = {
     *("name", "status", "headers", "chunks", "body", "dialect", "ignore", "error", "text"),
     *("reasoning", "wait", "requests", "period", "exhausted", "retryable", "fatal"),
-    *("rejection", "possible_rejection", "says", "does_not_say"),
+    *("rejection", "possible_rejection", "says", "does_not_say", "needs_chunks"),
 }
 CASES: Final = [
     pytest.param(case, id=f"{path.stem}: {case['name']}")
