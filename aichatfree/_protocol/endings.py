@@ -44,7 +44,7 @@ _CUT_OFF_END: Final = re.compile(r"[^\W_]$|[,;:(|，、：；（-]$|(?:^|\n)\s*\
 _CUT_OFF: Final = 24
 """Bytes of the shortest answer that is seen to be cut off."""
 
-_LAST_WORDS: Final = 12
+_LAST_WORDS: Final = 8
 """Bytes of the shortest paragraph that can be a refusal."""
 
 _BLANK_LINE: Final = re.compile(rb"(?:^|\n[ \t\r]*\n)[ \t\r]*$")

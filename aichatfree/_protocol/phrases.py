@@ -1,4 +1,4 @@
-"""Looks up what sites say in the table ``phrases.toml``."""
+"""Looks up what sites say in the tables ``phrases.toml`` and ``words.toml``."""
 
 from __future__ import annotations
 
@@ -87,12 +87,14 @@ class _Refusal:
 
 @dataclass(frozen=True)
 class _Table:
-    """The table; the attributes are its keys."""
+    """What ``phrases.toml`` and ``words.toml`` say."""
 
-    phrases: list[_Refusal]  # their words are lists too, with numbers as names
-    words: WordLists
+    phrases: list[_Refusal]
     refusals: list[_Refusal]
-    every: list[_Refusal]
+    words: WordLists
+    """All lists; those of phrases too, by their numbers."""
+
+    of_phrases: WordLists
     points: Mapping[str, int]
     quotes: re.Pattern[str]
     marks: re.Pattern[str]
@@ -103,27 +105,28 @@ class _Table:
 @cache
 def _table() -> _Table:
     """The table, read when the first response asks for it."""
-    text = (resources.files(__package__) / "phrases.toml").read_text("utf-8")
-    data = tomllib.loads(text)
-    names = [f"phrase {number}" for number in range(len(data["phrase"]))]
-    phrases = dict(zip(names, data["phrase"], strict=True))
-    words = {name: phrase["words"] for name, phrase in phrases.items()}
-    of_phrases = [_Refusal.of({"about": [name], **phrases[name]}, 0) for name in names]
-    refusals = [_Refusal.of(entry, data["points"]["together"]) for entry in data["refusal"]]
+    data, lists = (_read(name) for name in ("phrases.toml", "words.toml"))
+    points, body = data["points"], data["body"]
+    phrases = {str(number): phrase for number, phrase in enumerate(data["phrase"])}
+    of_phrases = {number: phrase["words"] for number, phrase in phrases.items()}
     return _Table(
-        phrases=of_phrases,
-        words=WordLists(data["words"] | words),
-        refusals=refusals,
-        every=of_phrases + refusals,
-        points=data["points"],
-        quotes=re.compile(data["body"]["quotes"]),
-        marks=re.compile(data["body"]["marks"]),
+        phrases=[_Refusal.of(entry | {"about": [name]}, 0) for name, entry in phrases.items()],
+        refusals=[_Refusal.of(entry, points["together"]) for entry in data["refusal"]],
+        words=WordLists(lists | of_phrases),
+        of_phrases=WordLists(of_phrases),
+        points=points,
+        quotes=re.compile("|".join(body["quotes"])),
+        marks=re.compile("|".join(body["marks"]), re.IGNORECASE),
         openings={
             letter: list(group)
-            for letter, group in groupby(sorted(data["body"]["openings"]), key=itemgetter(0))
+            for letter, group in groupby(sorted(body["openings"]), key=itemgetter(0))
         },
-        labels=re.compile(rf"\W*(?:{data['body']['labels']})\W*"),
+        labels=re.compile(rf"\W*(?:{body['labels']})\W*"),
     )
+
+
+def _read(name: str) -> dict[str, Any]:
+    return tomllib.loads((resources.files(__package__) / name).read_text("utf-8"))
 
 
 def meaning_in_error(
@@ -142,7 +145,7 @@ def meaning_in_error(
         if sentence and _folded(sentence) in folded:
             return name
     table = _table()
-    found = table.words.found_in(folded)
+    found = table.of_phrases.found_in(folded)
     for phrase in table.phrases:
         if (status in phrase.statuses or not phrase.statuses) and phrase.is_in(found):
             return phrase.meaning
@@ -176,7 +179,9 @@ def _meaning(body: str, said: list[set[str]], enough: int) -> str | None:
     """
     table, points = _table(), _table().points
     everything = set[str]().union(*said)
-    possible = [refusal for refusal in table.every if refusal.is_in(everything)]
+    possible = [
+        refusal for refusal in (*table.phrases, *table.refusals) if refusal.is_in(everything)
+    ]
     if not possible:
         return None
     around = _points_around(body, everything)
@@ -244,7 +249,8 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
         first = said[:_FIRST_HELD]
         if len(said) < _FIRST_HELD and len(body) <= MAX_FIRST_SENTENCE:
             return True
-        if any(refusal.is_in(lists) for refusal in _table().refusals for lists in first):
+        strong = [r for r in _table().refusals if r.points >= _table().points["together"]]
+        if any(refusal.is_in(lists) for refusal in strong for lists in first):
             return True
     return _meaning(text.strip(), said, _table().points["enough"]) is not None
 
@@ -287,7 +293,7 @@ def is_last_words(paragraph: str, cut_off: bool) -> bool:
     if _ITEM.match(paragraph):
         return False
     enough = _table().points["last words"]
-    enough -= _table().points["cut off"] if cut_off else 0
+    enough += _table().points["cut off"] if cut_off else 0
     paragraph = paragraph.strip("-*_>[]【】() \n\r\t")
     return _meaning(paragraph, _said(paragraph), enough) is not None
 
