@@ -180,16 +180,18 @@ def _meaning(body: str, said: list[set[str]], enough: int) -> str | None:
     table, points = _table(), _table().points
     everything = set[str]().union(*said)
     possible = [
-        refusal for refusal in (*table.phrases, *table.refusals) if refusal.is_in(everything)
+        refusal
+        for refusal in (*table.phrases, *table.refusals)
+        if refusal.points and refusal.is_in(everything)
     ]
     if not possible:
         return None
     around = _points_around(body, everything)
     parts = list[tuple[Set[str], int]]()
     so_far = set[str]()
-    for lists in said[:_FIRST_SENTENCES]:
-        so_far |= lists
-        parts.append((lists, around + _points_against(so_far)))
+    for sentence in said[:_FIRST_SENTENCES]:
+        so_far |= sentence
+        parts.append((sentence, around + _points_against(so_far)))
     parts.append((everything, around + _points_against(everything) + points["apart"]))
     for refusal in possible:
         for lists, others in parts:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from aichatfree import Site
 from aichatfree._protocol.decoding import ReplyDecoder
+from aichatfree._protocol.responses import error_in_body
 from aichatfree.errors import APIError
 
 from .bodies import steady
@@ -99,6 +100,71 @@ def test_every_beginning_of_an_answer_is_returned(case: dict[str, Any]) -> None:
         text = decoder.feed(body[:length].encode())
         rest, error = decoder.finish()
         assert error is not None or text + rest == body[:length]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "text"),
+    [
+        (["The three primary colours are red,", "\n\nRate limit exceeded. Try again later."], None),
+        (["In 1969 three astronauts flew to", "The server had an error, sorry!"], None),
+        (["The colours are red, green, blue.", "\n\nQuota exceeded, please upgrade."], None),
+        (["The colours are red, green, blue.", "\n\nIf the server is busy, try again."], "all"),
+        (["The colours are red, green and", " too many requests came."], "all"),
+        (["The fix is simple.\n\n", "Restart the server and try again."], "all"),
+        (["Three steps:\n1. stop\n", "2. If the server is busy, wait and try again."], "all"),
+        (
+            [
+                "The colours are red,",
+                "\n\nRate limit exceeded, try again later.",
+                " This was said." * 40,
+            ],
+            "all",
+        ),
+    ],
+)
+def test_a_refusal_as_the_last_paragraph(chunks: list[str], text: str | None) -> None:
+    """A last paragraph in its own chunk is a failure if it is a refusal and no text follows."""
+    expected = ("".join(chunks), None) if text else (chunks[0], "StreamInterruptedError")
+    assert decoded([chunk.encode() for chunk in chunks], framed=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "retryable", "fatal", "period"),
+    [
+        ("You have used up your free messages for today.", True, False, 86400),
+        ("今日免费次数已用完，请明天再来", True, False, 86400),
+        ("Your quota is used up. Try again in 20 minutes.", True, False, None),
+        ("Insufficient balance. Please top up.", False, True, None),
+        ("This model is only for premium members.", False, True, None),
+        ("Too many requests, slow down.", True, False, None),
+        ("API key expired.", False, True, None),
+    ],
+)
+def test_what_follows_from_a_refusal(
+    body: str, retryable: bool, fatal: bool, period: float | None
+) -> None:
+    """A daily quota is one of a day, and what only money or a key can change is fatal."""
+    error = error_in_body(body, {}, Site())
+    assert error is not None
+    assert (error.retryable, error.fatal) == (retryable, fatal)
+    assert (error.limits.period if error.limits else None) == period
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ('{"code": 429, "msg": "slow down"}', "RateLimitError"),
+        ('{"success": false, "message": "额度不足"}', "RateLimitError"),
+        ('[{"error": {"code": 503, "message": "down"}}]', "OverloadedError"),
+        ('Error: {"type": "ERR", "status": 403}', "PermissionDeniedError"),
+        ('{"message": "Hello, world"}', None),
+        ('{"code": "A1", "status": "shipped"}', None),
+        ('{"error": "quota exceeded", "river": "Nile"}', None),
+    ],
+)
+def test_a_json_object_that_tells_of_an_error(body: str, error: str | None) -> None:
+    """A JSON object of nothing but an error's keys is one if it says so; others are answers."""
+    assert decoded([body.encode()], framed=True) == ("" if error else body, error)
 
 
 @steady
