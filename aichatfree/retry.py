@@ -18,7 +18,7 @@ import tenacity
 
 from ._arguments import check_number
 from ._call import Call
-from .errors import APIError
+from .errors import APIError, stated_wait
 
 log: Final = logging.getLogger(__name__)
 
@@ -27,9 +27,9 @@ log: Final = logging.getLogger(__name__)
 class RetryPolicy:
     """How often a failed request is retried, and how long to wait before that.
 
-    If the site states a wait (``Retry-After``, or Gemini's ``retryDelay``), the next attempt begins
-    after it, plus jitter. If ``max_elapsed`` or ``Timeout.total`` leaves no time for it, the error
-    is raised at once, with ``retry_after``.
+    If the site states a wait (``Retry-After``, or Gemini's ``retryDelay``) or when a used-up quota
+    begins again, the next attempt begins then, plus jitter. If ``max_elapsed`` or ``Timeout.total``
+    leaves no time for it, the error is raised at once, with ``retry_after``.
 
     Without a policy (``retry=None``) there is one attempt. If the site has rejected requests, and
     therefore it could be sent only after more than two seconds, a :class:`RateLimitError` with
@@ -69,7 +69,7 @@ class RetryPolicy:
     def wait(self, state: tenacity.RetryCallState) -> float:
         """Seconds to wait before the next attempt; a tenacity ``wait``."""
         error = state.outcome.exception() if state.outcome else None
-        seconds = error.retry_after if isinstance(error, APIError) else None
+        seconds = stated_wait(error) if isinstance(error, APIError) else None
         if seconds is None:
             doublings = min(state.attempt_number - 1, 60)
             seconds = min(self.max_wait, self.initial_wait * 2**doublings)

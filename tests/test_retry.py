@@ -36,6 +36,10 @@ GEMINI_QUOTA = (
     '{"error":{"code":"Error","message":"[GoogleGenerativeAI Error]: Error fetching from  '
     '[429 Too Many Requests] ... [{\\"@type\\":\\"RetryInfo\\",\\"retryDelay\\":\\"0.3s\\"}]"}}'
 )
+GEMINI_DAY = (
+    '{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","details":[{"violations":'
+    '[{"quotaId":"GenerateRequestsPerDayPerProject-FreeTier","quotaValue":"500"}]}]}}'
+)
 UPSTREAM_KEY = '{"error":{"message":"bad key","code":"invalid_api_key"}}'
 
 RETRYABLE: dict[str, Answer | Raw] = {
@@ -281,6 +285,14 @@ def test_a_callback_of_tenacity_does_not_replace_the_error(client_for: ClientFor
     )
     with FakeSite([Answer("half", end="cut")]) as site, pytest.raises(StreamInterruptedError):
         client_for(site.url, retry=retry).generate("Hi")
+
+
+def test_a_quota_that_begins_again_tomorrow_is_not_retried(client_for: ClientFor) -> None:
+    """A call fails at once if the site says that its quota for the day is used up."""
+    with FakeSite([Answer(status=429, body=GEMINI_DAY)]) as site:
+        with pytest.raises(RateLimitError, match="UTC"):
+            client_for(site.url, retry=RetryPolicy()).generate("Hi")
+        assert len(site.requests) == 1
 
 
 def test_the_total_timeout_also_limits_tenacity(client_for: ClientFor) -> None:
