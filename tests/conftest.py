@@ -26,7 +26,9 @@ collect_ignore = [path for path, python in NOT_SINCE.items() if sys.version_info
 
 
 def pytest_report_header() -> list[str]:
-    return [f"tests/{path} is not run on this Python: see CONTRIBUTING.md" for path in collect_ignore]
+    return [
+        f"tests/{path} is not run on this Python: see CONTRIBUTING.md" for path in collect_ignore
+    ]
 
 
 @pytest.fixture(autouse=True)
