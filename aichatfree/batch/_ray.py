@@ -21,8 +21,7 @@ class RayExecutor(Executor):
 
     At most ``max_workers`` tasks are in flight at a time, and further calls wait in this process.
     Ray repeats the tasks of a worker that died. A future raises the error of its call as the call
-    raised it. It can be cancelled while the call is running, which gets a ``KeyboardInterrupt``
-    then: a shard returns the answers that it has.
+    raised it.
 
     Args:
         max_workers: tasks at a time; by default as many as the cluster has CPUs now. Each has a
@@ -57,7 +56,7 @@ class RayExecutor(Executor):
         Raises:
             RuntimeError: the executor is shut down.
         """
-        future = _TaskFuture(self._ray.cancel)
+        future = _TaskFuture()
         waiting = self._threads.submit(self._run, future, fn, args, kwargs)
         waiting.add_done_callback(future.follow)
         return future
@@ -65,14 +64,14 @@ class RayExecutor(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls. Ray is not shut down.
 
-        Calls in flight continue, except that the workers of those that were cancelled are killed.
-
         Args:
-            wait: whether to return only after all calls have ended.
+            wait: whether to return only after all calls have ended. Those that could not be
+                cancelled, because they were running, are not waited for: their workers are killed.
             cancel_futures: whether calls that wait are cancelled.
         """
         for future in list(self._in_flight):
-            future.kill_if_cancelled()
+            if future.unwanted and future.reference is not None:
+                self._ray.cancel(future.reference, force=True)
         self._threads.shutdown(wait, cancel_futures=cancel_futures)
 
     def _run(self, future: _TaskFuture, *call: Any) -> None:
@@ -82,9 +81,8 @@ class RayExecutor(Executor):
         self._in_flight.add(future)
         errors = self._ray.exceptions
         try:
-            reference = self._task.remote(*call)
-            future.set_reference(reference)
-            future.set_result(self._ray.get(reference))
+            future.reference = self._task.remote(*call)
+            future.set_result(self._ray.get(future.reference))
         except errors.TaskCancelledError:
             future.set_exception(CancelledError())
         except errors.RayTaskError as error:
@@ -96,41 +94,21 @@ class RayExecutor(Executor):
 
 
 class _TaskFuture(Future[Any]):
-    """The future of a call, which can be cancelled also while its task is in flight.
+    """The future of a call.
 
-    One thread waits for the task, and others may cancel it at any time. A cancellation just when
-    the task begins is not missed: the thread stores the reference before it looks whether the
-    future was cancelled, and ``cancel`` notes that before it looks for the reference.
-
-    Args:
-        cancel_task: Ray's function.
+    Attributes:
+        reference: Ray's, once its task is in flight.
+        unwanted: whether somebody has tried to cancel it. Ray can interrupt a task, but a task that
+            ends at this moment aborts the process of the caller (Ray 2.60, ray-project/ray#54798).
     """
 
-    def __init__(self, cancel_task: Callable[..., None]) -> None:
-        super().__init__()
-        self._cancel_task = cancel_task
-        self._cancelled = False
-        self._reference: Any = None
+    reference: Any = None
+    unwanted = False
 
     def cancel(self) -> bool:
-        """Cancel a call that waits, or interrupt its task; ``True`` if it will not run."""
-        self._cancelled = True
-        if super().cancel():
-            return True
-        if self._reference is not None:
-            self._cancel_task(self._reference)
-        return False
-
-    def set_reference(self, reference: Any) -> None:
-        """The task was given to Ray."""
-        self._reference = reference
-        if self._cancelled:
-            self._cancel_task(reference)
-
-    def kill_if_cancelled(self) -> None:
-        """Kill the worker of a task that was interrupted and has not ended."""
-        if self._cancelled and self._reference is not None:
-            self._cancel_task(self._reference, force=True)
+        """Cancel a call that waits; ``False`` if it is running or has ended."""
+        self.unwanted = True
+        return super().cancel()
 
     def follow(self, waiting: Future[None]) -> None:
         """Cancel the call if the executor's shutdown has removed it from the queue."""

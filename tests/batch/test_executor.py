@@ -271,6 +271,20 @@ def test_an_error_in_a_worker_comes_back_complete(client_for: ClientFor) -> None
     assert (there.text, there.attempts) == (here.text, here.attempts)
 
 
+def test_shards_are_made_of_rows(client_for: ClientFor) -> None:
+    """make_shards fills a template from rows, takes their ids, and leaves out empty ones."""
+    rows = [{"key": "a", "river": "Nile"}, {"key": "b", "river": ""}, {"key": "c", "river": "Po"}]
+    with FakeSite(echo) as site:
+        shards = make_shards(
+            client_for(site.url), rows, template="Where is {river}?", id="key", skip_empty=True
+        )
+        results = [result for shard in shards for result in read_results(run_shard(shard))]
+    assert [(result.custom_id, result.text) for result in results] == [
+        ("a", "echo Where is Nile?"),
+        ("c", "echo Where is Po?"),
+    ]
+
+
 def test_a_bad_prompt_makes_no_shard(client_for: ClientFor) -> None:
     """make_shards raises the error of a prompt that cannot be sent, with its place."""
     with pytest.raises(ValueError, match="prompt 2"):

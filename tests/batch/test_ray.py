@@ -19,14 +19,13 @@ import pytest
 
 import aichatfree
 from aichatfree import Client
-from aichatfree.batch import RayExecutor, make_shards, read_results, run_shard
+from aichatfree.batch import RayExecutor
 from aichatfree.testing import FakeSite, Request
 from helpers import (
     AT_ONCE,
     HANG,
     LONG,
     ROOT,
-    SHORT,
     ClientFor,
     echo,
     terminal,
@@ -115,7 +114,7 @@ def test_a_killed_worker_costs_no_answer(
 def test_ctrl_c_twice_keeps_what_is_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second Ctrl-C interrupts the tasks; the next run of the example sends the rest."""
+    """The second Ctrl-C ends the example although requests hang; the next run sends the rest."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     answer_all = threading.Event()
@@ -214,25 +213,20 @@ def test_calls_beyond_the_limit_wait(cluster: None, tmp_path: Path) -> None:
         assert list(executor.map(overlap, range(5), timeout=START)) == [1] * 5
 
 
-def test_a_running_call_can_be_interrupted(executor: RayExecutor) -> None:
-    """Cancelling the future of a running shard interrupts it; its answers so far are returned."""
-    interrupted = threading.Event()
+def test_a_call_that_nobody_wants_does_not_delay_the_end(cluster: None, tmp_path: Path) -> None:
+    """A running call cannot be cancelled, but if that was tried, shutdown() kills its worker."""
+    started = tmp_path / "started"
 
-    def answer(request: Request) -> str:
-        if request.text != "q0":
-            assert interrupted.wait(LONG)
-        return echo(request)
+    def hang() -> None:
+        started.touch()
+        time.sleep(HANG)
 
-    with FakeSite(answer) as site, Client(site.url) as client:
-        (shard,) = make_shards(client, [f"q{n}" for n in range(9)], max_workers=2)
-        future = executor.submit(run_shard, shard)
-        wait_until(lambda: len(site.requests) == 3, START)
-        assert not future.cancel()
-        time.sleep(SHORT)  # for the interrupt to reach the worker
-        interrupted.set()
-        results = read_results(future.result(LONG))
-    assert [result.text for result in results] == ["echo q0", "echo q1", "echo q2", *[""] * 6]
-    assert "interrupted" in str(results[-1].error)
+    with RayExecutor(max_workers=1) as executor:
+        call = executor.submit(hang)
+        wait_until(started.exists, START)
+        assert not call.cancel()
+    with pytest.raises(CancelledError):
+        call.result()
 
 
 def test_calls_that_wait_are_cancelled_with_the_executor(cluster: None, tmp_path: Path) -> None:
