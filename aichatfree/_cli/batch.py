@@ -140,8 +140,9 @@ def _print_files(output: Path, summary: Summary, *, stopped: bool) -> None:
         failures = files_of(journal_of(output)).failures
         tell(f"The failures, with ids and positions of prompts: {failures}")
     if not (summary.complete or stopped or sys.stderr.isatty()):  # the error has said it
-        answered = summary.answered + summary.reused
-        finished = f"; {output} has what is finished" if answered else ""
+        answers = journal_of(output)
+        has_answers = answers.exists() and answers.stat().st_size
+        finished = f"; {output} has what is finished" if has_answers else ""
         tell(f"Run it again to continue{finished}.")
     if is_table(output) and output.exists() and (summary.failed or not summary.complete):
         journal = journal_of(output)

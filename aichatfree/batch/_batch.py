@@ -329,9 +329,8 @@ class Batch(Iterator[BatchResult]):
     def _how_to_continue(self) -> str:
         if self._journal is None:
             return ""
-        summary = self._meter.summary
         finished = f"Finished results are in {self._journal.path}"
-        if not summary.answered + summary.reused:
+        if not self._journal.has_answers:
             finished = "No prompt was answered"
         return f"{finished}; run the same again to continue."
 
