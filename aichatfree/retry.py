@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
 import tenacity
@@ -82,7 +83,7 @@ class RetryPolicy:
             wait=self.wait,
             stop=tenacity.stop_after_attempt(self.max_attempts)
             | stop_with_call(call, min(call.deadline, call.last_attempt_before)),
-            before_sleep=_log_retry,
+            before_sleep=partial(_before_wait, call),
             reraise=True,
         )
 
@@ -191,11 +192,12 @@ class stop_with_call(tenacity.stop.stop_base):  # noqa: N801  (named like tenaci
         return too_late or self._call.cancel_token.stopping.is_set()
 
 
-def _log_retry(state: tenacity.RetryCallState) -> None:
+def _before_wait(call: Call, state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
+    call.last_failure = error.reason if isinstance(error, APIError) else type(error).__name__
     log.info(
         "attempt %d failed (%s); the next one in %.1f s",
         state.attempt_number,
-        error.reason if isinstance(error, APIError) else type(error).__name__,
+        call.last_failure,
         state.upcoming_sleep,
     )

@@ -16,6 +16,7 @@ from aichatfree import (
     APIConnectionError,
     APIError,
     APIStatusError,
+    APITimeoutError,
     AuthenticationError,
     BadRequestError,
     NotFoundError,
@@ -29,7 +30,7 @@ from aichatfree import (
 )
 from aichatfree._call import MAX_SINGLE_WAIT
 from aichatfree.testing import Answer, FakeSite, Raw, Request
-from helpers import AT_ONCE, FAST, SHORT, UNREACHABLE, ClientFor
+from helpers import AT_ONCE, FAST, HANG, SHORT, UNREACHABLE, ClientFor
 
 GEMINI_QUOTA = (
     '{"error":{"code":"Error","message":"[GoogleGenerativeAI Error]: Error fetching from  '
@@ -290,6 +291,15 @@ def test_the_total_timeout_also_limits_tenacity(client_for: ClientFor) -> None:
         with pytest.raises(ServerError):
             client_for(site.url, retry=retry).generate("Hi", timeout=Timeout(total=3 * SHORT))
         assert time.monotonic() - began < AT_ONCE
+
+
+def test_the_error_of_the_total_timeout_says_why_the_attempt_before_failed(
+    client_for: ClientFor,
+) -> None:
+    """If a call's time ends during a retry, its error names the failure of the last attempt."""
+    says_why = pytest.raises(APITimeoutError, match=r"its last attempt failed: 500\.")
+    with FakeSite([Answer(status=500), Answer(delay=HANG)]) as site, says_why:
+        client_for(site.url, retry=FAST).generate("Hi", timeout=Timeout(total=3 * SHORT))
 
 
 def test_a_slot_of_the_rate_limiter_beyond_the_deadline_is_not_waited_for(
