@@ -37,7 +37,9 @@ class RayExecutor(Executor):
         try:
             self._ray: Any = import_module("ray")
         except ImportError as error:
-            raise ImportError(f"RayExecutor needs Ray: {install_command('ray')}") from error
+            raise ImportError(
+                f"ray is not installed, which RayExecutor needs: {install_command('ray')}"
+            ) from error
         if max_workers is None:
             if not self._ray.is_initialized():
                 self._ray.init()
