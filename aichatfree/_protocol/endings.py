@@ -44,6 +44,7 @@ _CUT_OFF_END: Final = re.compile(r"[^\W_]$|[,;:(|，、：；（-]$|(?:^|\n)\s*\
 _CUT_OFF: Final = 24
 """Bytes of the shortest answer that is seen to be cut off."""
 
+_OBJECTS: Final = ("<", "{", "data:")  # HTML, JSON, or JSON as an event
 _LAST_WORDS: Final = 8
 """Bytes of the shortest paragraph that can be a refusal."""
 
@@ -161,10 +162,10 @@ class Ending:
         space = end[len(end.rstrip()) :] + text[: len(text) - len(text.lstrip())]
         text = text.lstrip()
         cut_off = len(before) >= _CUT_OFF and bool(_CUT_OFF_END.search(end.rstrip()))
-        begins = "\n" in space or (not space and (text[:1].isupper() or text[:1] in "<{"))
+        begins = "\n" in space or (not space and (text[:1].isupper() or text.startswith(_OBJECTS)))
         if space.count("\n") < 2 and not (cut_off and begins):
             return False
-        if text.startswith(("{", "data:")):
+        if text.startswith(_OBJECTS[1:]):
             return cut_off and _is_error_object(text.removeprefix("data:").encode()) is True
         return phrases.is_last_words(text, cut_off)
 

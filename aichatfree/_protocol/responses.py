@@ -37,7 +37,7 @@ _NGINX_PAGE: Final = re.compile(
     r"503 Service Temporarily Unavailable|<center>(?:nginx|openresty|tengine|angie)", re.IGNORECASE
 )
 _BEFORE_OBJECT: Final = re.compile(
-    r"(?:\W{0,4}(?:error|错误|ошибка|fehler|erreur)\s*[:：]\s*)?(?={)", re.IGNORECASE
+    r"(?:\W{0,4}(?:error|错误|ошибка|fehler|erreur)\s*[:：]\s*)?(?=\[?{)", re.IGNORECASE
 )
 _STANDARD_WORDS: Final = re.compile(
     r"(?:\d{3}\s*)?(?:not found|method not allowed|not implemented|cannot (?:get|post)\b.*)\W*",
@@ -232,12 +232,15 @@ def _error_object(text: str) -> ErrorBody | None:
         value = json.loads(text[begin.end() :])
     except (ValueError, RecursionError):
         return None
-    labelled = begin.end() > 0  # such as "Error: {...}"
-    if not labelled and not ERROR_KEYS.issuperset(map(str.lower, value)):
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, dict):
         return None
-    found = read_error_body(text)
+    found, failed = read_error_body(text), "error" in value and value.get("success") is False
+    if not (begin.end() or failed or ERROR_KEYS.issuperset(map(str.lower, value))):
+        return None
     named = found.status or value.get("type") == "error" or isinstance(value.get("error"), dict)
-    return found if named or meaning_of_body(found.message, {}) else None
+    return found if named or failed or meaning_of_body(found.message, {}) else None
 
 
 def _address(location: str) -> str:
