@@ -68,7 +68,7 @@ class ReplyDecoder:
         self._events: EventDecoder | None = None
         self._first = b""
         self._labelled = content_type(self._headers) == "text/event-stream"
-        self._has_text = False
+        self._length = 0  # of the text so far, as far as it was looked at
         self._plain = False  # whether the next chunk is text unless it is suspicious
 
     @property
@@ -85,13 +85,18 @@ class ReplyDecoder:
         """
         if not chunk:
             return ""
-        if self._plain and not self._is_suspicious(chunk) and not chunk.isspace():
+        if self._plain and not (
+            self._is_suspicious(chunk) or chunk.isspace() or self._is_glued(chunk)
+        ):
             try:
                 text = chunk.decode()  # the usual case, three times as fast
             except UnicodeDecodeError:
                 pass
             else:
                 self._ending.before = chunk
+                if self._opening.body is not None:
+                    self._opening.remember(text)
+                    self._length += len(text)
                 return text
         if self._may_be_events:
             self._first += chunk
@@ -102,6 +107,10 @@ class ReplyDecoder:
         if self._events is not None:
             return "".join([self._take(text.encode()) for text in self._events.feed(chunk)])
         return self._take(chunk)
+
+    def _is_glued(self, chunk: bytes) -> bool:
+        """Whether a sentence begins in the middle of a word."""
+        return chunk[:1].isupper() and self._ending.before[-1:].isalnum()
 
     def finish(self) -> tuple[str, APIError | None]:
         """The rest of the text at a clean end of the body, and the failure that it hides."""
@@ -116,14 +125,14 @@ class ReplyDecoder:
         held = self._opening.finish()
         if self._opening.web_page:
             return text, web_page_error(held)
-        self._has_text = self._has_text or bool(text or held)
+        self._length += len(text) + len(held)
         cut = bool(self._utf8.getstate()[0])
         failure = self._failure_at_end(failed, cut)
         if failure is None and not cut and self._opening.body is not None:
             failure = error_in_body(self._opening.body, self._headers, self._site)
             if failure is not None:
                 return text, failure
-        if failure is None and not self._has_text:
+        if failure is None and not self._length:
             failure = self._without_text()
         return text + held, failure
 
@@ -135,11 +144,11 @@ class ReplyDecoder:
         return first
 
     def _take(self, data: bytes) -> str:
-        data = self._ending.feed(data, answered=self._has_text)
+        data = self._ending.feed(data, answered=self._length)
         text = self._opening.feed(self._utf8.decode(data))
         if self._opening.web_page:
             raise web_page_error(self._opening.finish())
-        self._has_text = self._has_text or bool(text)
+        self._length += len(text)
         self._plain = (
             self._events is None
             and self._opening.settled
@@ -150,7 +159,7 @@ class ReplyDecoder:
 
     def _failure_at_end(self, failed: bool, cut: bool) -> APIError | None:
         if failed and self._ending.notice:
-            return notice_error(self._ending.notice, self._has_text, self._site)
+            return notice_error(self._ending.notice, bool(self._length), self._site)
         if failed:
             return _interrupted("The site failed while it was answering")
         if self._events is not None and (error := self._failure_of_events(self._events)):
@@ -163,10 +172,10 @@ class ReplyDecoder:
 
     def _failure_of_events(self, events: EventDecoder) -> APIError | None:
         if events.error:
-            return notice_error(events.error, self._has_text, self._site)
+            return notice_error(events.error, bool(self._length), self._site)
         if events.stopped:
             return _interrupted(f"The model stopped early ({events.stopped})", again=False)
-        if (events.unknown or events.malformed) and not self._has_text:
+        if (events.unknown or events.malformed) and not self._length:
             return web_page_error(events.error, "an event stream of an unknown kind")
         if events.malformed:
             return _interrupted("An event of the site's stream could not be read")

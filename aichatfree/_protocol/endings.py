@@ -38,13 +38,14 @@ _ANY_CASE: Final = 4
 _CONTEXT: Final = 64
 """Bytes of text that are remembered, to know what a failure follows."""
 
-_CUT_OFF_END: Final = re.compile(r"[^\W_]$|[,;:(|，、：；（-]$|(?:^|\n)\s*\d+\.$")
+_CUT_OFF_END: Final = re.compile(r"[^\W_]$|[,;(|，、；（-]$|(?:^|\n)\s*\d+\.$")
 """How an answer ends that was cut off."""
 
-_CUT_OFF: Final = 24
-"""Bytes of the shortest answer that is seen to be cut off."""
+_CUT_OFF: Final = 12
+"""Characters of the shortest answer that is seen to be cut off."""
 
-_OBJECTS: Final = ("<", "{", "data:")  # HTML, JSON, or JSON as an event
+_EVENT: Final = "data:"
+_GOES_ON: Final = re.compile(rb"(?!data:)[a-z]")
 _LAST_WORDS: Final = 8
 """Bytes of the shortest paragraph that can be a refusal."""
 
@@ -87,19 +88,19 @@ class Ending:
         """Whether nothing is held back and the next chunk does not begin a line."""
         return not self._held and self.before[-1:] not in (b"\n", b"")
 
-    def feed(self, chunk: bytes, *, answered: bool = False) -> bytes:
+    def feed(self, chunk: bytes, *, answered: int = 0) -> bytes:
         """What is certain to be text after one more chunk.
 
         Args:
             chunk: the chunk.
-            answered: whether text before it is known to be an answer.
+            answered: characters before it that are known to be an answer.
         """
         data = self._held + chunk
         begin = len(self._held)
         self._own_tail = self._framed and chunk.lower() in self._beginnings[: len(self._tails)]
         keep = min(self._tail_begins(data, begin), self._notice_begins(data, begin))
         paragraph = 0 if self._last_words else begin
-        self._last_words = answered and self._are_last_words(data, paragraph)
+        self._last_words = answered > 0 and self._are_last_words(data, paragraph, answered)
         if self._last_words:
             keep = min(keep, paragraph)
         self._held = data[keep:]
@@ -151,22 +152,28 @@ class Ending:
                 return len(data[:start].rstrip())
         return len(data)
 
-    def _are_last_words(self, data: bytes, start: int) -> bool:
+    def _are_last_words(self, data: bytes, start: int, answered: int) -> bool:
         """Whether the chunks from there on are a refusal: a paragraph, or after a cut sentence."""
         paragraph = data[start:]
         before = (self.before + data[:start])[-_CONTEXT:]
-        if not (self._framed and self._notices and before) or len(paragraph) < _LAST_WORDS:
+        edge = before[-1:] + paragraph[:2]
+        if b"\n" not in edge and (edge[:2].strip() != edge[:2] or _GOES_ON.match(paragraph)):
+            return False  # most chunks
+        has_other_length = not _LAST_WORDS <= len(paragraph) <= MAX_DETAILS
+        if has_other_length or not (self._framed and self._notices and before):
             return False
         end = before.decode("utf-8", "ignore")
         text = paragraph.decode("utf-8", "ignore")
         space = end[len(end.rstrip()) :] + text[: len(text) - len(text.lstrip())]
         text = text.lstrip()
-        cut_off = len(before) >= _CUT_OFF and bool(_CUT_OFF_END.search(end.rstrip()))
-        begins = "\n" in space or (not space and (text[:1].isupper() or text.startswith(_OBJECTS)))
+        cut_off = answered >= _CUT_OFF and bool(_CUT_OFF_END.search(end.rstrip()))
+        if text.startswith(_EVENT):
+            return _is_error_object(text.removeprefix(_EVENT).encode()) is True
+        begins = "\n" in space or (not space and (text[:1].isupper() or text[:1] in "<{"))
         if space.count("\n") < 2 and not (cut_off and begins):
             return False
-        if text.startswith(_OBJECTS[1:]):
-            return cut_off and _is_error_object(text.removeprefix("data:").encode()) is True
+        if text.startswith("{"):
+            return cut_off and _is_error_object(text.encode()) is True
         return phrases.is_last_words(text, cut_off)
 
     def _may_begin(self, data: bytes, start: int, begin: int) -> bool:

@@ -16,22 +16,12 @@ _MESSAGES: Final = (
     "error",
 )
 ERROR_KEYS: Final = frozenset(
-    {
-        *_MESSAGES,
-        *(
-            "error",
-            "errors",
-            "code",
-            "error_code",
-            "errcode",
-            "errno",
-            "status",
-            "statuscode",
-            "status_code",
-        ),
-        *("type", "success", "ok", "title", "reason", "data", "result", "path", "timestamp", "id"),
-        *("request_id", "requestid", "trace_id", "traceid", "retry_after", "object", "param"),
-    }
+    [
+        *(*_MESSAGES, "errors", "code", "error_code", "errcode", "errno", "status", "statuscode"),
+        *("status_code", "type", "success", "ok", "title", "reason", "data", "result", "path"),
+        *("timestamp", "id", "request_id", "requestid", "trace_id", "traceid", "retry_after"),
+        *("object", "param"),
+    ]
 )
 """The keys of JSON objects that tell of an error and nothing else, in lower case."""
 

@@ -51,7 +51,7 @@ class Opening:
         body: the answer so far, as long as it is short enough for a refusal; else ``None``.
         reasoning: the reasoning so far.
         blocks: the tags that came before the answer.
-        settled: whether everything that comes now is text.
+        settled: whether everything that comes now is text, if :meth:`remember` is told of it.
         web_page: whether the body is one, as far as is known.
     """
 
@@ -77,7 +77,7 @@ class Opening:
 
     @property
     def settled(self) -> bool:
-        return self._certain and self.body is None
+        return self._certain
 
     @property
     def in_block(self) -> bool:
@@ -93,7 +93,7 @@ class Opening:
                 return ""
             text, self._pending = self._pending, ""
             self._certain = True
-        self._remember(text)
+        self.remember(text)
         return text
 
     def finish(self) -> str:
@@ -104,10 +104,11 @@ class Opening:
             return ""
         if self._complete and self._web_pages and not self._certain:
             self.web_page = bool(_HTML.match(text.lstrip()))
-        self._remember(text)
+        self.remember(text)
         return text
 
-    def _remember(self, text: str) -> None:
+    def remember(self, text: str) -> None:
+        """Keep text while the body is short enough for a refusal."""
         if self.body is not None:
             self.body += text
             if len(self.body) > phrases.MAX_REFUSAL and not _may_be_error(self.body):

@@ -39,7 +39,11 @@ _FIRST_WORDS: Final = 40  # characters after a notice that may explain it
 _ENOUGH: Final = 4  # bytes of an opening that hold a body back; fewer begin too many answers
 
 _SENTENCE: Final = re.compile(r".+?(?:[!?。！？\n]+|\.(?=\s|$)|$)", re.DOTALL)
-_HTML: Final = re.compile(r"\s*<(?:!doctype html|html)\b", re.IGNORECASE)
+_ERROR_PAGE: Final = re.compile(
+    r"<(?:!doctype html|html)\b.{0,500}<(?:title|h1)\b[^<>]{0,80}>[^<>]{0,80}"
+    r"(?:[45]\d\d|error|timed? ?-?out)",
+    re.IGNORECASE | re.DOTALL,
+)
 _ITEM: Final = re.compile(r"[-*+•] |\d+[.)] |```|\|")
 _FIGURE: Final = re.compile(
     r"(?<!\d)(?!20(?!00)[0-3]\d(?!\d)|1[5-9]\d\d(?!\d)|[45]\d\d(?!\d))\d{2}"
@@ -290,7 +294,7 @@ def is_last_words(paragraph: str, cut_off: bool) -> bool:
         paragraph: its text.
         cut_off: whether the text before it ends in the middle of a sentence.
     """
-    if cut_off and _HTML.match(paragraph):
+    if cut_off and _ERROR_PAGE.match(paragraph):
         return True
     if _ITEM.match(paragraph):
         return False
