@@ -195,7 +195,9 @@ def _suspicious(tails: tuple[str, ...], notices: bool) -> re.Pattern[bytes]:
     """Finds in a chunk what a failure has to contain."""
     letters = {re.escape(tail.encode()[:1]) for tail in tails if tail}
     letters |= {rb"\[", rb"\{", rb"\n"} if notices else set()
-    return re.compile(b"[%b]" % b"".join(sorted(letters)) if letters else b"(?!)")
+    parts = [b"[%b]" % b"".join(sorted(letters))] if letters else []
+    parts += [b"(?i:%b)" % re.escape(tail.encode()[:_ANY_CASE]) for tail in tails if tail]
+    return re.compile(b"|".join(parts) or b"(?!)")
 
 
 @cache

@@ -37,7 +37,7 @@ _NGINX_PAGE: Final = re.compile(
     r"503 Service Temporarily Unavailable|<center>(?:nginx|openresty|tengine|angie)", re.IGNORECASE
 )
 _BEFORE_OBJECT: Final = re.compile(
-    r"(?:\W{0,4}(?:error|错误|ошибка|fehler|erreur)\s*[:：]\s*)?(?=\[?{)", re.IGNORECASE
+    r"[^\w\[{]{0,4}(?:(?:error|错误|ошибка|fehler|erreur)\s*[:：]\s*)?(?=\[?{)", re.IGNORECASE
 )
 _STANDARD_WORDS: Final = re.compile(
     r"(?:\d{3}\s*)?(?:not found|method not allowed|not implemented|cannot (?:get|post)\b.*)\W*",

@@ -18,7 +18,7 @@ from .bodies import steady
 from .chunks import PHRASE, TAIL, both, bytewise, decode, halves, text_of
 
 #: Looks for the failure tail only; what else is held back depends on the words.
-SITE = Site(ignore=["refusals", "notices", "web_pages"])
+SITE = Site(ignore=["refusals", "notices", "web_pages", "events"])
 
 # Everything that has a special meaning, among text and random bytes.
 fragments = (
