@@ -19,6 +19,9 @@ from .availability import LONG_OUTAGE, Availability, SiteState
 
 _NEWEST_SHARE: Final = 0.3
 """The weight of the last answer in the average duration of a site's answers."""
+LEAST_STATED_WAIT: Final = 1.0
+"""Seconds. ``Retry-After`` has whole seconds, so that 1 stands for any part of one. That a site
+rejects requests for so short a time is left to its rate limiter, as if it had stated nothing."""
 
 
 class _Site:
@@ -73,8 +76,8 @@ class SiteSelector(SlotQueue[Visit]):
     answers took. Whether a site is asked at all is decided by its `Availability`: after a
     cool-down only one prompt is sent to it until the outcome is known.
 
-    A rejection that states no wait is left to the site's rate limiter, which slows down the
-    requests to the site and probes it. So the limits of all sites add up.
+    A rejection that states no wait, or at most a second, is left to the site's rate limiter, which
+    slows down the requests to the site and probes it. So the limits of all sites add up.
 
     The lock also guards the sites. It is held while a rate limiter's lock is acquired, in this
     order only. A visit may be abandoned by the garbage collector, at any moment of any thread;
@@ -289,7 +292,7 @@ class SiteSelector(SlotQueue[Visit]):
 
 
 def _stated_wait(error: APIError) -> float | None:
-    """Seconds that the site asks to wait, or ``None``."""
+    """Seconds that the site asks to wait; ``None`` if it states none, or the least it can state."""
     until = error.limits.exhausted_until if error.limits else None
     wait = max(error.retry_after or 0.0, 0.0 if until is None else until - time.time())
-    return wait or None
+    return wait if wait > LEAST_STATED_WAIT else None

@@ -11,7 +11,7 @@ from aiohttp import HttpVersion11
 from aiohttp.web import BaseRequest, RequestPayloadError, StreamResponse
 from aiohttp.web import Response as HTTPResponse
 
-from ._access_log import AccessLogEntry
+from ._access_log import CUT_OFF, AccessLogEntry
 from ._app import App, Stream
 from ._connections import Connections
 from ._fronts.front import Request
@@ -22,6 +22,8 @@ logger: Final = logging.getLogger(__name__)
 MAX_DISCARDED_BYTES: Final = 16 << 20
 """Bytes beyond ``max_body`` that are still received and discarded. A client that is cut off while
 it sends would only see a broken connection, and not the refusal."""
+REQUEST_TIMEOUT: Final = 408
+"""The status in the log when a client is too slow to send a body; it gets no response."""
 SERVER: Final = ("Server", "aichatfree")
 
 
@@ -45,6 +47,12 @@ class HTTPHandler:
 
     async def __call__(self, http: BaseRequest) -> StreamResponse:
         entry = AccessLogEntry(http.remote or "-", f"{http.method} {http.path}")
+        try:
+            return await self._respond(http, entry)
+        finally:  # also if the handler is cancelled, because the client has disconnected
+            entry.write()
+
+    async def _respond(self, http: BaseRequest, entry: AccessLogEntry) -> StreamResponse:
         front = self._app.front(http.path)
         try:
             request = await self._request(http)
@@ -52,14 +60,18 @@ class HTTPHandler:
                 response = await self._app.respond(front, request, entry)
                 if isinstance(response, Stream):
                     return await _send(http, response)
+                return _http_response(response)
         except RefusalError as error:
             response = front.refusal(error)
-        except (TimeoutError, ConnectionError):  # the client is too slow, or has disconnected
+        except TimeoutError:  # the client is too slow
+            entry.respond(REQUEST_TIMEOUT, CUT_OFF)
+            return _cut_off(http, HTTPResponse())
+        except ConnectionError:  # it has disconnected
             return _cut_off(http, HTTPResponse())
         except Exception:
             logger.exception("a request failed")
             response = front.refusal(refusal(500, "The gateway failed; its log has the reason."))
-        entry.write(response.status)
+        entry.respond(response.status)
         return _http_response(response)
 
     async def _request(self, http: BaseRequest) -> Request:

@@ -118,6 +118,22 @@ def test_a_gateway_can_be_closed_twice() -> None:
     assert "closed" in repr(gateway)
 
 
+def test_ctrl_c_during_the_grace_cuts_off_what_still_runs() -> None:
+    """If Ctrl-C interrupts `close`, running answers are cut off at once, the gateway is closed, and
+    the interrupt is raised.
+    """
+    gateway = Gateway(SlowEngine(LONG))
+    with ask(gateway) as response:
+        interrupt = threading.Timer(SHORT, os.kill, (os.getpid(), signal.SIGINT))
+        interrupt.start()
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            gateway.close(grace=LONG)
+        assert time.monotonic() - started < SHORT + AT_ONCE
+        assert_cut_off(response)
+    assert "closed" in repr(gateway)
+
+
 @pytest.mark.parametrize(
     ("grace", "error"), [("x", TypeError), (True, TypeError), (-1, ValueError)]
 )
