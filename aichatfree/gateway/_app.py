@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+
 from .._thread_cache import ThreadCache
 from ._access_log import CUT_OFF, AccessLogEntry, summary
 from ._engines.engine import Engine, EngineError
