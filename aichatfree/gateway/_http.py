@@ -7,7 +7,7 @@ import logging
 from contextlib import closing
 from typing import Final
 
-from aiohttp import HttpVersion11
+from aiohttp import HttpVersion10, HttpVersion11
 from aiohttp.web import BaseRequest, RequestPayloadError, StreamResponse
 from aiohttp.web import Response as HTTPResponse
 
@@ -75,9 +75,7 @@ class HTTPHandler:
         return _http_response(response)
 
     async def _request(self, http: BaseRequest) -> Request:
-        # The HTTP library would not undo another one.
-        if http.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
-            raise refusal(400, "The only supported Transfer-Encoding is chunked.")
+        _check_that_its_end_is_clear(http)
         try:
             async with asyncio.timeout(self._client_timeout):
                 body = await self._body(http)
@@ -110,6 +108,19 @@ class HTTPHandler:
         return bytes(body)
 
 
+def _check_that_its_end_is_clear(http: BaseRequest) -> None:
+    """Refuse what the HTTP library accepts although a proxy may see another end of the request."""
+    problem = None
+    if http.version not in (HttpVersion10, HttpVersion11):
+        problem = "The only supported versions of HTTP are 1.1 and 1.0."
+    elif http.method == "CONNECT":
+        problem = "This server is not a proxy: CONNECT is not supported."
+    elif http.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
+        problem = "The only supported Transfer-Encoding is chunked."
+    if problem is not None:
+        raise refusal(400, problem, Connection="close")
+
+
 async def _confirm_that_the_body_is_expected(http: BaseRequest) -> None:
     if http.headers.get("Expect", "").lower() == "100-continue" and http.version >= HttpVersion11:
         await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -136,6 +147,9 @@ def _cut_off(http: BaseRequest, response: StreamResponse) -> StreamResponse:
 
 
 def _http_response(response: Response) -> HTTPResponse:
-    return HTTPResponse(
+    http = HTTPResponse(
         status=response.status, headers=[*response.headers, SERVER], body=response.body
     )
+    if http.headers.get("Connection") == "close":
+        http.force_close()
+    return http
