@@ -24,6 +24,7 @@ class Call:
         attempts: requests sent so far.
         site: the base URL of the site that the last one was sent to; empty before.
         rejections: those of its prompt.
+        last_failure: why its last attempt failed, in a few words; empty before.
         first_byte_at: when the answer to the last attempt began to arrive (monotonic clock).
         started: when its total time limit began (monotonic clock).
         deadline: when the call has to be finished (monotonic clock), or infinity.
@@ -61,6 +62,7 @@ class Call:
         self.attempts: int = 0
         self.site: str = ""
         self.rejections: PromptRejections = PromptRejections() if rejections is None else rejections
+        self.last_failure: str = ""
         self.first_byte_at: float | None = None
         self._max_elapsed = math.inf if max_elapsed is None else max_elapsed
         self._max_rejected_wait = MAX_SINGLE_WAIT if single_attempt else math.inf
@@ -90,7 +92,8 @@ class Call:
 
     def deadline_error(self) -> APITimeoutError:
         """The error for a call that was not finished before its deadline."""
+        failed = f"; its last attempt failed: {self.last_failure}" if self.last_failure else ""
         return APITimeoutError(
-            f"The call was not finished within its total of {self.timeout.total:g} s. Allow more "
-            "with timeout=Timeout(total=...)."
+            f"The call was not finished within its total of {self.timeout.total:g} s{failed}. "
+            "Allow more with timeout=Timeout(total=...)."
         )

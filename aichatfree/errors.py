@@ -24,6 +24,7 @@ Wrong arguments are ``TypeError`` and ``ValueError``, raised before anything is 
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -163,6 +164,14 @@ class APIError(AIChatFreeError):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.attempts} attempts)" if self.attempts > 1 else self.message
+
+
+def stated_wait(error: APIError) -> float | None:
+    """Seconds that the site asks to wait, or until its quota begins again; else ``None``."""
+    until = error.limits.exhausted_until if error.limits else None
+    if until is None:
+        return error.retry_after
+    return max(error.retry_after or 0.0, until - time.time())
 
 
 class APIConnectionError(APIError):

@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
 import tenacity
 
 from ._arguments import check_number
 from ._call import Call
-from .errors import APIError
+from .errors import APIError, stated_wait
 
 log: Final = logging.getLogger(__name__)
 
@@ -26,9 +27,9 @@ log: Final = logging.getLogger(__name__)
 class RetryPolicy:
     """How often a failed request is retried, and how long to wait before that.
 
-    If the site states a wait (``Retry-After``, or Gemini's ``retryDelay``), the next attempt begins
-    after it, plus jitter. If ``max_elapsed`` or ``Timeout.total`` leaves no time for it, the error
-    is raised at once, with ``retry_after``.
+    If the site states a wait (``Retry-After``, or Gemini's ``retryDelay``) or when a used-up quota
+    begins again, the next attempt begins then, plus jitter. If ``max_elapsed`` or ``Timeout.total``
+    leaves no time for it, the error is raised at once, with ``retry_after``.
 
     Without a policy (``retry=None``) there is one attempt. If the site has rejected requests, and
     therefore it could be sent only after more than two seconds, a :class:`RateLimitError` with
@@ -68,7 +69,7 @@ class RetryPolicy:
     def wait(self, state: tenacity.RetryCallState) -> float:
         """Seconds to wait before the next attempt; a tenacity ``wait``."""
         error = state.outcome.exception() if state.outcome else None
-        seconds = error.retry_after if isinstance(error, APIError) else None
+        seconds = stated_wait(error) if isinstance(error, APIError) else None
         if seconds is None:
             doublings = min(state.attempt_number - 1, 60)
             seconds = min(self.max_wait, self.initial_wait * 2**doublings)
@@ -82,7 +83,7 @@ class RetryPolicy:
             wait=self.wait,
             stop=tenacity.stop_after_attempt(self.max_attempts)
             | stop_with_call(call, min(call.deadline, call.last_attempt_before)),
-            before_sleep=_log_retry,
+            before_sleep=partial(_before_wait, call),
             reraise=True,
         )
 
@@ -191,11 +192,12 @@ class stop_with_call(tenacity.stop.stop_base):  # noqa: N801  (named like tenaci
         return too_late or self._call.cancel_token.stopping.is_set()
 
 
-def _log_retry(state: tenacity.RetryCallState) -> None:
+def _before_wait(call: Call, state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
+    call.last_failure = error.reason if isinstance(error, APIError) else type(error).__name__
     log.info(
         "attempt %d failed (%s); the next one in %.1f s",
         state.attempt_number,
-        error.reason if isinstance(error, APIError) else type(error).__name__,
+        call.last_failure,
         state.upcoming_sleep,
     )

@@ -94,7 +94,7 @@ def test_many_threads_may_open_and_close_the_model() -> None:
 
 
 def test_the_default_site_names_three_ways_out() -> None:
-    """The default site no longer answers, and its connection error says what else can be used."""
+    """The default site no longer answers; its connection error soon says what else to use."""
     code = """
         import socket
         import aichatfree
@@ -106,9 +106,10 @@ def test_the_default_site_names_three_ways_out() -> None:
         try:
             aichatfree.Client(base_url=None).generate("Hello")
         except aichatfree.APIConnectionError as error:
-            print(error)
+            print(error, error.attempts)
     """
     printed = run_python(code).stdout
+    assert printed.endswith(" 2\n")
     for words in ("no longer answers", "AICHATFREE_BASE_URL=local", "base_url=", "serve"):
         assert words in printed
 

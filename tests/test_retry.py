@@ -16,6 +16,7 @@ from aichatfree import (
     APIConnectionError,
     APIError,
     APIStatusError,
+    APITimeoutError,
     AuthenticationError,
     BadRequestError,
     NotFoundError,
@@ -29,11 +30,15 @@ from aichatfree import (
 )
 from aichatfree._call import MAX_SINGLE_WAIT
 from aichatfree.testing import Answer, FakeSite, Raw, Request
-from helpers import AT_ONCE, FAST, SHORT, UNREACHABLE, ClientFor
+from helpers import AT_ONCE, FAST, HANG, SHORT, UNREACHABLE, ClientFor
 
 GEMINI_QUOTA = (
     '{"error":{"code":"Error","message":"[GoogleGenerativeAI Error]: Error fetching from  '
     '[429 Too Many Requests] ... [{\\"@type\\":\\"RetryInfo\\",\\"retryDelay\\":\\"0.3s\\"}]"}}'
+)
+GEMINI_DAY = (
+    '{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","details":[{"violations":'
+    '[{"quotaId":"GenerateRequestsPerDayPerProject-FreeTier","quotaValue":"500"}]}]}}'
 )
 UPSTREAM_KEY = '{"error":{"message":"bad key","code":"invalid_api_key"}}'
 
@@ -282,6 +287,14 @@ def test_a_callback_of_tenacity_does_not_replace_the_error(client_for: ClientFor
         client_for(site.url, retry=retry).generate("Hi")
 
 
+def test_a_quota_that_begins_again_tomorrow_is_not_retried(client_for: ClientFor) -> None:
+    """A call fails at once if the site says that its quota for the day is used up."""
+    with FakeSite([Answer(status=429, body=GEMINI_DAY)]) as site:
+        with pytest.raises(RateLimitError, match="UTC"):
+            client_for(site.url, retry=RetryPolicy()).generate("Hi")
+        assert len(site.requests) == 1
+
+
 def test_the_total_timeout_also_limits_tenacity(client_for: ClientFor) -> None:
     """A tenacity object without a stop condition ends with the call's total timeout."""
     retry = tenacity.Retrying(wait=tenacity.wait_fixed(SHORT))
@@ -290,6 +303,15 @@ def test_the_total_timeout_also_limits_tenacity(client_for: ClientFor) -> None:
         with pytest.raises(ServerError):
             client_for(site.url, retry=retry).generate("Hi", timeout=Timeout(total=3 * SHORT))
         assert time.monotonic() - began < AT_ONCE
+
+
+def test_the_error_of_the_total_timeout_says_why_the_attempt_before_failed(
+    client_for: ClientFor,
+) -> None:
+    """If a call's time ends during a retry, its error names the failure of the last attempt."""
+    says_why = pytest.raises(APITimeoutError, match=r"its last attempt failed: 500\.")
+    with FakeSite([Answer(status=500), Answer(delay=HANG)]) as site, says_why:
+        client_for(site.url, retry=FAST).generate("Hi", timeout=Timeout(total=3 * SHORT))
 
 
 def test_a_slot_of_the_rate_limiter_beyond_the_deadline_is_not_waited_for(

@@ -16,15 +16,20 @@ _COLOURS: dict[bool | None, str] = {True: "green", False: "red", None: "yellow"}
 
 
 @click.command()
+@click.argument("url", default="")
 @site_options
-def check(**site: Any) -> int:
+def check(url: str, **site: Any) -> int:
     """Try each setting on the site, and say what to change.
+
+    URL is the site's address, as with --base-url.
 
     \b
     Examples:
       aichatfree check --local
-      aichatfree check --base-url http://127.0.0.1:8000
+      aichatfree check http://127.0.0.1:8000
     """
+    if url:
+        site["base_url"] = (url, *site["base_url"])
     with open_client(**site) as client:
         health = client.check()
     for url, findings in health.by_site.items():

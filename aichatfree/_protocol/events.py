@@ -1,4 +1,4 @@
-"""Server-sent events to text: ``EventDecoder``, for sites that stream events. Pure, no I/O."""
+"""The text in server-sent events: ``EventDecoder``, for sites that stream them. Pure, no I/O."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 import re
 from typing import Any, Final
 
+from .server_sent_events import Event, EventReader
+
 MAX_EVENT: Final = 1 << 20
-"""Bytes of the longest event."""
+"""Bytes of the longest line of an event."""
 
 END_MARK: Final = "[DONE]"
 """The last event of OpenAI's; some sites leave it in the text."""
@@ -31,9 +33,7 @@ class EventDecoder:
     """
 
     def __init__(self) -> None:
-        self._buffer = b""
-        self._data: list[str] = []
-        self._event = ""
+        self._reader = EventReader(MAX_EVENT)
         self._structured = False  # an event was JSON of a model, so its end must be said
         self._is_text = False  # an event was plain text
         self._finished = False
@@ -50,19 +50,8 @@ class EventDecoder:
 
     def feed(self, chunk: bytes) -> list[str]:
         """The text of the events that are complete after one more chunk."""
-        *lines, self._buffer = (self._buffer + chunk).replace(b"\r\n", b"\n").split(b"\n")
-        if len(self._buffer) > MAX_EVENT:
-            self.malformed, self._buffer = True, b""
-        texts = []
-        for line in lines:
-            if not line:
-                texts += self._end_of_event()
-                continue
-            name, _, value = line.decode("utf-8", "replace").partition(":")
-            if name.lstrip("\ufeff") == "data":
-                self._data.append(value.removeprefix(" "))
-            elif name == "event":
-                self._event = value.strip()
+        texts = self._texts(self._reader.feed(chunk))
+        self.malformed = self.malformed or self._reader.too_long
         return texts
 
     def is_of_model(self, line: bytes) -> bool:
@@ -72,32 +61,31 @@ class EventDecoder:
 
     def finish(self) -> list[str]:
         """The text of the last event, if no empty line came after it."""
-        return self.feed(b"\n\n")
+        return self._texts(self._reader.finish())
 
-    def _end_of_event(self) -> list[str]:
-        data, self._data = "\n".join(self._data), []
-        event, self._event = self._event, ""
-        if not data:
-            return []
+    def _texts(self, events: list[Event]) -> list[str]:
+        return [text for event in events if (text := self._text_of_event(*event))]
+
+    def _text_of_event(self, data: str, event: str) -> str:
         if data.strip() == END_MARK or event in ("done", "end", "message_stop"):
             self._finished = True
-            return []
+            return ""
         try:
             value = json.loads(data)
         except (ValueError, RecursionError):
             value = None
         if event == "error" or (isinstance(value, dict) and value.get("error")):
             self.error = self.error or data
-            return []
+            return ""
         if isinstance(value, dict) and (value or not self._is_text):
-            return list(filter(None, [self._text_of(value)]))
+            return self._text_of(value)
         if isinstance(value, str) and not self._is_text:
-            return [value] if value else []
+            return value
         if self._structured or (not self._is_text and data.lstrip().startswith(("{", "[{"))):
             self.malformed = self.malformed or not self._finished
-            return []
+            return ""
         self._is_text = True
-        return [data]
+        return data
 
     def _text_of(self, value: dict[str, Any]) -> str:
         for choices, reason in (("choices", "finish_reason"), ("candidates", "finishReason")):

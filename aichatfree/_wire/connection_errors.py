@@ -42,9 +42,9 @@ class HandshakeTimeoutError(u3.ConnectTimeoutError):
     """The site accepted the connection but did not answer the TLS handshake."""
 
 
-def error_before_response(error: Exception, *, host: str, timeout: Timeout) -> APIError:
+def error_before_response(failure: Exception, *, host: str, timeout: Timeout) -> APIError:
     """The error for a request that got no response."""
-    causes = list(causes_of(error))
+    causes = list(causes_of(failure))
     if any(getattr(cause, "errno", None) in _TOO_MANY_FILES for cause in causes):
         return APIConnectionError(
             "This process has too many open files: raise their limit (ulimit -n), or use fewer "
@@ -55,13 +55,15 @@ def error_before_response(error: Exception, *, host: str, timeout: Timeout) -> A
     blocked = any(isinstance(cause, (*_PROXY, ssl.SSLError)) for cause in causes)
     if host != DEFAULT_HOST or blocked:
         return meaning
-    return type(meaning)(
+    error = type(meaning)(
         f"{host}, the default site, no longer answers. Use the built-in model with Client.local() "
         "(AICHATFREE_BASE_URL=local), name another site with base_url= "
         "(AICHATFREE_BASE_URL), or serve a model yourself: aichatfree serve --help.",
         reason=meaning.reason,
         fatal=meaning.fatal,
     )
+    error.max_retries = 1  # a new user should read this soon
+    return error
 
 
 def _error_before_response(causes: list[BaseException], *, host: str, timeout: Timeout) -> APIError:

@@ -8,9 +8,11 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import requests
+from requests.utils import select_proxy
 
 from .._call import Call
 from .._cancellation import CancelTokens
@@ -83,12 +85,7 @@ class Transport:
         environment = self._session.merge_environment_settings(
             self._base_url, dict(self._proxies), True, verify, None
         )
-        authorities = environment["verify"]
-        if isinstance(authorities, str) and not os.path.exists(authorities):
-            raise ValueError(
-                f"there are no certificate authorities at {authorities!r}: check verify= "
-                "(REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE)"
-            )
+        _check_environment(environment, self._base_url)
         if self._own_session:
             # What the environment says is in the settings now; a netrc file is never looked at.
             self._session.trust_env = False
@@ -192,3 +189,19 @@ class Transport:
         if self._own_session and self._session is not None:
             self._session.close()
         self._multiplexer.close()
+
+
+def _check_environment(environment: Mapping[str, Any], base_url: str) -> None:
+    """Raise ValueError for certificates or a proxy that requests could not use."""
+    authorities = environment["verify"]
+    if isinstance(authorities, str) and not os.path.exists(authorities):
+        raise ValueError(
+            f"there are no certificate authorities at {authorities!r}: check verify= "
+            "(REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE)"
+        )
+    proxy = select_proxy(base_url, environment["proxies"]) or ""
+    if proxy.lower().startswith("socks") and find_spec("socks") is None:
+        raise ValueError(
+            'a SOCKS proxy needs PySocks: pip install "requests[socks]"; or check proxies= '
+            "(HTTPS_PROXY, HTTP_PROXY and ALL_PROXY)"
+        )

@@ -35,11 +35,15 @@ def test_arguments_become_options(message: str) -> None:
         assert for_command_line(message) == WORDS[message]
 
 
+# Seconds: enough for the second attempt (after 0.5 to 1 s), but not for the third (after 1.5).
+TWO_ATTEMPTS = "1.4"
+
+
 @pytest.mark.parametrize("command", ["ask", "batch", "chat", "check"])
 def test_every_command_names_options(command: str) -> None:
     """Errors of each command name its options, whether they are printed or are its result."""
     arguments = [command, "Hi"] if command == "ask" else [command]
-    done = run(*arguments, "--base-url", UNREACHABLE, "--timeout", "1", stdin=b"Hi\n")
+    done = run(*arguments, "--base-url", UNREACHABLE, "--timeout", TWO_ATTEMPTS, stdin=b"Hi\n")
     shown = (done.stdout if command == "check" else done.stderr).decode()
     assert "--base-url (AICHATFREE_BASE_URL)" in shown
     assert "base_url=" not in shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import urllib3
 from aichatfree import (
     APIConnectionError,
     APITimeoutError,
+    Client,
     StreamInterruptedError,
     Timeout,
 )
@@ -295,6 +297,17 @@ def test_tls_goes_through_a_proxy_with_tls(
         assert client.generate("Hi").text == "Hello"
         client.close()
     assert seen[0].startswith(b"CONNECT")
+
+
+def test_a_socks_proxy_without_its_library_is_an_error_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without PySocks, a SOCKS proxy from the environment is refused with the command for it."""
+    monkeypatch.setenv("ALL_PROXY", "socks5://user:hidden@127.0.0.1:1")
+    monkeypatch.setitem(sys.modules, "socks", None)
+    with pytest.raises(ValueError, match=r"requests\[socks\]") as caught:
+        Client("http://chat.example")
+    assert "hidden" not in str(caught.value)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

@@ -17,6 +17,7 @@ from ..._protocol.error_bodies import error_words
 from ..._protocol.limits import retry_after
 from ..._protocol.messages import Message
 from ..._protocol.responses import MAX_ERROR_BODY, one_line
+from ..._protocol.server_sent_events import EventReader
 from ..._protocol.sites import Site
 from ..._wire.exchange import Exchange
 from ..._wire.transport import Transport
@@ -117,7 +118,7 @@ class OpenAIUpstream(Engine):
             with closing(self._transport.post(PATH, json.dumps(body).encode(), call)) as exchange:
                 if exchange.status != 200:
                     raise self._refusal(exchange)
-                for item in _answer(_events(_lines(exchange.chunks()))):
+                for item in _answer(_events(exchange.chunks())):
                     if cancelled.is_set():
                         return
                     yield item
@@ -239,27 +240,16 @@ def _usage(value: object) -> Usage | None:
     return Usage(prompt, completion)
 
 
-def _events(lines: Iterable[bytes]) -> Iterator[str]:
+def _events(chunks: Iterable[bytes]) -> Iterator[str]:
     """The data of each server-sent event."""
-    data: list[str] = []
-    for line in lines:
-        if line.startswith(b"data:"):
-            data.append(line[5:].removeprefix(b" ").decode("utf-8", "replace"))
-        elif not line and data:
-            yield "\n".join(data)
-            data = []
-    if data:
-        yield "\n".join(data)
-
-
-def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    rest = b""
-    for block in blocks:
-        *lines, rest = (rest + block).split(b"\n")
-        if len(rest) > MAX_LINE:
+    reader = EventReader(MAX_LINE)
+    for chunk in chunks:
+        for event in reader.feed(chunk):
+            yield event.data
+        if reader.too_long:
             raise EngineError("The model's server sent a line that is too long.", status=502)
-        yield from (line.removesuffix(b"\r") for line in lines)
-    yield rest.removesuffix(b"\r")
+    for event in reader.finish():
+        yield event.data
 
 
 def _incomplete() -> EngineError:
