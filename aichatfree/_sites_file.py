@@ -31,6 +31,27 @@ def read_sites(path: str | os.PathLike[str]) -> list[Requester]:
         ValueError: it is not such a file, or a variable that it names is not set.
         ImportError, AIChatFreeError: it names the built-in model, which cannot be used.
     """
+    with ExitStack() as failed:
+        requesters = []
+        for number, site in enumerate(_read_tables(path), 1):
+            requesters.append(_requester(site, f"{os.fspath(path)}, site {number}"))
+            failed.callback(requesters[-1].close)
+        failed.pop_all()
+    return requesters
+
+
+def read_secrets(path: str | os.PathLike[str]) -> list[str]:
+    """The secrets and passwords of all sites of the file, from the environment.
+
+    Raises:
+        OSError, ValueError: as for :func:`read_sites`.
+    """
+    names = [site.get(f"{kind}_env") for site in _read_tables(path) for kind in _IN_ENVIRONMENT]
+    return [value for value in map(_variable, names) if value is not None]
+
+
+def _read_tables(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The ``[[site]]`` tables of the file."""
     with open(path, "rb") as file:
         try:
             content = tomllib.load(file)
@@ -41,13 +62,7 @@ def read_sites(path: str | os.PathLike[str]) -> list[Requester]:
         raise ValueError(f"{os.fspath(path)}: unknown key {next(iter(content))!r}; use [[site]]")
     if not isinstance(sites, list) or not all(isinstance(site, dict) for site in sites):
         raise ValueError(f"{os.fspath(path)} has no sites: begin each with a line [[site]]")
-    with ExitStack() as failed:
-        requesters = []
-        for number, site in enumerate(sites, 1):
-            requesters.append(_requester(site, f"{os.fspath(path)}, site {number}"))
-            failed.callback(requesters[-1].close)
-        failed.pop_all()
-    return requesters
+    return sites
 
 
 def _requester(site: Mapping[str, Any], where: str) -> Requester:

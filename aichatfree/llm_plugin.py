@@ -21,6 +21,8 @@ from pydantic import ConfigDict, Field, field_validator
 
 import aichatfree
 
+from ._local import is_local
+
 
 class SiteError(llm.ModelError, click.ClickException):
     """The answer is incomplete, or there is none; ``__cause__`` is the error of this package.
@@ -106,11 +108,14 @@ def _client(options: Any, key: str | None) -> aichatfree.Client:
             raise ValueError(f"dialect and model belong to each site in {sites}: leave them out")
         router = aichatfree.Router.from_file(sites)
         return router.with_options(timeout=aichatfree.Timeout(total=options.timeout))
+    # The stored keys are those of a site, and the built-in model has its own.
+    local = is_local(options.base_url)
+    secret = None if local else llm.get_key(alias="aichatfree-secret", env="AICHATFREE_SECRET")
     return aichatfree.Client(
         options.base_url,
         dialect=options.dialect,
-        secret=llm.get_key(alias="aichatfree-secret", env="AICHATFREE_SECRET"),
-        password=key,
+        secret=secret,
+        password=None if local else key,
         model=options.model,
         timeout=aichatfree.Timeout(total=options.timeout),
     )

@@ -1,4 +1,6 @@
-"""A batch on Spark: ``pip install aichatfree pyspark && python examples/spark_batch.py``.
+"""A batch on Spark, which needs Java 17 or later:
+
+``pip install "aichatfree[spark]" && python examples/spark_batch.py``
 
 Spark has no Executor, so the shards of the batch are the rows of an RDD. The workers read
 AICHATFREE_SECRET and AICHATFREE_PASSWORD from their environment.
@@ -27,7 +29,7 @@ if __name__ == "__main__":
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     spark = SparkSession.builder.master("local[2]").getOrCreate()
     rows = spark.sparkContext.parallelize(shards, numSlices=2).mapPartitions(answer)
-    for part in rows.collect():
+    for part in rows.toLocalIterator():
         for result in read_results(part):
             print(result.custom_id, result.text if result.ok else result.error)
     spark.stop()

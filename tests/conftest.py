@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Child processes run in the checkout, and have to import the installed package all the same.
 os.environ["PYTHONSAFEPATH"] = "1"
+
+#: The Pythons from which on the extra `test` does not install the engine of these tests: Ray has no
+#: wheel for 3.15, and CI's machines have no Java beside 3.14.
+NOT_SINCE = {"batch/test_ray.py": (3, 15), "batch/test_spark.py": (3, 14)}
+collect_ignore = [path for path, python in NOT_SINCE.items() if sys.version_info >= python]
+
+
+def pytest_report_header() -> list[str]:
+    return [
+        f"tests/{path} is not run on this Python: see CONTRIBUTING.md" for path in collect_ignore
+    ]
 
 
 @pytest.fixture(autouse=True)

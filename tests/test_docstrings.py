@@ -20,11 +20,13 @@ from aichatfree.testing import Answer, FakeSite, Request
 MODULES = ["aichatfree"] + [
     module.name for module in pkgutil.walk_packages(aichatfree.__path__, "aichatfree.")
 ]
+#: Run by the tests of their subject, because they need more than a client.
+RUN_ELSEWHERE = {"aichatfree.batch._ray.RayExecutor": "tests/batch/test_ray.py"}
 EXAMPLES = [
     example
     for module in map(import_module, MODULES)
     for example in doctest.DocTestFinder().find(module)
-    if example.examples
+    if example.examples and example.name not in RUN_ELSEWHERE
 ]
 
 CONVERSATION = {

@@ -9,6 +9,23 @@ import pytest
 from helpers import run_python
 
 
+def test_an_executor_without_ray_says_what_to_install() -> None:
+    """Ray is imported only for an executor, whose error without it has the command."""
+    done = run_python(
+        """
+        import sys
+        sys.modules["ray"] = None  # as if it was not installed
+        from aichatfree.batch import RayExecutor
+        try:
+            RayExecutor()
+        except ImportError as error:
+            print(error)
+        """
+    )
+    assert done.stdout.startswith("ray is not installed, which RayExecutor needs: pip install ")
+    assert "[ray]" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("direct_url", "command"),
     [

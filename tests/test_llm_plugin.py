@@ -109,6 +109,29 @@ def test_the_sites_of_a_file_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert "sites.toml" in run(*ASK, "Hello").stderr
 
 
+@pytest.mark.xdist_group("embedded model")
+@pytest.mark.parametrize("more", [[], ["--no-stream"]])
+def test_the_built_in_model_answers(more: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With AICHATFREE_BASE_URL=local the built-in model answers, whatever keys are stored."""
+    run("keys", "set", "aichatfree", "--value", "of a site")
+    run("keys", "set", "aichatfree-secret", "--value", "of a site")
+    monkeypatch.setenv("AICHATFREE_SECRET", "of a site")
+    done = run(*ASK, *more, "What is the capital of France?", url="local")
+    assert done.returncode == 0, done.stderr
+    assert "Paris" in done.stdout
+
+
+@pytest.mark.xdist_group("embedded model")
+def test_an_option_chooses_the_built_in_model() -> None:
+    """-o base_url local wins over the site in the environment."""
+    with FakeSite() as site:
+        question = ["-o", "base_url", "local", "What is the capital of France?"]
+        done = run(*ASK, *question, url=site.url)
+    assert done.returncode == 0, done.stderr
+    assert "Paris" in done.stdout
+    assert site.requests == []
+
+
 def test_a_conversation_is_continued() -> None:
     """``llm -c`` sends the system prompt and the messages of the earlier commands."""
     with FakeSite(echo) as site:

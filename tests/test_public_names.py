@@ -22,7 +22,7 @@ PUBLIC = {
         *("__version__", "generate_signature"),
     },
     "aichatfree.batch": {
-        *("Batch", "BatchResult", "PromptSource", "Report", "Summary"),
+        *("Batch", "BatchResult", "PromptSource", "RayExecutor", "Report", "Summary"),
         *("make_shards", "read_results", "run_shard"),
     },
     "aichatfree.chat": None,

@@ -140,7 +140,10 @@ def _print_files(output: Path, summary: Summary, *, stopped: bool) -> None:
         failures = files_of(journal_of(output)).failures
         tell(f"The failures, with ids and positions of prompts: {failures}")
     if not (summary.complete or stopped or sys.stderr.isatty()):  # the error has said it
-        tell(f"Run it again to continue; {output} has what is finished.")
+        answers = journal_of(output)
+        has_answers = answers.exists() and answers.stat().st_size
+        finished = f"; {output} has what is finished" if has_answers else ""
+        tell(f"Run it again to continue{finished}.")
     if is_table(output) and output.exists() and (summary.failed or not summary.complete):
         journal = journal_of(output)
         tell(f"The table {output} is made from {journal}: keep that to continue.")

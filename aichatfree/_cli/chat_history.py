@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -18,11 +18,13 @@ MAX_LENGTH: Final = 10_000
 _SECRET_VARIABLES: Final = ("PASSWORD", "SECRET", "KEY")
 
 
-def open_history() -> History | None:
+def open_history(secrets: Sequence[str] = ()) -> History | None:
     """The history in the user's directory for state, or ``None`` for a user without one."""
     directories = (os.environ.get("XDG_STATE_HOME", ""), os.path.expanduser("~/.local/state"))
     state = next(filter(os.path.isabs, directories), None)
-    return None if state is None else History(Path(state, "aichatfree", "chat_history.jsonl"))
+    return (
+        None if state is None else History(Path(state, "aichatfree", "chat_history.jsonl"), secrets)
+    )
 
 
 class History:
@@ -30,10 +32,16 @@ class History:
 
     A line is a question as a JSON string, because a question may have several lines. A history that
     cannot be read or written is no reason to end a conversation: nothing is kept then.
+
+    Args:
+        path: of the file.
+        secrets: no question with one of these is kept, nor with a password, a secret or a key of
+            the variables whose names begin with ``AICHATFREE_``.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, secrets: Sequence[str] = ()) -> None:
         self._path = path
+        self._secrets = [*secrets, *_secrets()]
 
     def load(self) -> list[str]:
         """The last questions, the oldest first."""
@@ -47,7 +55,7 @@ class History:
 
     def add(self, question: str) -> None:
         """Append a question, unless it is very long or has a password or secret in it."""
-        if len(question) > MAX_LENGTH or any(secret in question for secret in _secrets()):
+        if len(question) > MAX_LENGTH or any(secret in question for secret in self._secrets):
             return
         with suppress(OSError):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -66,7 +66,7 @@ def open_client(
     if local + bool(base_url) + bool(sites) > 1:
         raise click.UsageError("--local, --base-url and --sites exclude each other: leave one out.")
     urls = ["local"] if local else base_url
-    path = sites or (None if urls else _file_of_sites())
+    path = _file_of_sites(urls, sites)
     with usage_errors():
         client = _client(urls, path, {"dialect": dialect, "model": model, **settings})
         if timeout is not None:
@@ -78,8 +78,18 @@ def open_client(
         yield client
 
 
-def _file_of_sites() -> str | None:
-    """The file that the environment names, or the one in this directory if it names no site."""
+def secrets_of(local: bool, base_url: Sequence[str], sites: str | None, **_: Any) -> list[str]:
+    """The secrets and passwords of the file of sites that these options mean."""
+    from .._sites_file import read_secrets
+
+    path = _file_of_sites(["local"] if local else base_url, sites)
+    return [] if path is None else read_secrets(path)
+
+
+def _file_of_sites(urls: Sequence[str], sites: str | None) -> str | None:
+    """The file of sites: as given, of the environment, or in this directory if no site is named."""
+    if urls or sites:
+        return sites
     if path := os.environ.get("AICHATFREE_SITES"):
         return path
     here = os.path.exists(SITES_FILE) and not os.environ.get("AICHATFREE_BASE_URL")

@@ -2,6 +2,7 @@
 
 from ._batch import Batch
 from ._prompts import PromptSource
+from ._ray import RayExecutor
 from ._report import Report
 from ._results import BatchResult
 from ._summary import Summary
@@ -12,6 +13,7 @@ __all__ = [
     "Batch",
     "BatchResult",
     "PromptSource",
+    "RayExecutor",
     "Report",
     "Summary",
     "make_shards",

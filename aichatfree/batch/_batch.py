@@ -127,7 +127,8 @@ class Batch(Iterator[BatchResult]):
         ['The Nile.', 'Lake Baikal.']
 
         It has the columns of the input (``custom_id`` if that was a lazy iterable) and ``answer``,
-        ``error``, ``attempts`` and ``elapsed``; what is missing is a missing value.
+        ``error``, ``attempts``, ``elapsed``, ``time_to_first_chunk`` (both in seconds) and
+        ``site``; what is missing is a missing value.
 
         Raises:
             ImportError: pandas is not installed.
@@ -328,7 +329,10 @@ class Batch(Iterator[BatchResult]):
     def _how_to_continue(self) -> str:
         if self._journal is None:
             return ""
-        return f"Finished results are in {self._journal.path}; run the same again to continue."
+        finished = f"Finished results are in {self._journal.path}"
+        if not self._journal.has_answers:
+            finished = "No prompt was answered"
+        return f"{finished}; run the same again to continue."
 
     def _draw(self, *, now: bool = False) -> None:
         self._progress.update(self._meter.summary, self._meter.waiting, now=now)

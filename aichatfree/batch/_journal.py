@@ -108,6 +108,11 @@ class Journal:
         # Called when the journal is closed, before its lock is released.
         self.at_end: Callable[[], None] | None = None
 
+    @property
+    def has_answers(self) -> bool:
+        """Whether there is an answer in it, of this run or of an earlier one."""
+        return self._end > 0
+
     def check_prompts(self, items: Iterable[Item]) -> None:
         """Compare the answers of earlier runs with all the prompts of this one.
 

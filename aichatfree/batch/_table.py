@@ -28,6 +28,8 @@ RESULT_COLUMNS: Final[Mapping[str, type]] = {
     "error": str,
     "attempts": int,
     "elapsed": float,
+    "time_to_first_chunk": float,
+    "site": str,
 }
 
 WRITERS: Final[Mapping[str, Callable[[Path, Table], None]]] = {
@@ -213,8 +215,7 @@ def _result_cells(row: Mapping[str, Any] | None) -> Cells:
         return {}
     error = row.get("error")
     return {
+        **{name: row.get(name) for name in RESULT_COLUMNS},
         "answer": row.get("text"),
         "error": None if error is None else f"{error['type']}: {error['message']}",
-        "attempts": row.get("attempts"),
-        "elapsed": row.get("elapsed"),
     }

@@ -44,7 +44,10 @@ def make_shards(
     shard_size: int = 64,
     max_workers: int = 16,
     parallel: int = 1,
+    template: str | None = None,
     column: str | None = None,
+    id: str | None = None,
+    skip_empty: bool = False,
 ) -> Iterator[bytes]:
     """Split prompts into shards for :func:`run_shard`, for engines without an Executor.
 
@@ -56,22 +59,23 @@ def make_shards(
 
     Args:
         client: the ``Client`` whose settings are put into the shards, without its secrets.
-        prompts: as for ``Client.batch``.
+        prompts: as for ``Client.batch``, as are ``template``, ``column``, ``id`` and
+            ``skip_empty``, if they are rows.
         shard_size: prompts in a shard.
         max_workers: threads for each shard.
         parallel: shards in flight at a time; each gets this part of the client's rate limit.
-        column: the column that has the prompts, if they are rows.
 
     Raises:
-        TypeError, ValueError: a prompt cannot be sent, or a setting of the client cannot be put
-            into a shard.
+        TypeError, ValueError: a prompt cannot be sent or made, or a setting of the client cannot
+            be put into a shard.
     """
     check_number("shard_size", shard_size, min=1, max=MAX_SHARD_SIZE, integer=True)
     check_number("max_workers", max_workers, min=1, max=MAX_WORKERS, integer=True)
     check_number("parallel", parallel, min=1, integer=True)
     settings = client.to_dict(1 / parallel)
     check = requester_from_dict(settings).check_prompt
-    items = iter(Items(prompts, check, RowPrompts.from_arguments(column=column)))
+    rows = RowPrompts.from_arguments(template, column, id, skip_empty)
+    items = iter(Items(prompts, check, rows))
     while shard := list(islice(items, shard_size)):
         for item in shard:
             if item.error is not None:

@@ -61,6 +61,14 @@ def test_a_table_of_one_column_needs_no_separator(tmp_path: Path) -> None:
     assert rows_of(path) == [{"review": "good"}, {"review": "bad"}]
 
 
+def test_a_cell_may_be_a_long_document(tmp_path: Path) -> None:
+    """A cell may have more characters than Python's limit for cells, which is 131,072."""
+    path, document = tmp_path / "documents.csv", "a line\n" * 100_000
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["id", "document"], ["1", document]])
+    assert [row for _, row in read_csv(path).each] == [{"id": "1", "document": document}]
+
+
 def test_columns_without_a_name_are_named_by_their_position(tmp_path: Path) -> None:
     """An index that pandas wrote, and empty columns of Excel, do not make a table unusable."""
     path = tmp_path / "r.csv"
@@ -115,7 +123,11 @@ BAD: dict[str, tuple[bytes, str]] = {
     "half a unit of UTF-16": (TEXT.encode("utf-16") + b"x", "after line 4: not UTF-16"),
     "an id twice": (b"id,review\n1,a\n1,b\n", "line 3: .*'1' is used twice"),
     "a line without an end": (b"id,review\n1," + b"x" * (1 << 24), "line 2: longer than"),
-    "an endless quote": (b'id,review\n1,"' + b"x\n" * 100_000, "line 2: not CSV .*field limit"),
+    "a quote without an end": (b'id,review\n1,"' + b"x\n" * 100_000, "line 2: not CSV .*quote"),
+    "a quote without an end in a long file": (
+        b'id,review\n1,"' + (b"x" * 1000 + b"\n") * 17_000,
+        "line 2: not CSV .*field limit.*quote",
+    ),
 }
 
 

@@ -121,6 +121,12 @@ def test_a_shard_that_is_not_full_is_sent(client_for: ClientFor, tmp_path: Path)
 # --- Dask -------------------------------------------------------------------------------------
 
 
+#: Processes of the cluster.
+WORKERS = 4
+
+one_cluster = pytest.mark.xdist_group("dask")
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     # Dask's profiler sometimes deadlocks CPython before 3.11.9 when threads start and end
@@ -128,12 +134,16 @@ def cluster() -> Iterator[LocalCluster]:
     with (
         dask.config.set({"distributed.worker.profile.enabled": False}),
         LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
+            n_workers=WORKERS,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            silence_logs=50,
         ) as running,
     ):
         yield running
 
 
+@one_cluster
 def test_dask_answers_a_batch(client_for: ClientFor, tmp_path: Path, cluster: Any) -> None:
     """The executor of a Dask client can be used like any other."""
     output = tmp_path / "a.jsonl"
@@ -145,12 +155,14 @@ def test_dask_answers_a_batch(client_for: ClientFor, tmp_path: Path, cluster: An
         assert_all_answered(site, output, 300)
 
 
+@one_cluster
+@pytest.mark.timeout(10 * LONG)
 def test_a_killed_dask_worker_costs_no_answer(
     client_for: ClientFor, tmp_path: Path, cluster: Any
 ) -> None:
-    """Dask repeats the shards of a killed worker: only the shards in flight are sent twice."""
+    """Of 10,000 prompts each is answered once: Dask repeats the shards of a killed worker."""
     output = tmp_path / "a.jsonl"
-    shard_size, count = 16, 600
+    shard_size, count = 64, 10_000
     with FakeSite(echo) as site, DaskClient(cluster) as engine:
         batch = client_for(site.url).batch(
             [f"q{n}" for n in range(count)],
@@ -158,16 +170,17 @@ def test_a_killed_dask_worker_costs_no_answer(
             output=output,
             shard_size=shard_size,
         )
-        results = [next(batch) for _ in range(50)]
+        results = [next(batch) for _ in range(count // 2)]
         victim = next(iter(engine.run(os.getpid).values()))
         os.kill(victim, signal.SIGKILL)
         results += list(batch)
         assert [result.text for result in results] == [f"echo q{n}" for n in range(count)]
         assert_all_answered(site, output, count)
-        shards_in_flight = 2 * 2  # for two workers, two running and two queued
+        shards_in_flight = 2 * WORKERS  # half of them are queued
         assert len(site.requests) - count <= shards_in_flight * shard_size
 
 
+@one_cluster
 def test_the_command_line_uses_dask(tmp_path: Path, cluster: Any) -> None:
     """`aichatfree batch --dask ADDRESS` sends the prompts from the workers of that scheduler."""
     prompts, output = tmp_path / "p.txt", tmp_path / "a.jsonl"
@@ -256,6 +269,20 @@ def test_an_error_in_a_worker_comes_back_complete(client_for: ClientFor) -> None
     assert there.error is not None
     assert vars(there.error).keys() >= vars(here.error).keys()
     assert (there.text, there.attempts) == (here.text, here.attempts)
+
+
+def test_shards_are_made_of_rows(client_for: ClientFor) -> None:
+    """make_shards fills a template from rows, takes their ids, and leaves out empty ones."""
+    rows = [{"key": "a", "river": "Nile"}, {"key": "b", "river": ""}, {"key": "c", "river": "Po"}]
+    with FakeSite(echo) as site:
+        shards = make_shards(
+            client_for(site.url), rows, template="Where is {river}?", id="key", skip_empty=True
+        )
+        results = [result for shard in shards for result in read_results(run_shard(shard))]
+    assert [(result.custom_id, result.text) for result in results] == [
+        ("a", "echo Where is Nile?"),
+        ("c", "echo Where is Po?"),
+    ]
 
 
 def test_a_bad_prompt_makes_no_shard(client_for: ClientFor) -> None:

@@ -24,6 +24,9 @@ from .journals import ids_in, table_of
 
 TEMPLATE = "Classify: {review}"
 
+#: The columns that a batch adds.
+ADDED = ["answer", "error", "attempts", "elapsed", "time_to_first_chunk", "site"]
+
 
 @pytest.fixture
 def reviews(tmp_path: Path) -> Path:
@@ -51,9 +54,10 @@ def test_a_table_has_the_input_and_the_answers(
             reviews, template=TEMPLATE, id="id", output=output, skip_empty=True
         ).run()
     header, good, bad, skipped, formula = table_of(output)
-    assert header == ["id", "review", "answer", "error", "attempts", "elapsed"]
+    assert header == ["id", "review", *ADDED]
     assert good[:5] == ["07", "good", "echo Classify: good", "", "1"]
-    assert float(good[5]) >= 0
+    assert float(good[5]) >= float(good[6]) >= 0
+    assert good[7] == bad[7] == site.url
     assert bad[:3] == ["8", "bad,\nreally", ""]
     assert bad[3].startswith("BadRequestError: The site answered 400 (no such thing)")
     assert skipped == [
@@ -61,8 +65,7 @@ def test_a_table_has_the_input_and_the_answers(
         "",
         "",
         "skipped, because a cell that the prompt needs is empty",
-        "",
-        "",
+        *[""] * 4,
     ]
     assert formula[1:3] == ["=SUM(A1)", "echo Classify: =SUM(A1)"]
     assert sorted(ids_in(tmp_path / "out.csv.jsonl")) == ["07", "10"]
@@ -93,7 +96,9 @@ def test_the_next_table_looks_like_its_input(client_for: ClientFor, tmp_path: Pa
         client_for(site.url).batch(path, column="review", output=output).run()
     text = output.read_bytes().decode("utf-8-sig")
     assert output.read_bytes().startswith(b"\xef\xbb\xbf")
-    assert text.startswith("id;review;answer;error;attempts;elapsed\n1;größer, schöner;echo größer")
+    header, row = text.splitlines()
+    assert header.split(";") == ["id", "review", *ADDED]
+    assert row.startswith("1;größer, schöner;echo größer")
 
 
 def test_answers_with_any_characters_are_read_as_they_were(
@@ -126,7 +131,7 @@ def test_every_source_can_have_a_table(client_for: ClientFor, tmp_path: Path, ki
     with FakeSite(echo) as site:
         client_for(site.url).batch(source, output=tmp_path / "out.csv").run()
     header, row = table_of(tmp_path / "out.csv")
-    assert header == [*columns, "answer", "error", "attempts", "elapsed"]
+    assert header == [*columns, *ADDED]
     assert row[: len(columns) + 1] == [*cells, "echo x"]
 
 
@@ -152,7 +157,8 @@ def test_a_table_in_parquet_has_types(client_for: ClientFor, tmp_path: Path) -> 
     assert (kinds["answer"], kinds["attempts"], kinds["elapsed"]) == ("string", "int64", "double")
     row = table.to_pylist()[1]
     assert (row["when"], row["mixed"], row["list"], row["answer"]) == (None, "one", None, "echo y")
-    given = table.drop(["answer", "error", "attempts", "elapsed"])
+    assert (kinds["time_to_first_chunk"], kinds["site"]) == ("double", "string")
+    given = table.drop(ADDED)
     parquet.write_table(given, tmp_path / "given.parquet")
     with FakeSite(echo) as site:
         client_for(site.url).batch(tmp_path / "given.parquet", column="q", output=second).run()
@@ -168,7 +174,9 @@ def test_a_table_in_parquet_without_any_answer_has_the_same_types(
     with FakeSite(Answer(status=400, body="no")) as site:
         client_for(site.url).batch([{"q": "x"}], column="q", output=output).close()
     schema = parquet.read_schema(output)
-    assert [str(kind) for kind in schema.types[1:]] == ["string", "string", "int64", "double"]
+    assert [str(kind) for kind in schema.types[1:]] == [
+        *("string", "string", "int64", "double", "double", "string")
+    ]
 
 
 def test_arrays_are_json_and_numbers_of_parquet_files_stay_nan(
@@ -233,7 +241,7 @@ def test_to_pandas_needs_all_results(client_for: ClientFor) -> None:
             batch.to_pandas()
 
 
-@pytest.mark.parametrize("column", ["answer", "error", "attempts", "elapsed"])
+@pytest.mark.parametrize("column", ADDED)
 def test_a_column_of_the_input_is_never_replaced(
     client_for: ClientFor, tmp_path: Path, column: str
 ) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from aichatfree.testing import Answer, FakeSite, Request
-from helpers import echo, run, terminal
+from helpers import COMMAND, LONG, SHORT, echo, run, terminal, wait_until
 
 
 @pytest.fixture
@@ -153,6 +156,26 @@ def test_a_run_that_stops_says_once_how_to_continue(prompts: str, tmp_path: Path
     with FakeSite(Answer(status=401, body="Invalid password")) as site:
         done = run("batch", prompts, "-o", str(tmp_path / "a.jsonl"), url=site.url)
     assert done.stderr.count(b"to continue") == 1
+
+
+@pytest.mark.parametrize("answered", [0, 1])
+def test_an_interrupted_run_says_what_is_finished(
+    prompts: str, tmp_path: Path, answered: int
+) -> None:
+    """After Ctrl-C the output is said to have what is finished only if something is."""
+    output = tmp_path / "a.jsonl"
+    answers = [Answer("fine")] * answered + [Answer("half", end="stall")]
+    with FakeSite(answers) as site:
+        command = [*COMMAND, "batch", prompts, "-o", str(output), "--base-url", site.url]
+        with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+            wait_until(lambda: len(site.requests) == 2)
+            wait_until(lambda: output.read_bytes().count(b"\n") == answered)
+            process.send_signal(signal.SIGINT)
+            time.sleep(SHORT)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=LONG)
+    assert b"Run it again to continue" in errors
+    assert (b"has what is finished" in errors) == bool(answered)
 
 
 def test_a_resumed_progress_bar_counts_reused_answers_separately(

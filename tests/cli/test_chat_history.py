@@ -72,6 +72,30 @@ def test_a_password_is_not_in_the_history(
     assert History(path).load() == ["one"]
 
 
+@pytest.mark.parametrize("how", ["--sites", "AICHATFREE_SITES", "aichatfree.toml"])
+def test_a_password_of_a_file_of_sites_is_not_in_the_history(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A question with a password in it is not kept, whatever its variable is called."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINE", "s3cret!")
+    file = tmp_path / "aichatfree.toml"
+    if how == "AICHATFREE_SITES":
+        monkeypatch.setenv(how, str(file))
+    with FakeSite("fine") as site:
+        file.write_text(f'[[site]]\nbase_url = "{site.url}"\npassword_env = "MINE"\n')
+        options = [how, str(file)] if how == "--sites" else []
+        with terminal("chat", *options, url="") as session:
+            for line in ("what is s3cret! for?", "one"):
+                session.wait_for("> ")
+                session.type(f"{line}\n")
+                session.wait_for("fine")
+            session.wait_for("> ")
+            session.type("exit\n")
+            session.finish()
+    assert History(path).load() == ["one", "exit"]
+
+
 @pytest.mark.parametrize("how", ["option", "variable"])
 def test_the_history_can_be_left_out(path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     """--no-history, or AICHATFREE_NO_HISTORY, leaves no file behind."""

@@ -29,7 +29,7 @@ def test_a_journal_is_exported_without_its_input() -> None:
     done = run("export", "answers.jsonl", "-o", "out.csv")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     lines = Path("out.csv").read_text().splitlines()
-    assert lines[0] == "custom_id,answer,error,attempts,elapsed"
+    assert lines[0] == "custom_id,answer,error,attempts,elapsed,time_to_first_chunk,site"
     assert [line.split(",")[:2] for line in lines[1:]] == [
         ["b", "echo Classify: bad"],
         ["a", "echo Classify: good"],

@@ -78,7 +78,11 @@ def test_a_client_that_is_too_slow_has_a_line(
     assert re.search(r"POST /api/generate 408, \d+\.\d+ s, cut off$", message), message
 
 
-@pytest.mark.parametrize("sent", [request(signed_body())[:-1], request(signed_body())])
+@pytest.mark.parametrize(
+    "sent",
+    [request(signed_body())[:-1], request(signed_body())],
+    ids=["before the end of its request", "after it"],
+)
 def test_a_client_that_disconnects_before_the_response_has_a_line(
     caplog: pytest.LogCaptureFixture, sent: bytes
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import signal
 import subprocess
@@ -74,6 +75,18 @@ def test_each_row_names_the_site(tmp_path: Path) -> None:
             assert result.site == row["site"] == named[PROMPTS[result.index]]
         again = list(router.batch(PROMPTS[:40], output=output))
         assert [result.site for result in again] == [result.site for result in results]
+
+
+def test_the_rows_of_a_table_name_the_site(tmp_path: Path) -> None:
+    """Each row of a table, and of a frame of pandas, says which site has answered."""
+    output = tmp_path / "a.csv"
+    with sites(slow_echo, slow_echo) as both, router_over(*[site.url for site in both]) as router:
+        frame = router.batch(PROMPTS[:40], output=output).to_pandas()
+        named = {request.text: site.url for site in both for request in site.requests}
+    with output.open(newline="") as file:
+        rows = {row["prompt"]: row["site"] for row in csv.DictReader(file)}
+    assert rows == dict(zip(frame["prompt"], frame["site"], strict=True)) == named
+    assert len(set(named.values())) == 2
 
 
 def test_the_rows_of_one_site_name_it_too(tmp_path: Path) -> None:

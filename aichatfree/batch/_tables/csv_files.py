@@ -17,7 +17,7 @@ from .inputs import Input, Inputs, cell_text, check_columns
 from .table import Table
 
 SEPARATORS: Final = ",;\t"
-MAX_LINE: Final = 1 << 24  # characters
+MAX_LINE: Final = 1 << 24  # characters; of a cell, too
 
 # What stands for a byte that is not text in the file's encoding.
 _NOT_TEXT: Final = re.compile("[\ud800-\udfff]")
@@ -62,6 +62,8 @@ def read_csv(path: Path) -> Inputs:
             place; where the rest of the file cannot be read, the iteration raises a ValueError.
         OSError: it cannot be read.
     """
+    # It is a limit of the whole process, and the documents in a table are longer than its default.
+    csv.field_size_limit(max(MAX_LINE, csv.field_size_limit()))
     header = read_header(path)
     name = f"the header of {path} (line {header.lines})"
     return Inputs(name, check_columns(header.columns, name), _rows(path, header))
