@@ -14,13 +14,12 @@ from ._settings import environment
 
 LOCAL: Final = "local"
 
+T = TypeVar("T", bound="str | Site | None")
+
 
 def is_local(base_url: str | Site | None) -> bool:
     """Whether this argument, or the environment in its place, means the built-in model."""
     return (environment("BASE_URL") if base_url is None else base_url) == LOCAL
-
-
-T = TypeVar("T", bound="str | Site | None")
 
 
 @contextmanager

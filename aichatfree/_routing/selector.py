@@ -19,7 +19,7 @@ from .availability import LONG_OUTAGE, Availability, SiteState
 
 _NEWEST_SHARE: Final = 0.3
 """The weight of the last answer in the average duration of a site's answers."""
-LEAST_STATED_WAIT: Final = 1.0
+_SHORT_WAIT: Final = 1.0
 """Seconds. ``Retry-After`` has whole seconds, so that 1 stands for any part of one. That a site
 rejects requests for so short a time is left to its rate limiter, as if it had stated nothing."""
 
@@ -295,4 +295,4 @@ def _stated_wait(error: APIError) -> float | None:
     """Seconds that the site asks to wait; ``None`` if it states none, or the least it can state."""
     until = error.limits.exhausted_until if error.limits else None
     wait = max(error.retry_after or 0.0, 0.0 if until is None else until - time.time())
-    return wait if wait > LEAST_STATED_WAIT else None
+    return wait if wait > _SHORT_WAIT else None
