@@ -14,7 +14,7 @@ from .._forks import renew_after_fork
 from .._prompt_rejections import Cause
 from .._rate_limiter import RateLimiter
 from .._slot_queue import SlotQueue, run_again_in
-from ..errors import APIConnectionError, APIError, RateLimitError
+from ..errors import APIConnectionError, APIError, RateLimitError, stated_wait
 from .availability import LONG_OUTAGE, Availability, SiteState
 
 _NEWEST_SHARE: Final = 0.3
@@ -231,7 +231,8 @@ class SiteSelector(SlotQueue[Visit]):
             error: how the site failed.
             cause: if it is a rejection, what it is evidence of.
         """
-        stated = _stated_wait(error)
+        wait = stated_wait(error) or 0.0
+        stated = wait if wait > _SHORT_WAIT else None
         with self._lock:
             site = self._site_of(visit)
             site.last_error = error
@@ -289,10 +290,3 @@ class SiteSelector(SlotQueue[Visit]):
     def _reasons(self) -> str:
         """The last failure of each site, which names it."""
         return " ".join(site.last_error.message for site in self._sites if site.last_error)
-
-
-def _stated_wait(error: APIError) -> float | None:
-    """Seconds that the site asks to wait; ``None`` if it states none, or the least it can state."""
-    until = error.limits.exhausted_until if error.limits else None
-    wait = max(error.retry_after or 0.0, 0.0 if until is None else until - time.time())
-    return wait if wait > _SHORT_WAIT else None

@@ -100,6 +100,10 @@ class HTTPServer:
         )
         await self._stopping.wait()
         self._app.stop()
+        # Connections that were accepted just now have to be opened before asyncio's server is
+        # closed: it would lose them without closing their sockets.
+        loop.remove_reader(self._listener)
+        await asyncio.sleep(0)
         listening.close()
         await self._wait_until_sent()
         for transport in self._transports():

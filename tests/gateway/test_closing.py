@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import socket
 import threading
 import time
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +54,32 @@ def no_thread_is_left() -> Iterator[None]:
     """After each test all threads of the gateway and of its engines have ended."""
     yield
     wait_until(lambda: not threads_named("aichatfree-"))
+
+
+def test_connections_that_arrive_at_the_last_moment_are_closed() -> None:
+    """No socket is left open, although clients connect while the gateway stops listening."""
+    gateway = Gateway(Echo())
+    address = ("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+    clients: list[socket.socket] = []
+
+    def connect_until_refused() -> None:
+        with suppress(OSError):
+            while True:
+                clients.append(socket.create_connection(address, LONG))
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        flood = [threading.Thread(target=connect_until_refused) for _ in range(4)]
+        for thread in flood:
+            thread.start()
+        wait_until(lambda: len(clients) > 100)
+        gateway.close()
+        for thread in flood:
+            thread.join(LONG)
+        for client in clients:
+            client.close()
+        gc.collect()
+    assert not caught
 
 
 def test_a_running_answer_may_complete() -> None:
