@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 from ._forks import renew_after_fork
 from ._protocol.sites import Site
 from ._settings import environment
 
 LOCAL: Final = "local"
+
+T = TypeVar("T", bound="str | Site | None")
 
 
 def is_local(base_url: str | Site | None) -> bool:
@@ -21,13 +23,29 @@ def is_local(base_url: str | Site | None) -> bool:
 
 
 @contextmanager
-def local_site() -> Iterator[Site]:
-    """The built-in model as a site, for as long as the block is not left.
+def opened(base_url: T) -> Iterator[tuple[T | Site, Callable[[], None] | None]]:
+    """The site that a client is to use, for a block that makes the client of it.
+
+    Yields:
+        The built-in model, and what closes it, which is done here if the block raises; for another
+        site ``base_url`` itself, and ``None``.
 
     Raises:
         ImportError: the extra ``local`` is not installed, or a system library that it needs.
         AIChatFreeError: the model could not be downloaded or loaded.
     """
+    if not is_local(base_url):
+        yield base_url, None
+        return
+    with ExitStack() as failed:
+        kept = ExitStack()
+        yield failed.enter_context(_local_site()), kept.close
+        kept.push(failed.pop_all())
+
+
+@contextmanager
+def _local_site() -> Iterator[Site]:
+    """The built-in model as a site, for as long as the block is not left."""
     user = object()
     try:
         yield _model.acquire(user)

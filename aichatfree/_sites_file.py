@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any, Final
 
+from ._local import opened
 from ._protocol.sites import Site
 from ._requester import Requester
 from ._settings import ConnectionOptions, Settings
@@ -27,11 +29,15 @@ def read_sites(path: str | os.PathLike[str]) -> list[Requester]:
     Raises:
         OSError: it cannot be read.
         ValueError: it is not such a file, or a variable that it names is not set.
+        ImportError, AIChatFreeError: it names the built-in model, which cannot be used.
     """
-    return [
-        _requester(site, f"{os.fspath(path)}, site {number}")
-        for number, site in enumerate(_read_tables(path), 1)
-    ]
+    with ExitStack() as failed:
+        requesters = []
+        for number, site in enumerate(_read_tables(path), 1):
+            requesters.append(_requester(site, f"{os.fspath(path)}, site {number}"))
+            failed.callback(requesters[-1].close)
+        failed.pop_all()
+    return requesters
 
 
 def read_secrets(path: str | os.PathLike[str]) -> list[str]:
@@ -62,27 +68,34 @@ def _read_tables(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 def _requester(site: Mapping[str, Any], where: str) -> Requester:
     _check_keys(site, where)
     try:
-        settings = Settings.from_arguments(
-            Site(site["base_url"]),
-            site.get("dialect"),
-            _variable(site.get("secret_env")),
-            _variable(site.get("password_env")),
-            site.get("model"),
-            site.get("system"),
-            Timeout(),
-            RetryPolicy(),
-        )
-        # What the environment says about one site does not hold for all the sites of a file.
-        settings = dataclasses.replace(
-            settings,
-            password=_variable(site.get("password_env")),
-            model=site.get("model"),
-            secret_env=site.get("secret_env"),
-            password_env=site.get("password_env"),
-        )
-        return Requester(settings, ConnectionOptions(site.get("max_requests_per_minute")))
+        with opened(site["base_url"]) as (base_url, on_close):
+            return _requester_of(base_url, site, on_close)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from None
+
+
+def _requester_of(
+    base_url: str | Site, site: Mapping[str, Any], on_close: Callable[[], None] | None
+) -> Requester:
+    settings = Settings.from_arguments(
+        base_url if isinstance(base_url, Site) else Site(base_url),
+        site.get("dialect"),
+        _variable(site.get("secret_env")),
+        _variable(site.get("password_env")),
+        site.get("model"),
+        site.get("system"),
+        Timeout(),
+        RetryPolicy(),
+    )
+    # What the environment says about one site does not hold for all the sites of a file.
+    settings = dataclasses.replace(
+        settings,
+        password=_variable(site.get("password_env")),
+        model=site.get("model"),
+        secret_env=site.get("secret_env"),
+        password_env=site.get("password_env"),
+    )
+    return Requester(settings, ConnectionOptions(site.get("max_requests_per_minute")), on_close)
 
 
 def _check_keys(site: Mapping[str, Any], where: str) -> None:

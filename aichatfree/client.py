@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import requests
 
-from ._local import LOCAL, is_local, local_site
+from ._local import LOCAL, opened
 from ._prompt_sender import PromptSender
 from ._protocol.dialects import Dialect
 from ._protocol.messages import Message, Prompt
@@ -84,13 +83,10 @@ class Client:
     ) -> None:
         limits = (max_requests_per_minute, max_connections, max_reply_bytes)
         connection = ConnectionOptions(*limits, headers, proxies, verify, session)
-        with ExitStack() as local_model:
-            local = is_local(base_url)
-            site = local_model.enter_context(local_site()) if local else base_url
+        with opened(base_url) as (site, on_close):
             settings = Settings.from_arguments(
                 site, dialect, secret, password, model, system, timeout, retry
             )
-            on_close = local_model.pop_all().close if local else None
             self._requester: PromptSender = Requester(settings, connection, on_close)
 
     @classmethod

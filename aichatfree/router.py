@@ -80,13 +80,15 @@ class Router(Client):
         Router([Client('https://a.example', dialect='openai'), Client('https://b.example', ...)])
 
         Args:
-            path: of the file. The keys of a ``[[site]]`` are ``base_url``, ``dialect``, ``model``,
-                ``system`` and ``max_requests_per_minute``, as for :class:`Client`, and
-                ``secret_env`` and ``password_env``, the names of environment variables.
+            path: of the file. The keys of a ``[[site]]`` are ``base_url`` (also ``"local"``),
+                ``dialect``, ``model``, ``system`` and ``max_requests_per_minute``, as for
+                :class:`Client`, and ``secret_env`` and ``password_env``, the names of environment
+                variables.
 
         Raises:
             OSError: the file cannot be read.
             ValueError: it is not such a file, or a variable that it names is not set.
+            ImportError: it names ``"local"``, and the extra ``local`` is not installed.
         """
         settings = CallSettings(None, Timeout(), RetryPolicy())
         return cls._using(RoutingRequester(read_sites(path), settings))

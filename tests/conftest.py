@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Child processes run in the checkout, and have to import the installed package all the same.
 os.environ["PYTHONSAFEPATH"] = "1"
+
+# Last, so that `benchmarks` is found, but the package only if it is installed.
+sys.path.append(str(Path(__file__).parents[1]))
 
 #: The Pythons from which on the extra `test` does not install the engine of these tests: Ray has no
 #: wheel for 3.15, and CI's machines have no Java beside 3.14.

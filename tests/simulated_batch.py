@@ -27,19 +27,40 @@ class LimitedSite(Protocol):
         """Receive a request at this clock time; the error if it is rejected."""
 
 
-class SimulatedBatch:
-    """Threads that send an endless list of prompts, as discrete events on a simulated clock."""
+class Simulation:
+    """Discrete events on a simulated clock."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.events: list[tuple[float, int, Callable[[], None]]] = []
+        self.serial = itertools.count()
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self.events, (self.now + seconds, next(self.serial), action))
+
+    def wait(self, event: threading.Event, seconds: float) -> None:
+        self.advance(self.now + seconds)
+
+    def advance(self, end: float) -> None:
+        """Let time pass until the next event, or until the end if that is sooner."""
+        if not self.events or self.events[0][0] > end:
+            self.now = end
+            return
+        self.now, _, action = heapq.heappop(self.events)
+        action()
+
+
+class SimulatedBatch(Simulation):
+    """Threads that send an endless list of prompts."""
 
     def __init__(self, site: LimitedSite, threads: int) -> None:
+        super().__init__()
         self.site = site
-        self.now = 0.0
         self.stopped = math.inf  # when the quota was found to be exhausted
         self.failed = 0  # prompts
         self.limiter = RateLimiter(clock=lambda: self.now, wait=self.wait)
         self.idle = threads
         self.waiting: deque[PromptRejections] = deque()  # prompts to be sent again
-        self.events: list[tuple[float, int, Callable[[], None]]] = []
-        self.serial = itertools.count()
 
     def run(self, seconds: float) -> None:
         """Send until so many seconds have passed or the site's quota is exhausted."""
@@ -72,17 +93,3 @@ class SimulatedBatch:
         if self.limiter.exhausted is not None:
             self.stopped = min(self.stopped, self.now)
         self.later(error.retry_after or prompt.wait, lambda: self.waiting.append(prompt))
-
-    def later(self, seconds: float, action: Callable[[], None]) -> None:
-        heapq.heappush(self.events, (self.now + seconds, next(self.serial), action))
-
-    def wait(self, event: threading.Event, seconds: float) -> None:
-        self.advance(self.now + seconds)
-
-    def advance(self, end: float) -> None:
-        """Let time pass until the next event, or until the end if that is sooner."""
-        if not self.events or self.events[0][0] > end:
-            self.now = end
-            return
-        self.now, _, action = heapq.heappop(self.events)
-        action()

@@ -14,11 +14,14 @@ from .._forks import renew_after_fork
 from .._prompt_rejections import Cause
 from .._rate_limiter import RateLimiter
 from .._slot_queue import SlotQueue, run_again_in
-from ..errors import APIConnectionError, APIError, RateLimitError
+from ..errors import APIConnectionError, APIError, RateLimitError, stated_wait
 from .availability import LONG_OUTAGE, Availability, SiteState
 
 _NEWEST_SHARE: Final = 0.3
 """The weight of the last answer in the average duration of a site's answers."""
+_SHORT_WAIT: Final = 1.0
+"""Seconds. ``Retry-After`` has whole seconds, so that 1 stands for any part of one. That a site
+rejects requests for so short a time is left to its rate limiter, as if it had stated nothing."""
 
 
 class _Site:
@@ -73,8 +76,8 @@ class SiteSelector(SlotQueue[Visit]):
     answers took. Whether a site is asked at all is decided by its `Availability`: after a
     cool-down only one prompt is sent to it until the outcome is known.
 
-    A rejection that states no wait is left to the site's rate limiter, which slows down the
-    requests to the site and probes it. So the limits of all sites add up.
+    A rejection that states no wait, or at most a second, is left to the site's rate limiter, which
+    slows down the requests to the site and probes it. So the limits of all sites add up.
 
     The lock also guards the sites. It is held while a rate limiter's lock is acquired, in this
     order only. A visit may be abandoned by the garbage collector, at any moment of any thread;
@@ -228,7 +231,8 @@ class SiteSelector(SlotQueue[Visit]):
             error: how the site failed.
             cause: if it is a rejection, what it is evidence of.
         """
-        stated = _stated_wait(error)
+        wait = stated_wait(error) or 0.0
+        stated = wait if wait > _SHORT_WAIT else None
         with self._lock:
             site = self._site_of(visit)
             site.last_error = error
@@ -286,10 +290,3 @@ class SiteSelector(SlotQueue[Visit]):
     def _reasons(self) -> str:
         """The last failure of each site, which names it."""
         return " ".join(site.last_error.message for site in self._sites if site.last_error)
-
-
-def _stated_wait(error: APIError) -> float | None:
-    """Seconds that the site asks to wait, or ``None``."""
-    until = error.limits.exhausted_until if error.limits else None
-    wait = max(error.retry_after or 0.0, 0.0 if until is None else until - time.time())
-    return wait or None

@@ -14,6 +14,11 @@ from ._engines.engine import EngineError
 
 logger: Final = logging.getLogger(__name__)
 
+CLIENT_CLOSED_REQUEST: Final = 499
+"""The status in the log when a client disconnected before its response began."""
+CUT_OFF: Final = "cut off"
+"""The outcome of a request until its response is complete."""
+
 
 @dataclass
 class AccessLogEntry:
@@ -22,25 +27,33 @@ class AccessLogEntry:
     Attributes:
         address: the client's IP address.
         request: its method and path.
+        status: of the response; as long as there is none, that of a client that disconnects.
         outcome: why there is no answer, or only a part of one; ``""`` if all is well.
-        chunks: those of the answer that were sent.
+        is_streamed: whether the response is a stream.
+        chunks: those of a stream that were sent.
         started: when the request arrived (monotonic clock).
     """
 
     address: str
     request: str
-    outcome: str = ""
+    status: int = CLIENT_CLOSED_REQUEST
+    outcome: str = CUT_OFF
+    is_streamed: bool = False
     chunks: int = 0
     started: float = field(default_factory=time.monotonic)
 
-    def write(self, status: int) -> None:
-        """Log the line; called once for each request, when its response is complete."""
+    def respond(self, status: int, outcome: str = "") -> None:
+        """Note the status of the response, and why it is not an answer."""
+        self.status, self.outcome = status, outcome
+
+    def write(self) -> None:
+        """Log the line; called once for each request, when nothing more will be sent."""
         logger.info(
-            "%s %s %d, %d chunks, %.3f s%s",
+            "%s %s %d, %s%.3f s%s",
             self.address,
             one_line(self.request, 100),
-            status,
-            self.chunks,
+            self.status,
+            f"{self.chunks} chunks, " if self.is_streamed else "",
             time.monotonic() - self.started,
             f", {self.outcome}" if self.outcome else "",
         )

@@ -5,18 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final
 
 from .._thread_cache import ThreadCache
-from ._access_log import AccessLogEntry, summary
+from ._access_log import CUT_OFF, AccessLogEntry, summary
 from ._engines.engine import Engine, EngineError
 from ._fronts.front import AnswerFormat, Front, Question, Request
 from ._generation import Generation
 from ._responses import Headers, Response
 from ._slots import Slots
-
-CLIENT_CLOSED_REQUEST: Final = 499
-"""The status in the log when a client disconnected before its response began."""
 
 
 class App:
@@ -42,20 +38,16 @@ class App:
     async def respond(
         self, front: Front, request: Request, entry: AccessLogEntry
     ) -> Response | Stream:
-        """The response to a request; its sender completes the log entry, unless it is cancelled.
+        """The response to a request; its status is in the log entry, unless it is refused.
 
         Raises:
             RefusalError: the request cannot be accepted.
         """
         handled = front.handle(request)
-        if isinstance(handled, Response):
-            return handled
-        try:
+        if isinstance(handled, Question):
             return await self._answer(handled, entry)
-        except asyncio.CancelledError:
-            entry.outcome = "cut off"
-            entry.write(CLIENT_CLOSED_REQUEST)
-            raise
+        entry.respond(handled.status)
+        return handled
 
     def stop(self) -> None:
         """Refuse further questions, and those that wait; running answers continue."""
@@ -78,12 +70,15 @@ class App:
             while chunks := await generation.read():
                 received += chunks
         except EngineError as error:
-            entry.outcome = f"the model: {summary(error)}"
-            return question.format.response("".join(received), error)
+            response = question.format.response("".join(received), error)
+            entry.respond(response.status, f"the model: {summary(error)}")
+            return response
         except asyncio.CancelledError:
             generation.cancel()
             raise
-        return question.format.response("".join(received), None)
+        response = question.format.response("".join(received), None)
+        entry.respond(response.status)
+        return response
 
     async def _start(self, question: Question) -> Generation:
         await self._slots.acquire()
@@ -115,7 +110,8 @@ class Stream:
         self._generation = generation
         self._received = received
         self._entry = entry
-        entry.outcome = "cut off"  # until the stream has come to its end
+        entry.respond(200, CUT_OFF)  # until the stream has come to its end
+        entry.is_streamed = True
 
     async def send(self, write: Callable[[bytes], Awaitable[None]]) -> bool:
         """Write the answer chunk by chunk; whether it is complete, or must be cut off visibly."""
@@ -136,6 +132,5 @@ class Stream:
         return ending.complete
 
     def close(self) -> None:
-        """Stop the engine if it is still running, and log the request."""
+        """Stop the engine if it is still running."""
         self._generation.cancel()
-        self._entry.write(200)

@@ -142,8 +142,8 @@ class Gateway:
     def close(self, grace: float = 5.0) -> None:
         """Refuse new questions, let running answers complete for a while, and stop.
 
-        An answer that is not complete by then is cut off in a way that its client notices. Does
-        nothing the second time.
+        An answer that is not complete by then is cut off in a way that its client notices. Ctrl-C
+        during that time cuts them off at once. Does nothing the second time.
 
         Args:
             grace: seconds that running answers may take to complete.
@@ -153,15 +153,22 @@ class Gateway:
         """
         check_number("grace", grace, min=0, unit="seconds")
         with self._closing:
-            if self._state is not GatewayState.SERVING:
+            if self._state is GatewayState.CLOSED:
                 return
             self._state = GatewayState.STOPPING
-            self._server.stop(grace)
-            if not self._app.join(ENGINE_TIMEOUT):
-                logger.warning("an engine did not stop when it was told to")
-            if self._own_engine is not None:
-                self._own_engine.close()
-            self._state = GatewayState.CLOSED
+            try:
+                self._stop(grace)
+            except BaseException:  # Ctrl-C
+                self._stop(grace=0)
+                raise
+
+    def _stop(self, grace: float) -> None:
+        self._server.stop(grace)
+        if not self._app.join(ENGINE_TIMEOUT):
+            logger.warning("an engine did not stop when it was told to")
+        if self._own_engine is not None:
+            self._own_engine.close()
+        self._state = GatewayState.CLOSED
 
     def __enter__(self) -> Gateway:
         return self

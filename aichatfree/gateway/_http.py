@@ -7,11 +7,11 @@ import logging
 from contextlib import closing
 from typing import Final
 
-from aiohttp import HttpVersion11
+from aiohttp import HttpVersion10, HttpVersion11
 from aiohttp.web import BaseRequest, RequestPayloadError, StreamResponse
 from aiohttp.web import Response as HTTPResponse
 
-from ._access_log import AccessLogEntry
+from ._access_log import CUT_OFF, AccessLogEntry
 from ._app import App, Stream
 from ._connections import Connections
 from ._fronts.front import Request
@@ -22,6 +22,8 @@ logger: Final = logging.getLogger(__name__)
 MAX_DISCARDED_BYTES: Final = 16 << 20
 """Bytes beyond ``max_body`` that are still received and discarded. A client that is cut off while
 it sends would only see a broken connection, and not the refusal."""
+REQUEST_TIMEOUT: Final = 408
+"""The status in the log when a client is too slow to send a body; it gets no response."""
 SERVER: Final = ("Server", "aichatfree")
 
 
@@ -45,6 +47,12 @@ class HTTPHandler:
 
     async def __call__(self, http: BaseRequest) -> StreamResponse:
         entry = AccessLogEntry(http.remote or "-", f"{http.method} {http.path}")
+        try:
+            return await self._respond(http, entry)
+        finally:  # also if the handler is cancelled, because the client has disconnected
+            entry.write()
+
+    async def _respond(self, http: BaseRequest, entry: AccessLogEntry) -> StreamResponse:
         front = self._app.front(http.path)
         try:
             request = await self._request(http)
@@ -52,20 +60,22 @@ class HTTPHandler:
                 response = await self._app.respond(front, request, entry)
                 if isinstance(response, Stream):
                     return await _send(http, response)
+                return _http_response(response)
         except RefusalError as error:
             response = front.refusal(error)
-        except (TimeoutError, ConnectionError):  # the client is too slow, or has disconnected
+        except TimeoutError:  # the client is too slow
+            entry.respond(REQUEST_TIMEOUT, CUT_OFF)
+            return _cut_off(http, HTTPResponse())
+        except ConnectionError:  # it has disconnected
             return _cut_off(http, HTTPResponse())
         except Exception:
             logger.exception("a request failed")
             response = front.refusal(refusal(500, "The gateway failed; its log has the reason."))
-        entry.write(response.status)
+        entry.respond(response.status)
         return _http_response(response)
 
     async def _request(self, http: BaseRequest) -> Request:
-        # The HTTP library would not undo another one.
-        if http.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
-            raise refusal(400, "The only supported Transfer-Encoding is chunked.")
+        _check_that_its_end_is_clear(http)
         try:
             async with asyncio.timeout(self._client_timeout):
                 body = await self._body(http)
@@ -98,6 +108,19 @@ class HTTPHandler:
         return bytes(body)
 
 
+def _check_that_its_end_is_clear(http: BaseRequest) -> None:
+    """Refuse what the HTTP library accepts although a proxy may see another end of the request."""
+    problem = None
+    if http.version not in (HttpVersion10, HttpVersion11):
+        problem = "The only supported versions of HTTP are 1.1 and 1.0."
+    elif http.method == "CONNECT":
+        problem = "This server is not a proxy: CONNECT is not supported."
+    elif http.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
+        problem = "The only supported Transfer-Encoding is chunked."
+    if problem is not None:
+        raise refusal(400, problem, Connection="close")
+
+
 async def _confirm_that_the_body_is_expected(http: BaseRequest) -> None:
     if http.headers.get("Expect", "").lower() == "100-continue" and http.version >= HttpVersion11:
         await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -124,6 +147,9 @@ def _cut_off(http: BaseRequest, response: StreamResponse) -> StreamResponse:
 
 
 def _http_response(response: Response) -> HTTPResponse:
-    return HTTPResponse(
+    http = HTTPResponse(
         status=response.status, headers=[*response.headers, SERVER], body=response.body
     )
+    if http.headers.get("Connection") == "close":
+        http.force_close()
+    return http

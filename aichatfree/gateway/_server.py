@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import os
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -51,15 +53,20 @@ class HTTPServer:
         self._max_body = max_body
         self._connections = Connections(max_streams + MAX_IDLE_CONNECTIONS)
         self._loop = asyncio.new_event_loop()
-        self._grace: asyncio.Future[float] = self._loop.create_future()
+        self._stopping = asyncio.Event()
+        self._deadline = math.inf  # on the loop's clock; responses are cut off then
         self._server: Server | None = None
         self._thread = threading.Thread(target=self._run, name="aichatfree-gateway", daemon=True)
         self._thread.start()
         renew_after_fork(self)
 
     def stop(self, grace: float) -> None:
-        """Stop serving; responses that are not complete after ``grace`` seconds are cut off."""
-        self._loop.call_soon_threadsafe(self._grace.set_result, grace)
+        """Stop serving; responses that are not complete after ``grace`` seconds are cut off.
+
+        If Ctrl-C interrupts it, call it again.
+        """
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._stop_soon, grace)
         self._thread.join()
 
     def after_fork(self) -> None:
@@ -80,6 +87,10 @@ class HTTPServer:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._serve())
 
+    def _stop_soon(self, grace: float) -> None:
+        self._deadline = min(self._deadline, self._loop.time() + grace)
+        self._stopping.set()
+
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_loop_error)
@@ -87,16 +98,18 @@ class HTTPServer:
         listening = await loop.create_server(
             partial(self._connect, server), sock=self._listener, backlog=BACKLOG
         )
-        grace = await self._grace
+        await self._stopping.wait()
         self._app.stop()
+        # Connections that were accepted just now have to be opened before asyncio's server is
+        # closed: it would lose them without closing their sockets.
+        loop.remove_reader(self._listener)
+        await asyncio.sleep(0)
         listening.close()
-        await self._wait_until_sent(loop.time() + grace)
+        await self._wait_until_sent()
         for transport in self._transports():
             # Without its last chunk, a chunked body is visibly incomplete.
             transport.abort()
         await server.shutdown(STOP_TIMEOUT)
-        if hasattr(listening, "abort_clients"):  # Python 3.13
-            listening.abort_clients()
         await asyncio.sleep(0)  # transports close their sockets in the next round of the loop
 
     def _new_server(self) -> Server:
@@ -130,10 +143,13 @@ class HTTPServer:
         self._connections.opened(connection)
         return connection
 
-    async def _wait_until_sent(self, deadline: float) -> None:
-        loop = asyncio.get_running_loop()
-        while loop.time() < deadline and (self._connections.busy or self._has_unsent_bytes()):
+    async def _wait_until_sent(self) -> None:
+        while True:
+            # First, because connections that have just been accepted are not known yet.
             await asyncio.sleep(POLL_INTERVAL)
+            is_sent = not (self._connections.busy or self._has_unsent_bytes())
+            if is_sent or self._loop.time() >= self._deadline:
+                return
 
     def _has_unsent_bytes(self) -> bool:
         return any(each.get_write_buffer_size() for each in self._transports())

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 
 import llm
 import llm.cli
 import openai
 from click.testing import CliRunner
+
+from helpers import AT_ONCE, LONG
 
 
 class LLMError(Exception):
@@ -37,38 +44,106 @@ def ask_openai(url: str, key: str, stream: bool) -> str:
         return text
 
 
+def stop_openai(url: str, key: str) -> None:
+    """Ask with the `openai` library, and close the stream after its first event."""
+    with openai.OpenAI(base_url=url, api_key=key, timeout=LONG) as client:
+        stream = client.chat.completions.create(
+            model="any", messages=[{"role": "user", "content": "Hi"}], stream=True
+        )
+        with stream:
+            next(iter(stream))
+
+
+def langchain_stream(url: str, key: str) -> Iterator[str]:
+    """The text that LangChain yields, chunk by chunk."""
+    from langchain_openai import ChatOpenAI
+    from pydantic import SecretStr
+
+    chat = ChatOpenAI(base_url=url, api_key=SecretStr(key), model="any", timeout=LONG)
+    for chunk in chat.stream("Hi"):
+        yield str(chunk.content)
+
+
 def ask_langchain(url: str, key: str, stream: bool) -> str:
     """Ask with LangChain."""
     from langchain_openai import ChatOpenAI
     from pydantic import SecretStr
 
-    chat = ChatOpenAI(base_url=url, api_key=SecretStr(key), model="any")
     if stream:
-        return "".join(str(chunk.content) for chunk in chat.stream("Hi"))
+        return "".join(langchain_stream(url, key))
+    chat = ChatOpenAI(base_url=url, api_key=SecretStr(key), model="any")
     return str(chat.invoke("Hi").content)
 
 
-def ask_llm(url: str, key: str, stream: bool) -> str:
-    """Ask with the command `llm`, which has the gateway in its file of models."""
+def stop_langchain(url: str, key: str) -> None:
+    """Ask with LangChain, and stop reading after the first chunk with text."""
+    for text in langchain_stream(url, key):
+        if text:
+            break
+
+
+@contextmanager
+def llm_settings(url: str) -> Iterator[dict[str, str]]:
+    """The environment of a command `llm` that has the gateway in its file of models."""
     model = f'- model_id: gateway\n  model_name: any\n  api_base: "{url}"\n  api_key_name: any\n'
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "extra-openai-models.yaml").write_text(model)
-        command = ["-m", "gateway", "--key", key, "--no-log", "Hi"]
-        done = CliRunner().invoke(
-            llm.cli.cli,
-            command if stream else [*command, "--no-stream"],
-            env={"LLM_USER_PATH": folder},
-        )
+        yield {"LLM_USER_PATH": folder}
+
+
+def llm_arguments(key: str) -> list[str]:
+    return ["-m", "gateway", "--key", key, "--no-log", "Hi"]
+
+
+def ask_llm(url: str, key: str, stream: bool) -> str:
+    """Ask with the command `llm`."""
+    arguments = llm_arguments(key) + ([] if stream else ["--no-stream"])
+    with llm_settings(url) as environment:
+        done = CliRunner().invoke(llm.cli.cli, arguments, env=environment)
     if done.exit_code != 0:
         raise LLMError(done.output)
     return done.output.removesuffix("\n")
 
 
+def stop_llm(url: str, key: str) -> None:
+    """Ask with the command `llm` in another process, and press Ctrl-C after the first text."""
+    # A shell starts background jobs with SIGINT ignored, and children inherit that.
+    script = (
+        "import signal, llm.cli\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "llm.cli.cli()"
+    )
+    with (
+        llm_settings(url) as environment,
+        subprocess.Popen(
+            [sys.executable, "-c", script, *llm_arguments(key)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **environment},
+        ) as process,
+    ):
+        limit = Timer(LONG, process.kill)
+        limit.start()
+        try:
+            assert process.stdout is not None
+            assert process.stdout.read(1), "llm has ended, or was killed, without any text"
+            process.send_signal(signal.SIGINT)
+            process.wait(AT_ONCE)
+        finally:
+            limit.cancel()
+            process.kill()
+
+
 CLIENTS: dict[str, Callable[[str, str, bool], str]] = {"openai": ask_openai, "llm": ask_llm}
+"""Ask for an answer, streamed or not, and return its text."""
+STOPPING_CLIENTS: dict[str, Callable[[str, str], None]] = {"openai": stop_openai, "llm": stop_llm}
+"""Ask for a stream, and stop reading it soon after it has begun."""
 # LangChain is not ready for Python 3.14: a dependency warns when it is imported, and another one
 # has no wheels for 3.15. setup.cfg leaves it out there.
 if sys.version_info < (3, 14):
     CLIENTS["langchain"] = ask_langchain
+    STOPPING_CLIENTS["langchain"] = stop_langchain
 
 FAILURES = (openai.APIError, LLMError)
 """What the clients raise for an answer that is incomplete; LangChain raises what `openai` does."""

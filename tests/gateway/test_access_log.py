@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable
 
 import pytest
 import requests
 
 from aichatfree.gateway import EngineError, Gateway, OpenAIUpstream
-from helpers import UNREACHABLE, signed_body
+from helpers import AT_ONCE, SHORT, UNREACHABLE, signed_body, wait_until
 
-from .connections import post, read_to_end, send
-from .engines import ScriptedEngine
+from .connections import QUESTION, ask, connect, is_closed, post, read_to_end, request, send
+from .engines import GatedEngine, ScriptedEngine
 
 Ask = Callable[[Gateway], object]
 
@@ -33,7 +34,7 @@ def log_everything(caplog: pytest.LogCaptureFixture) -> None:
         ),
         (
             lambda gateway: post(gateway, signed_body("topsecret", sign="topsecret")),
-            "POST /api/generate 401, 0 chunks",
+            r"POST /api/generate 401, \d+\.\d+ s$",
         ),
         (
             lambda gateway: post(gateway, signed_body(password="topsecret")),
@@ -45,14 +46,57 @@ def log_everything(caplog: pytest.LogCaptureFixture) -> None:
 def test_each_request_is_logged_in_one_line_without_its_contents(
     caplog: pytest.LogCaptureFixture, ask: Ask, line: str
 ) -> None:
-    """The log line of a request has its address, method, path, status, chunks and time; it never
-    has a text, a password or a signature.
+    """The log line of a request has its address, method, path, status and time, and the chunks of
+    a stream; it never has a text, a password or a signature.
     """
     with Gateway(ScriptedEngine("one", "two")) as gateway:
         ask(gateway)
     (message,) = caplog.messages
     assert "topsecret" not in message
     assert re.search(line, message), message
+
+
+def test_the_line_of_an_answer_in_one_piece_counts_no_chunks(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An answer that is not streamed has no chunks, and its log line names none."""
+    with Gateway(ScriptedEngine("one", "two")) as gateway:
+        assert ask(gateway, QUESTION).status_code == 200
+    (message,) = caplog.messages
+    assert re.search(r"POST /v1/chat/completions 200, \d+\.\d+ s$", message), message
+
+
+def test_a_client_that_is_too_slow_has_a_line(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request whose body does not arrive in time is logged, with the status 408."""
+    monkeypatch.setattr("aichatfree.gateway._server.CLIENT_TIMEOUT", SHORT)
+    with Gateway(ScriptedEngine("x")) as gateway, connect(gateway) as connection:
+        connection.sendall(request(b"x" * 50)[:-1])
+        assert is_closed(connection)
+    (message,) = caplog.messages
+    assert re.search(r"POST /api/generate 408, \d+\.\d+ s, cut off$", message), message
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [request(signed_body())[:-1], request(signed_body())],
+    ids=["before the end of its request", "after it"],
+)
+def test_a_client_that_disconnects_before_the_response_has_a_line(
+    caplog: pytest.LogCaptureFixture, sent: bytes
+) -> None:
+    """A client that disconnects while it sends its request, or before the first chunk, is logged
+    with the status 499.
+    """
+    engine = GatedEngine("x")
+    with Gateway(engine) as gateway:
+        with connect(gateway) as connection:
+            connection.sendall(sent)
+            time.sleep(SHORT)
+        wait_until(lambda: caplog.messages, AT_ONCE)
+    (message,) = caplog.messages
+    assert re.search(r"POST /api/generate 499, \d+\.\d+ s, cut off$", message), message
 
 
 def test_the_line_of_an_incomplete_answer_says_so(caplog: pytest.LogCaptureFixture) -> None:

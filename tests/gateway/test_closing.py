@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import socket
 import threading
 import time
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +54,32 @@ def no_thread_is_left() -> Iterator[None]:
     """After each test all threads of the gateway and of its engines have ended."""
     yield
     wait_until(lambda: not threads_named("aichatfree-"))
+
+
+def test_connections_that_arrive_at_the_last_moment_are_closed() -> None:
+    """No socket is left open, although clients connect while the gateway stops listening."""
+    gateway = Gateway(Echo())
+    address = ("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+    clients: list[socket.socket] = []
+
+    def connect_until_refused() -> None:
+        with suppress(OSError):
+            while True:
+                clients.append(socket.create_connection(address, LONG))
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        flood = [threading.Thread(target=connect_until_refused) for _ in range(4)]
+        for thread in flood:
+            thread.start()
+        wait_until(lambda: len(clients) > 100)
+        gateway.close()
+        for thread in flood:
+            thread.join(LONG)
+        for client in clients:
+            client.close()
+        gc.collect()
+    assert not caught
 
 
 def test_a_running_answer_may_complete() -> None:
@@ -115,6 +145,22 @@ def test_a_gateway_can_be_closed_twice() -> None:
     gateway = Gateway(SlowEngine(0))
     gateway.close()
     gateway.close()
+    assert "closed" in repr(gateway)
+
+
+def test_ctrl_c_during_the_grace_cuts_off_what_still_runs() -> None:
+    """If Ctrl-C interrupts `close`, running answers are cut off at once, the gateway is closed, and
+    the interrupt is raised.
+    """
+    gateway = Gateway(SlowEngine(LONG))
+    with ask(gateway) as response:
+        interrupt = threading.Timer(SHORT, os.kill, (os.getpid(), signal.SIGINT))
+        interrupt.start()
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            gateway.close(grace=LONG)
+        assert time.monotonic() - started < SHORT + AT_ONCE
+        assert_cut_off(response)
     assert "closed" in repr(gateway)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import requests
 
@@ -45,6 +47,19 @@ def test_the_openai_dialect_passes_on_status_code_and_wait_of_an_engine_error() 
     assert response.status_code == 429
     assert response.json()["error"]["code"] == "insufficient_quota"
     assert response.headers["Retry-After"] == "27"
+
+
+@pytest.mark.parametrize("wait", [math.inf, -math.inf, math.nan, -5.0])
+@pytest.mark.parametrize("dialect", [GEMINI, OPENAI], ids=lambda each: each.name)
+def test_a_wait_that_is_no_number_of_seconds_is_left_out(wait: float, dialect: Dialect) -> None:
+    """A `retry_after` that is negative or not finite counts as none; the client gets the rest."""
+    failure = EngineError("Too many.", status=429, retry_after=wait)
+    with Gateway(ScriptedEngine(error=failure)) as gateway:
+        response = post(gateway, signed_body(dialect=dialect))
+    error = error_of(response)
+    assert isinstance(error, RateLimitError)
+    assert "Too many." in str(error)
+    assert error.retry_after is None
 
 
 @pytest.mark.parametrize("dialect", [GEMINI, OPENAI], ids=lambda each: each.name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 
 import openai
 import pytest
@@ -15,13 +17,16 @@ from aichatfree.testing import Answer, FakeSite
 from helpers import AT_ONCE, FAST, SHORT, UNREACHABLE, threads_named, wait_until
 
 from .engines import GatedEngine, ScriptedEngine
-from .openai_clients import CLIENTS, FAILURES
+from .openai_clients import CLIENTS, FAILURES, STOPPING_CLIENTS, ask_openai
 
 KEY = "sesame"
 #: Seconds that a server asks to wait; short, and long enough to be noticed.
 WAIT = 1.0
 
 every_client = pytest.mark.parametrize("ask", CLIENTS.values(), ids=CLIENTS)
+every_stopping_client = pytest.mark.parametrize(
+    "stop", STOPPING_CLIENTS.values(), ids=STOPPING_CLIENTS
+)
 streamed_or_not = pytest.mark.parametrize("stream", [True, False], ids=["stream", "complete"])
 
 
@@ -37,6 +42,22 @@ class Busy(Engine):
         yield "Hello"
 
 
+class EndlessAtFirst(Engine):
+    """The first answer ends only when it is cancelled; the others are "Hello"."""
+
+    questions = 0
+
+    def generate(
+        self, messages: list[Message], *, cancelled: threading.Event, **options: object
+    ) -> Iterator[str]:
+        self.questions += 1
+        if self.questions > 1:
+            yield "Hello"
+            return
+        yield "one"
+        cancelled.wait()
+
+
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
     with ExitStack() as stack:
@@ -44,9 +65,9 @@ def stack() -> Iterator[ExitStack]:
 
 
 def behind(stack: ExitStack, engine: Engine) -> str:
-    """The URL of OpenAI's API of a gateway with this engine and a password."""
+    """The URL of OpenAI's API of a gateway with this engine, one slot and a password."""
     stack.callback(engine.close)
-    return stack.enter_context(Gateway(engine, password=KEY)).url + "/v1"
+    return stack.enter_context(Gateway(engine, password=KEY, max_streams=1)).url + "/v1"
 
 
 def of_site(stack: ExitStack, *script: Answer) -> str:
@@ -62,6 +83,7 @@ def of_upstream(stack: ExitStack, engine: Engine) -> str:
 
 Ask = Callable[[str, str, bool], str]
 Serve = Callable[[ExitStack], str]
+Stop = Callable[[str, str], None]
 
 
 def every_engine(**kinds: Serve) -> pytest.MarkDecorator:
@@ -154,12 +176,30 @@ def test_a_rate_limit_that_outlasts_the_retries_is_reported_once(stack: ExitStac
 
 
 @every_engine(
+    site=lambda stack: of_site(stack, Answer("one", end="stall"), Answer("Hello")),
+    upstream=lambda stack: of_upstream(stack, EndlessAtFirst()),
+)
+@every_stopping_client
+def test_an_answer_that_is_cancelled_ends_at_once(
+    stop: Stop, serve: Serve, stack: ExitStack
+) -> None:
+    """Soon after a client has stopped reading a stream, all engines behind it have ended: the next
+    question gets the only slot of each gateway.
+    """
+    url = serve(stack)
+    stop(url, KEY)
+    started = time.monotonic()
+    assert ask_openai(url, KEY, True) == "Hello"
+    assert time.monotonic() - started < AT_ONCE
+
+
+@every_engine(
     site=lambda stack: of_site(stack, Answer("one", end="stall")),
     silent_site=lambda stack: of_site(stack, Answer("", end="stall")),
     upstream=lambda stack: of_upstream(stack, GatedEngine("one")),
 )
-def test_an_answer_that_is_cancelled_ends_at_once(serve: Serve, stack: ExitStack) -> None:
-    """When a client stops reading a stream, or waiting for it, all engines behind it end soon."""
+def test_an_answer_that_nobody_waits_for_ends_at_once(serve: Serve, stack: ExitStack) -> None:
+    """When a client's timeout has passed, all engines behind it end soon."""
     url = serve(stack)
     client = openai.OpenAI(base_url=url, api_key=KEY, timeout=SHORT, max_retries=0)
     with client, pytest.raises(openai.APITimeoutError):
@@ -175,9 +215,10 @@ def test_an_answer_that_is_cancelled_ends_at_once(serve: Serve, stack: ExitStack
 
 @pytest.fixture(scope="module")
 def built_in_model() -> Iterator[str]:
-    with closing(SmolLM2(max_tokens=40)) as engine, Gateway(engine, password=KEY) as gateway:
+    with ExitStack() as stack:
+        engine = SmolLM2(max_tokens=40)
         engine.load()
-        yield gateway.url + "/v1"
+        yield behind(stack, engine)
 
 
 @pytest.mark.xdist_group("embedded model")
@@ -203,12 +244,17 @@ def test_the_built_in_model_stops_at_max_tokens_and_counts(built_in_model: str) 
 
 
 @pytest.mark.xdist_group("embedded model")
-def test_the_built_in_model_stops_when_its_client_does(built_in_model: str) -> None:
-    """Soon after a client has closed a stream, the model stops."""
+@every_stopping_client
+def test_the_built_in_model_stops_when_its_client_does(
+    stop: Stop, built_in_model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Soon after a client has stopped reading a stream, the model stops."""
+    caplog.set_level(logging.INFO, "aichatfree.gateway")
+    stop(built_in_model, KEY)
+    wait_until(lambda: any(line.endswith("cut off") for line in caplog.messages), AT_ONCE)
+    started = time.monotonic()
     with openai.OpenAI(base_url=built_in_model, api_key=KEY) as client:
-        stream = client.chat.completions.create(
-            model="m", messages=[{"role": "user", "content": "Tell a long story."}], stream=True
+        client.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "Hi"}], max_tokens=1
         )
-        next(iter(stream))
-        stream.close()
-    wait_until(lambda: not threads_named("aichatfree-engine"), AT_ONCE)
+    assert time.monotonic() - started < AT_ONCE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -39,6 +40,36 @@ def test_the_engine_is_cancelled_when_its_client_disconnects(chunks: int) -> Non
         assert engine.cancelled.wait(LONG)
         assert engine.ended.wait(LONG)
         assert time.monotonic() - disconnected < AT_ONCE
+
+
+def test_a_client_that_half_closes_has_disconnected() -> None:
+    """A client that says after its question that it will send nothing more cannot be told from one
+    that is gone: its engine is cancelled, and the connection is closed without a response.
+    """
+    engine = GatedEngine("one")
+    with Gateway(engine) as gateway:
+        connection = send(gateway, signed_body())
+        wait_for(engine.started)
+        connection.shutdown(socket.SHUT_WR)
+        assert read_to_end(connection) == b""
+        assert engine.ended.wait(AT_ONCE)
+
+
+def test_the_end_of_a_client_that_has_sent_many_questions_is_noticed_at_the_next_chunk() -> None:
+    """Beyond 32 requests that wait in one connection nothing is read, so that its end is noticed
+    only when a chunk cannot be sent.
+    """
+    engine = GatedEngine(*"chunks")
+    with Gateway(engine) as gateway:
+        with connect(gateway) as connection:
+            connection.sendall(40 * request(signed_body()))
+            wait_for(engine.started)
+        for _ in engine.chunks:
+            engine.gate.release()
+            time.sleep(SHORT)
+        assert engine.cancelled.is_set()
+        assert engine.ended.wait(AT_ONCE)
+        assert not engine.started.acquire(blocking=False)
 
 
 class EndlessEngine(ScriptedEngine):

@@ -182,16 +182,30 @@ def test_a_prompt_avoids_the_site_that_has_failed_it() -> None:
     assert visit.site == 1
 
 
-def test_a_rejection_without_a_stated_wait_is_left_to_the_rate_limiter() -> None:
-    """A site that rejects requests is slowed down by its rate limiter, not left alone."""
+@pytest.mark.parametrize("stated", [None, 0.3, 1.0])
+def test_a_rejection_with_a_short_stated_wait_or_none_is_left_to_the_rate_limiter(
+    stated: float | None,
+) -> None:
+    """A site that rejects requests is slowed down by its rate limiter, not left alone, unless it
+    asks to wait for more than a second: `Retry-After: 1` may stand for any part of one.
+    """
     sites = Selector(None)
-    error = RateLimitError("http://a: Busy.")
+    error = RateLimitError("http://a: Busy.", retry_after=stated)
     for visit in [sites.visit() for _ in range(5)]:
         sites.limiters[0].record_rejection(visit.number, error, unlimited().rejections)
         sites.fail(visit, error)
     began = sites.clock.now
     sites.visit()
     assert 0 < sites.clock.now - began < 0.5
+
+
+def test_a_longer_stated_wait_is_kept() -> None:
+    """A site that asks to wait for two seconds gets nothing before."""
+    sites = Selector(None)
+    sites.fail(sites.visit(), RateLimitError("http://a: Busy.", retry_after=2))
+    began = sites.clock.now
+    sites.visit()
+    assert sites.clock.now - began >= 2
 
 
 def test_the_rejection_of_one_prompt_alone_does_not_cool_the_site_down() -> None:

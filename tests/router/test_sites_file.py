@@ -8,7 +8,7 @@ import pytest
 
 from aichatfree import OPENAI, Router
 from aichatfree.testing import FakeSite
-from helpers import echo
+from helpers import UNREACHABLE, echo, threads_named, wait_until
 
 
 def written(folder: Path, text: str) -> Path:
@@ -63,6 +63,29 @@ def test_the_settings_of_one_site_are_not_sent_to_another(
     assert "pa55word" not in str(site.requests[0].json)
     assert "large" not in str(site.requests[0].json)
     assert "parts" in site.requests[0].json["messages"][0]
+
+
+def test_a_site_may_be_the_built_in_model(tmp_path: Path) -> None:
+    """The base URL `local` in a file is the built-in model, as it is for a client; it ends with the
+    router.
+    """
+    path = written(
+        tmp_path, f"[[site]]\nbase_url = '{UNREACHABLE}'\n[[site]]\nbase_url = 'local'\n"
+    )
+    with Router.from_file(path) as router:
+        assert "Paris" in router.generate("What is the capital of France?").text
+        assert threads_named("aichatfree-gateway")
+        with pytest.raises(ValueError, match="built-in model"):
+            router.to_dict()
+    wait_until(lambda: not threads_named("aichatfree-"))
+
+
+def test_a_wrong_file_does_not_keep_the_built_in_model(tmp_path: Path) -> None:
+    """If a site after the built-in model is wrong, the model ends with the error."""
+    path = written(tmp_path, "[[site]]\nbase_url = 'local'\n[[site]]\nbase_url = 'a'\n")
+    with pytest.raises(ValueError, match="site 2"):
+        Router.from_file(path)
+    wait_until(lambda: not threads_named("aichatfree-"))
 
 
 @pytest.mark.parametrize(

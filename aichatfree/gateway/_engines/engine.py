@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,8 @@ class EngineError(AIChatFreeError):
         message: what happened and what to do next; clients see it.
         status: the HTTP status that fits; 400 means that the conversation itself was refused.
         code: a short name for the reason, such as ``"insufficient_quota"``.
-        retry_after: seconds after which another attempt may succeed.
+        retry_after: seconds after which another attempt may succeed; a number that is negative or
+            not finite counts as none.
         retried: whether the engine has tried again in vain, so that clients need not do it too.
     """
 
@@ -37,7 +39,8 @@ class EngineError(AIChatFreeError):
         self.message = message
         self.status = status
         self.code = code
-        self.retry_after = retry_after
+        known = retry_after is not None and 0 <= retry_after < math.inf
+        self.retry_after = retry_after if known else None
         self.retried = retried
 
 
