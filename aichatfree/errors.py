@@ -195,6 +195,14 @@ class BadRequestError(APIStatusError):
     """The site refused the request itself; sending it again does not help."""
 
 
+def is_refusal_in_text(error: Exception) -> bool:
+    """Whether a text that arrived with status 200, as answers do, was read as a refusal.
+
+    It may be an answer that only resembles one, so a single one says nothing about other prompts.
+    """
+    return isinstance(error, APIStatusError) and error.status_code == 200
+
+
 class AuthenticationError(APIStatusError):
     """The password or the signature is wrong, or the site's own key for its model is."""
 

@@ -6,6 +6,7 @@ import pytest
 
 from aichatfree import AIChatFreeError, RetryPolicy
 from aichatfree.batch import BatchResult
+from aichatfree.batch._circuit_breaker import MAX_REFUSALS_IN_TEXT
 from aichatfree.testing import Answer, FakeSite, Request
 from helpers import UNREACHABLE, ClientFor, echo
 
@@ -24,6 +25,40 @@ def test_a_fatal_error_stops_the_run(client_for: ClientFor, kind: str) -> None:
         with pytest.raises(AIChatFreeError, match="every prompt"):
             client_for(site.url).batch(["x"] * 10_000, max_workers=4).run()
         assert len(site.requests) <= 4
+
+
+REFUSAL = "Invalid password. Please check your password and try again."
+
+
+def test_one_text_that_is_read_as_a_refusal_stops_nothing(client_for: ClientFor) -> None:
+    """If one answer of many resembles a fatal refusal, its prompt fails and the run goes on."""
+
+    def answer(request: Request) -> Answer:
+        return Answer(REFUSAL if request.text == "40" else echo(request))
+
+    with FakeSite(answer) as site:
+        results = list(client_for(site.url).batch([str(i) for i in range(100)]))
+    assert [result.custom_id for result in results if not result.ok] == ["40"]
+
+
+def test_texts_that_are_read_as_refusals_stop_the_run_together(client_for: ClientFor) -> None:
+    """A site that refuses each prompt with status 200 stops a run after a few of them."""
+    with FakeSite([Answer(REFUSAL)]) as site:
+        with pytest.raises(AIChatFreeError, match="every prompt"):
+            client_for(site.url).batch(["x"] * 10_000, max_workers=4).run()
+        assert len(site.requests) <= MAX_REFUSALS_IN_TEXT + 4
+
+
+def test_one_text_that_is_read_as_a_quota_stops_nothing(client_for: ClientFor) -> None:
+    """If one answer of many resembles a used-up quota, its prompt fails and the run goes on."""
+
+    def answer(request: Request) -> Answer:
+        quota = "You have used up your daily quota. Please try again tomorrow."
+        return Answer(quota if request.text == "40" else echo(request))
+
+    with FakeSite(answer) as site:
+        results = list(client_for(site.url).batch([str(i) for i in range(1000)]))
+    assert [result.custom_id for result in results if not result.ok] == ["40"]
 
 
 def test_a_host_that_does_not_exist_stops_the_run(client_for: ClientFor) -> None:

@@ -161,6 +161,13 @@ def test_a_fatal_error_is_for_good() -> None:
     assert site.is_pointless(NOW)
 
 
+def test_a_fatal_refusal_that_is_only_a_text_is_not_for_good() -> None:
+    """A site whose answer was read as a refusal is tried again: it may have been an answer."""
+    site = Availability()
+    fail(site, AuthenticationError("Wrong password.", status_code=200))
+    assert (site.state, site.ready_at()) == (SiteState.COOLING_DOWN, NOW + MIN_COOL_DOWN)
+
+
 @pytest.mark.parametrize(("after", "pointless"), [(LONG_OUTAGE - 1, False), (LONG_OUTAGE, True)])
 def test_waiting_is_pointless_after_a_long_outage(after: float, pointless: bool) -> None:
     """Without an answer for two minutes, a batch does not wait for the site any more."""
