@@ -31,6 +31,7 @@ MAX_NOTICE: Final = 200
 
 _SHORT_SENTENCE: Final = 8  # characters of a site's own sentence; a word after it is an answer
 _BRIEF: Final = 50  # characters
+_LABEL: Final = 5  # words
 _LONG: Final = 200  # characters
 _LINES: Final = 3
 _FIRST_SENTENCES: Final = 3
@@ -49,6 +50,12 @@ _FIGURE: Final = re.compile(
     r"(?<!\d)(?!20(?!00)[0-3]\d(?!\d)|1[5-9]\d\d(?!\d)|[45]\d\d(?!\d))\d{2}"
 )
 _YEAR: Final = re.compile(r"(?<![\d.,-])(?:1[5-9]\d\d|20[0-2][1-9])(?![\d.,]\d|\d|\W?\d\d\W)")
+_WORD: Final = re.compile(r"[\u2e80-\ua4cf]{1,2}|[^\W\d_\u2e80-\ua4cf]+(?:['’-][^\W\d_]+)*")
+"""A word; two characters of a script without spaces count as one."""
+
+_NOT_IN_LABELS: Final = re.compile(r"\d|^[{\[<]|(?:니다|[어아해세]요|ます|ました|ません|です)\W*$")
+"""A figure, markup, or the end of a sentence in Korean or Japanese."""
+
 _QUESTION: Final = re.compile(r"[?？]\s*$")
 _STATUS: Final = re.compile(r"(?<!\d)[45]\d\d(?!\d)")
 _SECONDS: Final = re.compile(r"\d\s*(?:s\b|sec|秒|с\b|сек|sek|seg)")
@@ -103,6 +110,8 @@ class _Table:
     quotes: re.Pattern[str]
     marks: re.Pattern[str]
     openings: Mapping[str, list[str]]  # by their first letter
+    standard: frozenset[str]
+    not_in_labels: frozenset[str]
     labels: re.Pattern[str]
 
 
@@ -125,6 +134,8 @@ def _table() -> _Table:
             letter: list(group)
             for letter, group in groupby(sorted(body["openings"]), key=itemgetter(0))
         },
+        standard=frozenset(body["standard"]),
+        not_in_labels=frozenset(body["not_in_labels"]),
         labels=re.compile(rf"\W*(?:{body['labels']})\W*"),
     )
 
@@ -160,26 +171,34 @@ def meaning_in_error(
     return None
 
 
-def meaning_of_body(text: str, sentences: Mapping[str, str]) -> str | None:
+def meaning_of_body(
+    text: str, sentences: Mapping[str, str], *, may_be_label: bool = True
+) -> str | None:
     """The meaning of a complete body with status 200 that is a refusal; ``None`` for an answer.
 
     It begins with one of the site's own sentences; or it is short, and what speaks for a refusal
     has enough points.
+
+    Args:
+        text: the body.
+        sentences: the site's own sentences and their meanings.
+        may_be_label: whether a few words may be the label of a classification.
     """
     body = text.strip()
     for sentence, meaning in sentences.items():
         if sentence and _begins_with(body, sentence):
             return meaning
-    return _meaning(body, _said(body), _table().points["enough"])
+    return _meaning(body, _said(body), _table().points["enough"], may_be_label)
 
 
-def _meaning(body: str, said: list[set[str]], enough: int) -> str | None:
+def _meaning(body: str, said: list[set[str]], enough: int, may_be_label: bool) -> str | None:
     """The meaning of a body if what speaks for a refusal has enough points; else ``None``.
 
     Args:
         body: the body.
         said: the lists that have a word in each of its sentences.
         enough: the points that are enough.
+        may_be_label: whether a body of a few words may be the label of a classification.
     """
     table, points = _table(), _table().points
     everything = set[str]().union(*said)
@@ -191,6 +210,8 @@ def _meaning(body: str, said: list[set[str]], enough: int) -> str | None:
     if not possible:
         return None
     around = _points_around(body, everything)
+    if may_be_label and _resembles_label(body, everything):
+        around += points["label"]
     parts = list[tuple[Set[str], int]]()
     so_far = set[str]()
     for sentence in said[:_FIRST_SENTENCES]:
@@ -220,6 +241,16 @@ def _points_around(body: str, lists: Set[str]) -> int:
         "long": len(body) > _LONG,
     }
     return sum(table.points[name] for name, holds in facts.items() if holds)
+
+
+def _resembles_label(body: str, lists: Set[str]) -> bool:
+    """Whether a body has so few words that it may be a label, such as "Payment failed"."""
+    table, folded = _table(), _folded(body)
+    if len(body) > _BRIEF or not table.not_in_labels.isdisjoint(lists) or _NOT_IN_LABELS.search(body):
+        return False
+    if folded in table.standard or folded.strip(" .!。！") in table.standard:
+        return False
+    return len(_WORD.findall(body)) <= _LABEL
 
 
 def _points_against(lists: Set[str]) -> int:
@@ -258,7 +289,7 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
         strong = [r for r in _table().refusals if r.points >= _table().points["together"]]
         if any(refusal.is_in(lists) for refusal in strong for lists in first):
             return True
-    return _meaning(text.strip(), said, _table().points["enough"]) is not None
+    return _meaning(text.strip(), said, _table().points["enough"], may_be_label=True) is not None
 
 
 def names_day(text: str) -> bool:
@@ -301,7 +332,7 @@ def is_last_words(paragraph: str, cut_off: bool) -> bool:
     enough = _table().points["last words"]
     enough += _table().points["cut off"] if cut_off else 0
     paragraph = paragraph.strip("-*_>[]【】() \n\r\t")
-    return _meaning(paragraph, _said(paragraph), enough) is not None
+    return _meaning(paragraph, _said(paragraph), enough, may_be_label=False) is not None
 
 
 def _has(name: str, folded: str) -> bool:

@@ -87,7 +87,7 @@ def error_in_body(text: str, headers: Mapping[str, str], site: Site) -> APIStatu
         if found is None:
             return None
         words = found.message
-        name = None if found.status else meaning_of_body(words, {})
+        name = None if found.status else meaning_of_body(words, {}, may_be_label=False)
         meaning = MEANINGS.get(name or "") or _meaning(
             found.status or 500, found, text, site, page=False
         )
@@ -240,7 +240,9 @@ def _error_object(text: str) -> ErrorBody | None:
     if not (begin.end() or failed or ERROR_KEYS.issuperset(map(str.lower, value))):
         return None
     named = found.status or value.get("type") == "error" or isinstance(value.get("error"), dict)
-    return found if named or failed or meaning_of_body(found.message, {}) else None
+    if named or failed or meaning_of_body(found.message, {}, may_be_label=False):
+        return found
+    return None
 
 
 def _address(location: str) -> str:
