@@ -51,6 +51,9 @@ _LAST_WORDS: Final = 8
 
 _BLANK_LINE: Final = re.compile(rb"(?:^|\n[ \t\r]*\n)[ \t\r]*$")
 
+_PARAGRAPHS: Final = re.compile(rb"\n[ \t\r]*\n")
+"""What separates two paragraphs."""
+
 
 class Ending:
     """Holds back the bytes at the end of a body that may be a failure, and tells if they are.
@@ -79,7 +82,7 @@ class Ending:
         self._held = b""
         self._notice_held = False
         self._own_tail = False  # whether the last chunk is a tail
-        self._last_words = False  # whether the last chunks are a paragraph that is a refusal
+        self._refusal = 0  # bytes of the chunk, held back, that is a last paragraph and a refusal
         self.is_suspicious = _suspicious(tuple(tails), notices).search
         self.notice = ""
 
@@ -99,9 +102,12 @@ class Ending:
         begin = len(self._held)
         self._own_tail = self._framed and chunk.lower() in self._beginnings[: len(self._tails)]
         keep = min(self._tail_begins(data, begin), self._notice_begins(data, begin))
-        paragraph = 0 if self._last_words else begin
-        self._last_words = answered > 0 and self._are_last_words(data, paragraph, answered)
-        if self._last_words:
+        goes_on = self._refusal > 0 and not self._adds_other_paragraph(data)
+        paragraph = 0 if goes_on else begin
+        if not (answered > 0 and self._are_last_words(data, paragraph, answered)):
+            self._refusal = 0
+        else:
+            self._refusal = self._refusal if goes_on else len(chunk)
             keep = min(keep, paragraph)
         self._held = data[keep:]
         if keep:
@@ -111,7 +117,7 @@ class Ending:
     def finish(self) -> tuple[bytes, bool]:
         """The rest of the text at the end of the body, and whether it ended with a failure."""
         held = self._held
-        if self._last_words or (self._notice_held and _notice_in(held) is True):
+        if self._refusal or (self._notice_held and _notice_in(held) is True):
             self.notice = held.decode("utf-8", "replace").strip()
             return b"", True
         everything = self.before + held
@@ -151,6 +157,13 @@ class Ending:
                 # The space before a notice is not part of the answer.
                 return len(data[:start].rstrip())
         return len(data)
+
+    def _adds_other_paragraph(self, data: bytes) -> bool:
+        """Whether the refusal is followed by a paragraph that does not belong to it."""
+        after = data[len(data[: self._refusal].rstrip()) :]
+        blank = _PARAGRAPHS.search(after)
+        added = after[blank.end() :].decode("utf-8", "ignore").strip() if blank else ""
+        return bool(added) and not phrases.goes_on_with_refusal(added)
 
     def _are_last_words(self, data: bytes, start: int, answered: int) -> bool:
         """Whether the chunks from there on are a refusal: a paragraph, or after a cut sentence."""

@@ -53,7 +53,7 @@ _YEAR: Final = re.compile(r"(?<![\d.,-])(?:1[5-9]\d\d|20[0-2][1-9])(?![\d.,]\d|\
 _WORD: Final = re.compile(r"[\u2e80-\ua4cf]{1,2}|[^\W\d_\u2e80-\ua4cf]+(?:['’-][^\W\d_]+)*")
 """A word; two characters of a script without spaces count as one."""
 
-_NOT_IN_LABELS: Final = re.compile(r"\d|^[{\[<]|(?:니다|[어아해세]요|ます|ました|ません|です)\W*$")
+_NOT_IN_LABELS: Final = re.compile(r"\d(?![.)] )|^[{\[<]|(?:니다|[어아해세]요|ます|ました|ません|です)\W*$")
 """A figure, markup, or the end of a sentence in Korean or Japanese."""
 
 _QUESTION: Final = re.compile(r"[?？]\s*$")
@@ -333,6 +333,16 @@ def is_last_words(paragraph: str, cut_off: bool) -> bool:
     enough += _table().points["cut off"] if cut_off else 0
     paragraph = paragraph.strip("-*_>[]【】() \n\r\t")
     return _meaning(paragraph, _said(paragraph), enough, may_be_label=False) is not None
+
+
+def goes_on_with_refusal(paragraph: str) -> bool:
+    """Whether a paragraph after a refusal belongs to it: it gives advice, or is a refusal too."""
+    said = _said(paragraph)
+    lists = set[str]().union(*said)
+    if "explains" in lists:
+        return False
+    enough = _table().points["enough"]
+    return "advice" in lists or _meaning(paragraph, said, enough, may_be_label=False) is not None
 
 
 def _has(name: str, folded: str) -> bool:

@@ -123,12 +123,44 @@ def test_every_beginning_of_an_answer_is_returned(case: dict[str, Any]) -> None:
             ],
             "all",
         ),
+        (
+            [
+                "Here is the draft.",
+                "\n\nYour account has been suspended. Please contact support.",
+                "\n\nBest regards, the team",
+            ],
+            "all",
+        ),
+        (
+            [
+                "Here is the draft.",
+                "\n\nYour account has been suspended. Please contact support.\n\n",
+                "Best",
+                " regards, the team",
+            ],
+            "all",
+        ),
     ],
 )
 def test_a_refusal_as_the_last_paragraph(chunks: list[str], text: str | None) -> None:
     """A last paragraph in its own chunk is a failure if it is a refusal and no text follows."""
     expected = ("".join(chunks), None) if text else ("".join(chunks[:-1]), "StreamInterruptedError")
     assert decoded([chunk.encode() for chunk in chunks], framed=True) == expected
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        ["\n\nYour account has been suspended.\n\nPlease contact support."],
+        ["\n\nYour account has been suspended. Sorry.", "\n\n", "Please contact support."],
+        ["\n\nRate limit exceeded, try again later.", "\n\nUpgrade your plan to continue."],
+    ],
+)
+def test_a_refusal_of_two_paragraphs(refusal: list[str]) -> None:
+    """A refusal after the answer stays one if its advice is a paragraph or a chunk of its own."""
+    answer = "The three primary colours are red,"
+    text, error = decoded([chunk.encode() for chunk in (answer, *refusal)], framed=True)
+    assert (text, error) == (answer, "StreamInterruptedError")
 
 
 @pytest.mark.parametrize(
