@@ -8,6 +8,8 @@ from functools import cached_property
 from typing import Final
 
 _SEPARATOR: Final = re.compile(r" \| |\n")
+_INSIDE: Final = re.compile(r"\[[^]]*\]|\([^()]*\)|\\.")
+"""What may have a bar in it: a class of characters, a group without groups in it."""
 _BEGINNINGS: Final = re.compile(r"(?<![a-z\u00c0-\u1fff])[a-z0-9\u00c0-\u1fff]|[\u2e80-\U0010ffff]")
 """Where words begin: anywhere in the scripts without spaces between words, such as Chinese."""
 
@@ -62,6 +64,8 @@ class WordLists:
         self._groups: dict[str, _Group] = {}
         for name, words in lists.items():
             for word in _SEPARATOR.split(words.strip()):
+                if "|" in _without_groups(word):
+                    raise ValueError(f"a bar without spaces around it in {word!r}")
                 for form in _forms(word.strip()):
                     self._groups.setdefault(_key(form), _Group()).add(form, name)
         self._lengths = sorted({len(key) for key in self._groups})
@@ -92,6 +96,12 @@ def _key(word: str) -> str:
     if literal is None:
         raise ValueError(f"{word!r} does not begin with a letter")
     return literal[0][:_LETTERS]
+
+
+def _without_groups(word: str) -> str:
+    """What is left of a word when its groups are removed, from the inside outwards."""
+    rest = _INSIDE.sub("", word)
+    return rest if rest == word else _without_groups(rest)
 
 
 def _forms(word: str) -> Iterator[str]:

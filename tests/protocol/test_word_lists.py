@@ -61,6 +61,19 @@ def test_a_word_has_to_begin_with_something_known() -> None:
         WordLists({"list": r"\w*limit"})
 
 
+@pytest.mark.parametrize("words", ["is (?:loading|starting)| warming up", "one |two", "(?:a(?:b|c))|d"])
+def test_a_bar_between_words_has_spaces_around_it(words: str) -> None:
+    """A bar without a space on one side is refused, since the words beside it would be one."""
+    with pytest.raises(ValueError, match="a bar without spaces"):
+        WordLists({"list": words})
+
+
+def test_a_bar_inside_a_group_is_part_of_a_word() -> None:
+    """Choices in a word, also one inside another and in a class, need no spaces."""
+    lists = WordLists({"list": r"(?:new|old) (?:site(?: is|s are)|app) (?:down|[|]) | x\b"})
+    assert lists.found_in("the old sites are down") == {"list"}
+
+
 def test_all_lists_are_used() -> None:
     """Each list of words has a use, and each list that is named exists."""
     phrases = table("phrases.toml")
