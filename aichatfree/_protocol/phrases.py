@@ -46,10 +46,10 @@ _ERROR_PAGE: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _ITEM: Final = re.compile(r"[-*+•] |\d+[.)] |```|\|")
-_FIGURE: Final = re.compile(
-    r"(?<!\d)(?!20(?!00)[0-3]\d(?!\d)|1[5-9]\d\d(?!\d)|[45]\d\d(?!\d))\d{2}"
-)
-_YEAR: Final = re.compile(r"(?<![\d.,-])(?:1[5-9]\d\d|20[0-2][1-9])(?![\d.,]\d|\d|\W?\d\d\W)")
+_NUMBER: Final = re.compile(r"\d+")
+_ALONE: Final = re.compile(r"(?<![\d.,-])\d{4}(?![.,]\d|\d|\W?\d\d\W)")
+"""Four digits that are no part of a date, an amount or an address."""
+
 _WORD: Final = re.compile(r"[\u2e80-\ua4cf]{1,2}|[^\W\d_\u2e80-\ua4cf]+(?:['’-][^\W\d_]+)*")
 """A word; two characters of a script without spaces count as one."""
 
@@ -231,8 +231,8 @@ def _points_around(body: str, lists: Set[str]) -> int:
     facts = {
         "advice": "advice" in lists,
         "addressed": "addressed" in lists,
-        "figures": bool(_FIGURE.search(body)),
-        "year": bool(_YEAR.search(body)),
+        "figures": any(map(_is_figure, _NUMBER.findall(body))),
+        "year": any(map(_is_year, _ALONE.findall(body))),
         "asks": bool(_QUESTION.search(body)),
         "lines": body.count("\n") >= _LINES,
         "quotes": bool(table.quotes.search(body)),
@@ -241,6 +241,19 @@ def _points_around(body: str, lists: Set[str]) -> int:
         "long": len(body) > _LONG,
     }
     return sum(table.points[name] for name, holds in facts.items() if holds)
+
+
+def _is_year(number: str) -> bool:
+    """Whether a number may be a year: stories and explanations name years, refusals name dates.
+
+    2000 and 2048 are limits more often.
+    """
+    return len(number) == 4 and 1500 <= int(number) < 2100 and number not in ("2000", "2048")
+
+
+def _is_figure(number: str) -> bool:
+    """Whether a number may be a limit, a wait or a part of an address: no status and no year."""
+    return len(number) > 1 and not (_is_year(number) or _STATUS.fullmatch(number))
 
 
 def _resembles_label(body: str, lists: Set[str]) -> bool:

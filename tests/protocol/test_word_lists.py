@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import tomllib
 from importlib import resources
@@ -24,6 +25,21 @@ AT_MOST: Final = 0.5
 def table(name: str) -> dict[str, object]:
     package = resources.files("aichatfree._protocol")
     return tomllib.loads((package / name).read_text("utf-8"))
+
+
+def single_words(name: str) -> set[str]:
+    """The words of a list that are only letters."""
+    lists = table("words.toml")
+    words = re.split(r" \| |\n", str(lists[name]).strip())
+    return {word for word in (word.removesuffix(r"\b") for word in words) if word.isalpha()}
+
+
+LISTS_OF_A_REFUSAL: Final = {
+    (about, says)
+    for refusal in table("phrases.toml")["refusal"]  # type: ignore[attr-defined]
+    for about in refusal["about"]
+    for says in refusal.get("says", ())
+}
 
 
 @pytest.mark.parametrize(
@@ -82,6 +98,13 @@ def test_all_lists_are_used() -> None:
         named.update(refusal["about"], refusal.get("says", ()))
     named.update(phrases["body"]["not_in_labels"])  # type: ignore[call-overload,index]
     assert named == table("words.toml").keys()
+
+
+@pytest.mark.parametrize("name", sorted(LISTS_OF_A_REFUSAL))
+def test_no_single_word_is_a_refusal(name: tuple[str, str]) -> None:
+    """No word is both a subject and what is the matter with it: it would decide alone."""
+    about, says = (single_words(which) for which in name)
+    assert {word for word in about if word.startswith(tuple(says))} == set()
 
 
 @pytest.mark.parametrize(
