@@ -252,7 +252,7 @@ def _notice_in(data: bytes) -> bool | None:
             return True
         if "\n" not in text.strip() and phrases.is_last_words(text, cut_off=False):
             return True
-        if closed and not (phrases.is_label(content) and "\n" not in rest.strip()):
+        if closed and not (phrases.is_notice_label(content) and "\n" not in rest.strip()):
             return False
     return None
 

@@ -69,15 +69,11 @@ class Opening:
         self._web_pages = web_pages
         self._pending = ""
         self._tag = ""
-        self._certain = False
+        self.settled = False
         self.body: str | None = ""
         self.reasoning: list[str] = []
         self.blocks: set[str] = set()
         self.web_page = False
-
-    @property
-    def settled(self) -> bool:
-        return self._certain
 
     @property
     def in_block(self) -> bool:
@@ -86,13 +82,13 @@ class Opening:
 
     def feed(self, text: str) -> str:
         """The part of the answer that is certain after more text."""
-        if not self._certain:
+        if not self.settled:
             self._pending += text
             self._read_blocks()
             if self._is_open():
                 return ""
             text, self._pending = self._pending, ""
-            self._certain = True
+            self.settled = True
         self.remember(text)
         return text
 
@@ -102,7 +98,7 @@ class Opening:
         if self._tag:
             self.reasoning.append(text)
             return ""
-        if self._complete and self._web_pages and not self._certain:
+        if self._complete and self._web_pages and not self.settled:
             self.web_page = bool(_HTML.match(text.lstrip()))
         self.remember(text)
         return text

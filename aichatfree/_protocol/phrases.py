@@ -35,10 +35,11 @@ _LABEL: Final = 5  # words
 _LONG: Final = 200  # characters
 _LINES: Final = 3
 _FIRST_SENTENCES: Final = 3
-_FIRST_HELD: Final = 2  # sentences
+_SENTENCES_HELD: Final = 2  # sentences
 _FIRST_WORDS: Final = 40  # characters after a notice that may explain it
-_ENOUGH: Final = 4  # bytes of an opening that hold a body back; fewer begin too many answers
+_SHORTEST_BEGINNING: Final = 4  # bytes of an opening that hold a body back; fewer begin too many answers
 
+_BLANK: Final = " \t\r\n\ufeff"
 _SENTENCE: Final = re.compile(r".+?(?:[!?。！？\n]+|\.(?=\s|$)|$)", re.DOTALL)
 _ERROR_PAGE: Final = re.compile(
     r"<(?:!doctype html|html)\b.{0,500}<(?:title|h1)\b[^<>]{0,80}>[^<>]{0,80}"
@@ -107,12 +108,12 @@ class _Table:
 
     of_phrases: WordLists
     points: Mapping[str, int]
-    quotes: re.Pattern[str]
+    answer_forms: re.Pattern[str]
     marks: re.Pattern[str]
     openings: Mapping[str, list[str]]  # by their first letter
     standard: frozenset[str]
     not_in_labels: frozenset[str]
-    labels: re.Pattern[str]
+    notice_labels: re.Pattern[str]
 
 
 @cache
@@ -128,7 +129,7 @@ def _table() -> _Table:
         words=WordLists(lists | of_phrases),
         of_phrases=WordLists(of_phrases),
         points=points,
-        quotes=re.compile("|".join(body["quotes"])),
+        answer_forms=re.compile("|".join(body["answer_forms"])),
         marks=re.compile("|".join(body["marks"]), re.IGNORECASE),
         openings={
             letter: list(group)
@@ -136,7 +137,7 @@ def _table() -> _Table:
         },
         standard=frozenset(body["standard"]),
         not_in_labels=frozenset(body["not_in_labels"]),
-        labels=re.compile(rf"\W*(?:{body['labels']})\W*"),
+        notice_labels=re.compile(rf"\W*(?:{body['notice_labels']})\W*"),
     )
 
 
@@ -164,7 +165,7 @@ def meaning_in_error(
     for phrase in table.phrases:
         if (status in phrase.statuses or not phrase.statuses) and phrase.is_in(found):
             return phrase.meaning
-    said = _said(message[:MAX_REFUSAL])[:_FIRST_SENTENCES]
+    said = _lists_of_sentences(message[:MAX_REFUSAL])[:_FIRST_SENTENCES]
     for refusal in table.refusals:
         if status in refusal.statuses and any(map(refusal.is_in, said)):
             return refusal.meaning
@@ -177,27 +178,27 @@ def meaning_of_body(
     """The meaning of a complete body with status 200 that is a refusal; ``None`` for an answer.
 
     It begins with one of the site's own sentences; or it is short, and what speaks for a refusal
-    has enough points.
+    has the points for it.
 
     Args:
         text: the body.
         sentences: the site's own sentences and their meanings.
         may_be_label: whether a few words may be the label of a classification.
     """
-    body = text.strip()
+    body = text.strip(_BLANK)
     for sentence, meaning in sentences.items():
         if sentence and _begins_with(body, sentence):
             return meaning
-    return _meaning(body, _said(body), _table().points["enough"], may_be_label)
+    return _meaning(body, _lists_of_sentences(body), _table().points["refusal"], may_be_label)
 
 
-def _meaning(body: str, said: list[set[str]], enough: int, may_be_label: bool) -> str | None:
-    """The meaning of a body if what speaks for a refusal has enough points; else ``None``.
+def _meaning(body: str, said: list[set[str]], needed: int, may_be_label: bool) -> str | None:
+    """The meaning of a body if what speaks for a refusal has the points for it; else ``None``.
 
     Args:
         body: the body.
         said: the lists that have a word in each of its sentences.
-        enough: the points that are enough.
+        needed: the points that make it a refusal.
         may_be_label: whether a body of a few words may be the label of a classification.
     """
     table, points = _table(), _table().points
@@ -209,23 +210,23 @@ def _meaning(body: str, said: list[set[str]], enough: int, may_be_label: bool) -
     ]
     if not possible:
         return None
-    around = _points_around(body, everything)
+    around = _points_besides(body, everything)
     if may_be_label and _resembles_label(body, everything):
         around += points["label"]
     parts = list[tuple[Set[str], int]]()
     so_far = set[str]()
     for sentence in said[:_FIRST_SENTENCES]:
         so_far |= sentence
-        parts.append((sentence, around + _points_against(so_far)))
-    parts.append((everything, around + _points_against(everything) + points["apart"]))
+        parts.append((sentence, around + _points_of_explanations(so_far)))
+    parts.append((everything, around + _points_of_explanations(everything) + points["apart"]))
     for refusal in possible:
         for lists, others in parts:
-            if refusal.points + others >= enough and refusal.is_in(lists):
+            if refusal.points + others >= needed and refusal.is_in(lists):
                 return refusal.meaning
     return None
 
 
-def _points_around(body: str, lists: Set[str]) -> int:
+def _points_besides(body: str, lists: Set[str]) -> int:
     """What speaks for a refusal (or, below 0, for an answer) apart from what the refusal says."""
     table = _table()
     facts = {
@@ -235,7 +236,7 @@ def _points_around(body: str, lists: Set[str]) -> int:
         "year": any(map(_is_year, _ALONE.findall(body))),
         "asks": bool(_QUESTION.search(body)),
         "lines": body.count("\n") >= _LINES,
-        "quotes": bool(table.quotes.search(body)),
+        "answer_forms": bool(table.answer_forms.search(body)),
         "mark": bool(table.marks.search(body)),
         "brief": len(body) <= _BRIEF,
         "long": len(body) > _LONG,
@@ -266,12 +267,12 @@ def _resembles_label(body: str, lists: Set[str]) -> bool:
     return len(_WORD.findall(body)) <= _LABEL
 
 
-def _points_against(lists: Set[str]) -> int:
+def _points_of_explanations(lists: Set[str]) -> int:
     points = _table().points
     return sum(points[name] for name in ("explains", "conditional") if name in lists)
 
 
-def _said(text: str) -> list[set[str]]:
+def _lists_of_sentences(text: str) -> list[set[str]]:
     """The lists that have a word in each sentence; none for a text that is too long."""
     if len(text) > MAX_REFUSAL:
         return []
@@ -281,45 +282,45 @@ def _said(text: str) -> list[set[str]]:
 
 def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
     """Whether a body that begins like this may turn out to be a refusal."""
-    body = _folded(text.lstrip())
+    body = _folded(text.lstrip(_BLANK))
     if len(body) > MAX_REFUSAL:
         return False
     for sentence in filter(None, sentences):
         if _folded(sentence).startswith(body) or _begins_with(body.rstrip(), sentence):
             return True
-    enough = len(body.encode()) >= _ENOUGH
+    long_enough = len(body.encode()) >= _SHORTEST_BEGINNING
     begins = any(
-        body.startswith(opening) or (enough and opening.startswith(body))
+        body.startswith(opening) or (long_enough and opening.startswith(body))
         for opening in _table().openings.get(body[:1], ())
     )
-    if not enough:
+    if not long_enough:
         return begins
-    said = _said(body)
+    said = _lists_of_sentences(body)
     if begins and len(body) <= MAX_HELD and not any("explains" in lists for lists in said):
-        first = said[:_FIRST_HELD]
-        if len(said) < _FIRST_HELD and len(body) <= MAX_FIRST_SENTENCE:
+        first = said[:_SENTENCES_HELD]
+        if len(said) < _SENTENCES_HELD and len(body) <= MAX_FIRST_SENTENCE:
             return True
         strong = [r for r in _table().refusals if r.points >= _table().points["together"]]
         if any(refusal.is_in(lists) for refusal in strong for lists in first):
             return True
-    return _meaning(text.strip(), said, _table().points["enough"], may_be_label=True) is not None
+    return _meaning(text.strip(_BLANK), said, _table().points["refusal"], may_be_label=True) is not None
 
 
 def names_day(text: str) -> bool:
     """Whether a text names a day, as one about a daily quota does."""
-    return _has("per_day", _folded(text[:MAX_REFUSAL]))
+    return _has_word_of("per_day", _folded(text[:MAX_REFUSAL]))
 
 
-def is_label(content: str) -> bool:
+def is_notice_label(content: str) -> bool:
     """Whether a bracket's content is a label, such as "error", of the notice that follows it."""
-    return _table().labels.fullmatch(_folded(content)) is not None
+    return _table().notice_labels.fullmatch(_folded(content)) is not None
 
 
 def is_notice(content: str, rest: str) -> bool:
     """Whether a bracket's content, and what follows it, tell of a failure behind the site."""
     details = _folded(rest.strip())
     content = _folded(content)
-    if is_label(content) and "\n" not in details:
+    if is_notice_label(content) and "\n" not in details:
         content, details = details, ""
     if len(content) > MAX_NOTICE:
         return False
@@ -342,23 +343,23 @@ def is_last_words(paragraph: str, cut_off: bool) -> bool:
         return True
     if _ITEM.match(paragraph):
         return False
-    enough = _table().points["last words"]
-    enough += _table().points["cut off"] if cut_off else 0
+    needed = _table().points["last words"]
+    needed += _table().points["cut off"] if cut_off else 0
     paragraph = paragraph.strip("-*_>[]【】() \n\r\t")
-    return _meaning(paragraph, _said(paragraph), enough, may_be_label=False) is not None
+    return _meaning(paragraph, _lists_of_sentences(paragraph), needed, may_be_label=False) is not None
 
 
 def goes_on_with_refusal(paragraph: str) -> bool:
     """Whether a paragraph after a refusal belongs to it: it gives advice, or is a refusal too."""
-    said = _said(paragraph)
+    said = _lists_of_sentences(paragraph)
     lists = set[str]().union(*said)
     if "explains" in lists:
         return False
-    enough = _table().points["enough"]
-    return "advice" in lists or _meaning(paragraph, said, enough, may_be_label=False) is not None
+    needed = _table().points["refusal"]
+    return "advice" in lists or _meaning(paragraph, said, needed, may_be_label=False) is not None
 
 
-def _has(name: str, folded: str) -> bool:
+def _has_word_of(name: str, folded: str) -> bool:
     """Whether a word of a list is in a text."""
     return name in _table().words.found_in(folded)
 
@@ -377,9 +378,9 @@ def _begins_with(body: str, sentence: str) -> bool:
     rest = body[length:]
     if not rest:
         return True
-    if len(rest) > MAX_REFUSAL or _has("explains", _folded(rest)):
+    if len(rest) > MAX_REFUSAL or _has_word_of("explains", _folded(rest)):
         return False
     # A word may continue an answer: "Quit" is not "Quit smoking".
     if rest[0].isspace():
-        return length >= _SHORT_SENTENCE and _has("addressed", _folded(rest))
+        return length >= _SHORT_SENTENCE and _has_word_of("addressed", _folded(rest))
     return not (rest[0].isalnum() and rest[0].isascii())

@@ -40,10 +40,16 @@ class Site:
             dialect's.
         secret: the key of the signature; never shown.
         quota_phrases: sentences that mean "quota used up"; as in ``sentences``.
-        sentences: sentences of this site and what they mean (``"quota"``, ``"rate"``,
-            ``"refused"``, ``"password"``, ``"signature"``, ``"overloaded"``, ``"failed"``, ...). A
-            complete answer with status 200 that begins with one is an error, and so is an error
-            response with it anywhere.
+        sentences: sentences of this site and what they mean. A complete answer with status 200 that
+            begins with one is an error, and so is an error response with it anywhere. About your
+            settings: ``"password"``, ``"lockout"`` (too many wrong passwords), ``"signature"``,
+            ``"replay"`` (a signature used twice), ``"model"``, ``"dialect"``, ``"unauthorized"``,
+            ``"no API"``; about the messages: ``"messages"``, ``"no text"``, ``"too long"``,
+            ``"blocked"`` (by a safety filter); about you: ``"refused"`` (your network or region),
+            ``"members"``, ``"human"`` (a captcha); about load: ``"quota"``, ``"rate"``,
+            ``"payment"``, ``"overloaded"``, ``"failed"``; about the site: ``"key"``,
+            ``"operator"``, ``"region"``, ``"upstream model"``, ``"gone"``, ``"switched off"``,
+            ``"host timeout"``.
         ignore: what is not looked for in responses, where it would be wrong about honest answers:
             ``"failure_tails"`` (``Internal server error`` at the end), ``"notices"`` (a last
             paragraph such as ``[upstream error 502]``), ``"refusals"`` (a short answer that says

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import re
 from typing import Any
 
 import pytest
 
 from aichatfree import OPENAI, Site
+from aichatfree._protocol.meanings import MEANINGS
 from aichatfree._protocol.sites import check_base_url
 
 
@@ -163,3 +165,9 @@ def test_site_is_a_value() -> None:
         site.secret = "other"  # type: ignore[misc]
     assert pickle.loads(pickle.dumps(site)) == site
     assert dataclasses.replace(site, secret="other") != site
+
+
+def test_the_docstring_has_all_meanings() -> None:
+    """The docstring of ``Site`` names exactly the meanings that a site's own sentence can have."""
+    described = (Site.__doc__ or "").partition(" sentences: ")[2].partition(" ignore: ")[0]
+    assert sorted(re.findall(r'``"(.+?)"``', described)) == sorted(MEANINGS)
