@@ -17,7 +17,11 @@ _LITERAL: Final = re.compile(r"(?:[^\W_]|[ _'-])+(?![?*+{])")
 _GROUP: Final = re.compile(r"\(\?:([^()]*)\)(\??)(?![*+{])(.*)")
 _CLASS: Final = re.compile(r"\[([^]\\^-]*)\](?![?*+{])(.*)")
 _LETTERS: Final = 4
-"""Letters that words are looked up by."""
+"""Letters that words are looked up by.
+
+With fewer, more words have to be tried at each place of a text; with more, more beginnings of
+different lengths have to be looked up. Three to four cost the least.
+"""
 
 _START: Final = "^"
 _DIGIT: Final = r"\d"
@@ -67,7 +71,7 @@ class WordLists:
                 if "|" in _without_groups(word):
                     raise ValueError(f"a bar without spaces around it in {word!r}")
                 for form in _forms(word.strip()):
-                    self._groups.setdefault(_key(form), _Group()).add(form, name)
+                    self._groups.setdefault(_first_letters(form), _Group()).add(form, name)
         self._lengths = sorted({len(key) for key in self._groups})
 
     def found_in(self, text: str, start: int = 0, end: int | None = None) -> set[str]:
@@ -87,7 +91,7 @@ class WordLists:
         return found
 
 
-def _key(word: str) -> str:
+def _first_letters(word: str) -> str:
     """What a word is looked up by."""
     for special in (_START, _DIGIT):
         if word.startswith(special):
