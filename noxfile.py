@@ -41,17 +41,17 @@ def types(session: nox.Session) -> None:
     session.run("pyright", "--verifytypes", "aichatfree", "--ignoreexternal", env=checkout)
 
 
-def run_tests(session: nox.Session, *pytest: str) -> None:
+def run_tests(session: nox.Session, *command: str) -> None:
     """Run the tests; on CI a failure counts if it is repeated by the test alone.
 
     Some tests measure time, and fail when the machine is busy with others. Both runs are printed.
     """
     try:
-        session.run(*pytest, *session.posargs)
+        session.run(*command, *session.posargs)
     except nox.command.CommandFailed:
         if "CI" not in os.environ:
             raise
-        session.run(*pytest, "--last-failed", "--last-failed-no-failures", "none", "-n", "0")
+        session.run(*command, "--last-failed", "--last-failed-no-failures", "none", "-n", "0")
 
 
 @nox.session(python=PYTHONS)

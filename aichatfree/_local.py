@@ -23,7 +23,7 @@ def is_local(base_url: str | Site | None) -> bool:
 
 
 @contextmanager
-def opened(base_url: T) -> Iterator[tuple[T | Site, Callable[[], None] | None]]:
+def site_of_base_url(base_url: T) -> Iterator[tuple[T | Site, Callable[[], None] | None]]:
     """The site that a client is to use, for a block that makes the client of it.
 
     Yields:
@@ -37,10 +37,10 @@ def opened(base_url: T) -> Iterator[tuple[T | Site, Callable[[], None] | None]]:
     if not is_local(base_url):
         yield base_url, None
         return
-    with ExitStack() as failed:
-        kept = ExitStack()
-        yield failed.enter_context(_local_site()), kept.close
-        kept.push(failed.pop_all())
+    client = ExitStack()
+    with ExitStack() as block:
+        yield block.enter_context(_local_site()), client.close
+        client.push(block.pop_all())  # the block made its client, which closes the model later
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from ._call import MAX_SINGLE_WAIT, Call
 from ._forks import renew_after_fork
 from ._prompt_rejections import Cause, Outcomes, PromptRejections
 from ._slot_queue import SlotQueue, run_again_in
-from .errors import APIError, RateLimitError, StatedLimits, is_refusal_in_text
+from .errors import APIError, RateLimitError, StatedLimits
 
 _MIN_REQUESTS_PER_MINUTE: Final = 0.001
 _MAX_REQUESTS_PER_MINUTE: Final = 1_000_000_000
@@ -254,7 +254,7 @@ class RateLimiter(SlotQueue[int]):
         limits = error.limits or StatedLimits()
         is_lower = _stated_rate(limits) < self._stated_rate
         is_long = _is_exhausted(limits) or (error.retry_after or 0.0) > MAX_RETRY_AFTER
-        is_stated = (is_lower or is_long) and not is_refusal_in_text(error)
+        is_stated = (is_lower or is_long) and not error.is_text
         return self._adaptive_rate.is_reduced or is_stated
 
     def _learn(self, number: int, now: float, error: APIError) -> None:
@@ -270,7 +270,7 @@ class RateLimiter(SlotQueue[int]):
         else:
             self._adaptive_rate.record_rejection(number, now, error.retry_after)
         if _is_exhausted(limits):
-            self._adaptive_rate.exhausted = "a quota is used up"
+            self._adaptive_rate.exhausted = "it says so"
 
     def _doubt_stated_limit(self, now: float) -> None:
         """Try a little more than what was stated: if it is true, a rejection states it again."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, Final
 
-from ._local import opened
+from ._local import site_of_base_url
 from ._protocol.sites import Site
 from ._requester import Requester
 from ._settings import ConnectionOptions, Settings
@@ -18,7 +18,7 @@ from .timeout import Timeout
 
 _KEYS: Final = (
     *("base_url", "dialect", "model", "system", "max_requests_per_minute"),
-    *("secret_env", "password_env"),
+    *("secret_env", "password_env", "ignore"),
 )
 _IN_ENVIRONMENT: Final = ("secret", "password")
 
@@ -68,7 +68,7 @@ def _read_tables(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 def _requester(site: Mapping[str, Any], where: str) -> Requester:
     _check_keys(site, where)
     try:
-        with opened(site["base_url"]) as (base_url, on_close):
+        with site_of_base_url(site["base_url"]) as (base_url, on_close):
             return _requester_of(base_url, site, on_close)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from None
@@ -78,7 +78,7 @@ def _requester_of(
     base_url: str | Site, site: Mapping[str, Any], on_close: Callable[[], None] | None
 ) -> Requester:
     settings = Settings.from_arguments(
-        base_url if isinstance(base_url, Site) else Site(base_url),
+        base_url if isinstance(base_url, Site) else Site(base_url, ignore=site.get("ignore", ())),
         site.get("dialect"),
         _variable(site.get("secret_env")),
         _variable(site.get("password_env")),

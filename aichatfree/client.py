@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from ._local import LOCAL, opened
+from ._local import LOCAL, site_of_base_url
 from ._prompt_sender import PromptSender
 from ._protocol.dialects import Dialect
 from ._protocol.messages import Message, Prompt
@@ -83,7 +83,7 @@ class Client:
     ) -> None:
         limits = (max_requests_per_minute, max_connections, max_reply_bytes)
         connection = ConnectionOptions(*limits, headers, proxies, verify, session)
-        with opened(base_url) as (site, on_close):
+        with site_of_base_url(base_url) as (site, on_close):
             settings = Settings.from_arguments(
                 site, dialect, secret, password, model, system, timeout, retry
             )

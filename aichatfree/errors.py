@@ -156,6 +156,22 @@ class APIError(AIChatFreeError):
         }
         vars(self).update({name: value for name, value in decided.items() if value is not None})
 
+    @property
+    def stated_wait(self) -> float | None:
+        """Seconds that the site asked to wait, or until its used-up quota begins again."""
+        until = self.limits.exhausted_until if self.limits else None
+        if until is None:
+            return self.retry_after
+        return max(self.retry_after or 0.0, until - time.time())
+
+    @property
+    def is_text(self) -> bool:
+        """Whether a text with status 200, as answers have, was read as a refusal.
+
+        It may be an answer that resembles one, so that one alone says nothing about other prompts.
+        """
+        return isinstance(self, APIStatusError) and self.status_code == 200
+
     def to_dict(self) -> dict[str, Any]:
         """The error as plain data, for ``error_from_dict`` in another process."""
         fields = {name: getattr(self, name) for name in _FIELDS}
@@ -164,14 +180,6 @@ class APIError(AIChatFreeError):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.attempts} attempts)" if self.attempts > 1 else self.message
-
-
-def stated_wait(error: APIError) -> float | None:
-    """Seconds that the site asks to wait, or until its quota begins again; else ``None``."""
-    until = error.limits.exhausted_until if error.limits else None
-    if until is None:
-        return error.retry_after
-    return max(error.retry_after or 0.0, until - time.time())
 
 
 class APIConnectionError(APIError):
@@ -193,14 +201,6 @@ class APIStatusError(APIError):
 
 class BadRequestError(APIStatusError):
     """The site refused the request itself; sending it again does not help."""
-
-
-def is_refusal_in_text(error: Exception) -> bool:
-    """Whether a text that arrived with status 200, as answers do, was read as a refusal.
-
-    It may be an answer that only resembles one, so a single one says nothing about other prompts.
-    """
-    return isinstance(error, APIStatusError) and error.status_code == 200
 
 
 class AuthenticationError(APIStatusError):

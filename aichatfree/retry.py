@@ -11,14 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 from typing import Final, Literal, TypeAlias
 
 import tenacity
 
 from ._arguments import check_number
 from ._call import Call
-from .errors import APIError, stated_wait
+from .errors import APIError
 
 log: Final = logging.getLogger(__name__)
 
@@ -69,7 +68,7 @@ class RetryPolicy:
     def wait(self, state: tenacity.RetryCallState) -> float:
         """Seconds to wait before the next attempt; a tenacity ``wait``."""
         error = state.outcome.exception() if state.outcome else None
-        seconds = stated_wait(error) if isinstance(error, APIError) else None
+        seconds = error.stated_wait if isinstance(error, APIError) else None
         if seconds is None:
             doublings = min(state.attempt_number - 1, 60)
             seconds = min(self.max_wait, self.initial_wait * 2**doublings)
@@ -83,7 +82,7 @@ class RetryPolicy:
             wait=self.wait,
             stop=tenacity.stop_after_attempt(self.max_attempts)
             | stop_with_call(call, min(call.deadline, call.last_attempt_before)),
-            before_sleep=partial(_before_wait, call),
+            before_sleep=_log_retry,
             reraise=True,
         )
 
@@ -192,12 +191,11 @@ class stop_with_call(tenacity.stop.stop_base):  # noqa: N801  (named like tenaci
         return too_late or self._call.cancel_token.stopping.is_set()
 
 
-def _before_wait(call: Call, state: tenacity.RetryCallState) -> None:
+def _log_retry(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
-    call.last_failure = error.reason if isinstance(error, APIError) else type(error).__name__
     log.info(
         "attempt %d failed (%s); the next one in %.1f s",
         state.attempt_number,
-        call.last_failure,
+        error.reason if isinstance(error, APIError) else type(error).__name__,
         state.upcoming_sleep,
     )

@@ -278,6 +278,7 @@ class Stream(Iterator[str]):
                     return
         except APIError as error:
             self._longest_partial = max(self._longest_partial, self.text, key=len)
+            self._call.last_failure = error.reason
             error.attempts = self.attempts
             raise
         self._enter(StreamState.COMPLETE)

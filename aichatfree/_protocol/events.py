@@ -9,7 +9,7 @@ from typing import Any, Final
 from .server_sent_events import Event, EventReader
 
 MAX_EVENT: Final = 1 << 20
-"""Bytes of the longest line of an event."""
+"""Bytes of the longest event."""
 
 END_MARK: Final = "[DONE]"
 """The last event of OpenAI's; some sites leave it in the text."""

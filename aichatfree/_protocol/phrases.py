@@ -37,7 +37,9 @@ _LINES: Final = 3
 _FIRST_SENTENCES: Final = 3
 _SENTENCES_HELD: Final = 2  # sentences
 _FIRST_WORDS: Final = 40  # characters after a notice that may explain it
-_SHORTEST_BEGINNING: Final = 4  # bytes of an opening that hold a body back; fewer begin too many answers
+_SHORTEST_BEGINNING: Final = (
+    4  # bytes of an opening that hold a body back; fewer begin too many answers
+)
 
 _BLANK: Final = " \t\r\n\ufeff"
 _SENTENCE: Final = re.compile(r".+?(?:[!?。！？\n]+|\.(?=\s|$)|$)", re.DOTALL)
@@ -54,7 +56,9 @@ _ALONE: Final = re.compile(r"(?<![\d.,-])\d{4}(?![.,]\d|\d|\W?\d\d\W)")
 _WORD: Final = re.compile(r"[\u2e80-\ua4cf]{1,2}|[^\W\d_\u2e80-\ua4cf]+(?:['’-][^\W\d_]+)*")
 """A word; two characters of a script without spaces count as one."""
 
-_NOT_IN_LABELS: Final = re.compile(r"\d(?![.)] )|^[{\[<]|(?:니다|[어아해세]요|ます|ました|ません|です)\W*$")
+_NOT_IN_LABELS: Final = re.compile(
+    r"\d(?![.)] )|^[{\[<]|(?:니다|[어아해세]요|ます|ました|ません|です)\W*$"
+)
 """A figure, markup, or the end of a sentence in Korean or Japanese."""
 
 _QUESTION: Final = re.compile(r"[?？]\s*$")
@@ -260,7 +264,11 @@ def _is_figure(number: str) -> bool:
 def _resembles_label(body: str, lists: Set[str]) -> bool:
     """Whether a body has so few words that it may be a label, such as "Payment failed"."""
     table, folded = _table(), _folded(body)
-    if len(body) > _BRIEF or not table.not_in_labels.isdisjoint(lists) or _NOT_IN_LABELS.search(body):
+    if (
+        len(body) > _BRIEF
+        or not table.not_in_labels.isdisjoint(lists)
+        or _NOT_IN_LABELS.search(body)
+    ):
         return False
     if folded in table.standard or folded.strip(" .!。！") in table.standard:
         return False
@@ -268,6 +276,7 @@ def _resembles_label(body: str, lists: Set[str]) -> bool:
 
 
 def _points_of_explanations(lists: Set[str]) -> int:
+    """What speaks against a refusal because it explains, or says when."""
     points = _table().points
     return sum(points[name] for name in ("explains", "conditional") if name in lists)
 
@@ -303,12 +312,13 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
         strong = [r for r in _table().refusals if r.points >= _table().points["together"]]
         if any(refusal.is_in(lists) for refusal in strong for lists in first):
             return True
-    return _meaning(text.strip(_BLANK), said, _table().points["refusal"], may_be_label=True) is not None
+    needed = _table().points["refusal"]
+    return _meaning(text.strip(_BLANK), said, needed, may_be_label=True) is not None
 
 
-def names_day(text: str) -> bool:
-    """Whether a text names a day, as one about a daily quota does."""
-    return _has_word_of("per_day", _folded(text[:MAX_REFUSAL]))
+def names(text: str, name: str) -> bool:
+    """Whether a text has a word of a list in its beginning."""
+    return _has_word_of(name, _folded(text[:MAX_REFUSAL]))
 
 
 def is_notice_label(content: str) -> bool:
@@ -346,7 +356,8 @@ def is_last_words(paragraph: str, cut_off: bool) -> bool:
     needed = _table().points["last words"]
     needed += _table().points["cut off"] if cut_off else 0
     paragraph = paragraph.strip("-*_>[]【】() \n\r\t")
-    return _meaning(paragraph, _lists_of_sentences(paragraph), needed, may_be_label=False) is not None
+    said = _lists_of_sentences(paragraph)
+    return _meaning(paragraph, said, needed, may_be_label=False) is not None
 
 
 def goes_on_with_refusal(paragraph: str) -> bool:

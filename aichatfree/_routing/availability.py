@@ -9,7 +9,7 @@ import math
 from enum import Enum
 from typing import Final
 
-from ..errors import APIError, is_refusal_in_text
+from ..errors import APIError
 
 MIN_COOL_DOWN: Final = 1.0
 """Seconds after the first failure; doubled for each further one until the site answers."""
@@ -122,7 +122,7 @@ class Availability:
         """
         if self.state is SiteState.DISABLED:
             return
-        if error.fatal and not is_refusal_in_text(error):
+        if error.fatal and not error.is_text:
             self._enter(SiteState.DISABLED)
         elif epoch == self.epoch or stated is not None:
             took = max(now - sent_at, MIN_REJECTION_TIME)

@@ -14,14 +14,14 @@ from .._forks import renew_after_fork
 from .._prompt_rejections import Cause
 from .._rate_limiter import RateLimiter
 from .._slot_queue import SlotQueue, run_again_in
-from ..errors import APIConnectionError, APIError, RateLimitError, stated_wait
+from ..errors import APIConnectionError, APIError, RateLimitError
 from .availability import LONG_OUTAGE, Availability, SiteState
 
 _NEWEST_SHARE: Final = 0.3
 """The weight of the last answer in the average duration of a site's answers."""
-_SHORT_WAIT: Final = 1.0
-"""Seconds. ``Retry-After`` has whole seconds, so that 1 stands for any part of one. That a site
-rejects requests for so short a time is left to its rate limiter, as if it had stated nothing."""
+_ROUNDED_UP: Final = 1.0
+"""Seconds. ``Retry-After`` has whole seconds, so that 1 mostly stands for a part of one: it counts
+as if nothing had been stated, and the site's rate limiter finds the true wait."""
 
 
 class _Site:
@@ -231,8 +231,8 @@ class SiteSelector(SlotQueue[Visit]):
             error: how the site failed.
             cause: if it is a rejection, what it is evidence of.
         """
-        wait = stated_wait(error) or 0.0
-        stated = wait if wait > _SHORT_WAIT else None
+        wait = error.stated_wait
+        stated = None if wait in (0.0, _ROUNDED_UP) else wait
         with self._lock:
             site = self._site_of(visit)
             site.last_error = error

@@ -85,8 +85,9 @@ class Transport:
         environment = self._session.merge_environment_settings(
             self._base_url, dict(self._proxies), True, verify, None
         )
-        _check_environment(environment, self._base_url)
+        _check_authorities(environment["verify"])
         if self._own_session:
+            _check_proxy(select_proxy(self._base_url, environment["proxies"]) or "")
             # What the environment says is in the settings now; a netrc file is never looked at.
             self._session.trust_env = False
         if self._base_url.startswith("http:"):
@@ -191,16 +192,16 @@ class Transport:
         self._multiplexer.close()
 
 
-def _check_environment(environment: Mapping[str, Any], base_url: str) -> None:
-    """Raise ValueError for certificates or a proxy that requests could not use."""
-    authorities = environment["verify"]
-    if isinstance(authorities, str) and not os.path.exists(authorities):
+def _check_authorities(path: object) -> None:
+    if isinstance(path, str) and not os.path.exists(path):
         raise ValueError(
-            f"there are no certificate authorities at {authorities!r}: check verify= "
+            f"there are no certificate authorities at {path!r}: check verify= "
             "(REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE)"
         )
-    proxy = select_proxy(base_url, environment["proxies"]) or ""
-    if proxy.lower().startswith("socks") and find_spec("socks") is None:
+
+
+def _check_proxy(url: str) -> None:
+    if url.lower().startswith("socks") and find_spec("socks") is None:
         raise ValueError(
             'a SOCKS proxy needs PySocks: pip install "requests[socks]"; or check proxies= '
             "(HTTPS_PROXY, HTTP_PROXY and ALL_PROXY)"

@@ -7,22 +7,22 @@ import threading
 from typing import Any, Final
 
 from .._slot_queue import SlotQueue, run_again_in
-from ..errors import APIConnectionError, APIError, PermissionDeniedError, is_refusal_in_text
+from ..errors import APIConnectionError, APIError, PermissionDeniedError
 
 MAX_UNREACHABLE: Final = 32
 """Failures to reach the site, with no answer between them, that stop a run."""
 
-MAX_REFUSALS_IN_TEXT: Final = 3
-"""Fatal refusals that are only texts, with no answer between them, that stop a run."""
+MAX_FATAL_TEXTS: Final = 3
+"""Texts that were read as fatal refusals, with no answer between them, that stop a run."""
 
 
 class CircuitBreaker:
     """Opens, once and for good, when it is pointless to send more prompts of a run.
 
-    It opens after a fatal error (a wrong password, an unknown host), or after
-    ``MAX_REFUSALS_IN_TEXT`` of them if they could be answers; after ``MAX_UNREACHABLE``
-    prompts in a row that did not reach the site, after more failures than the user allows, and when
-    the site's quota is exhausted.
+    It opens after a fatal error (a wrong password, an unknown host), or, where that is only a text
+    that could be an answer, after ``MAX_FATAL_TEXTS`` of them; after ``MAX_UNREACHABLE`` prompts in
+    a row that did not reach the site; after more failures than the user allows; and when the site's
+    quota is exhausted.
 
     Args:
         rate_limiter: says when the site's quota is exhausted.
@@ -41,19 +41,18 @@ class CircuitBreaker:
         self._lock = threading.Lock()
         self._failures = 0
         self._unreachable = 0
-        self._refusals_in_text = 0
+        self._fatal_texts = 0
         self._reason: str | None = None
 
     def record(self, error: Exception | None) -> None:
         """Note the error of one prompt, or that it was answered."""
         if error is None:
             # Without the lock: counts that are off by one are good enough.
-            self._unreachable = self._refusals_in_text = 0
+            self._unreachable = self._fatal_texts = 0
             return
         with self._lock:
             self._failures += 1
             self._unreachable += isinstance(error, (APIConnectionError, PermissionDeniedError))
-            self._refusals_in_text += is_refusal_in_text(error)
             self._reason = self._reason or self._reason_after(error)
         if self._reason is not None:
             self._stopping.set()
@@ -71,8 +70,7 @@ class CircuitBreaker:
                 f"Stopped because the last {self._unreachable} prompts did not reach the site: "
                 f"{error}"
             )
-        is_certain = not is_refusal_in_text(error) or self._refusals_in_text >= MAX_REFUSALS_IN_TEXT
-        if isinstance(error, APIError) and error.fatal and is_certain:
+        if isinstance(error, APIError) and self._is_fatal(error):
             again = run_again_in(error.retry_after or 0.0).removeprefix(". ")
             return (
                 f"Stopped because every prompt would fail like this one: {error} {again}".rstrip()
@@ -83,3 +81,8 @@ class CircuitBreaker:
                 f"{error}"
             )
         return None
+
+    def _is_fatal(self, error: APIError) -> bool:
+        """Whether every other prompt would fail in the same way, as far as can be told by now."""
+        self._fatal_texts += error.fatal and error.is_text
+        return error.fatal and (not error.is_text or self._fatal_texts >= MAX_FATAL_TEXTS)

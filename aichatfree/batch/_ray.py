@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from importlib import import_module
@@ -50,7 +51,10 @@ class RayExecutor(Executor):
         if task_options:
             self._task = self._task.options(**task_options)
         self._threads = ThreadPoolExecutor(max_workers, "aichatfree-ray")
-        self._in_flight: set[_TaskFuture] = set()
+        # Guards the two below. Ray must not be called while holding it.
+        self._lock = threading.Lock()
+        self._in_flight: dict[_TaskFuture, Any] = {}  # Ray's reference to the task of each
+        self._is_shut_down = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run a call as a task.
@@ -71,20 +75,26 @@ class RayExecutor(Executor):
                 cancelled, because they were running, are not waited for: their workers are killed.
             cancel_futures: whether calls that wait are cancelled.
         """
-        for future in list(self._in_flight):
-            if future.unwanted and future.reference is not None:
-                self._ray.cancel(future.reference, force=True)
+        with self._lock:
+            self._is_shut_down = True
+            unwanted = [task for future, task in self._in_flight.items() if future.unwanted]
+        for task in unwanted:
+            self._ray.cancel(task, force=True)
         self._threads.shutdown(wait, cancel_futures=cancel_futures)
 
     def _run(self, future: _TaskFuture, *call: Any) -> None:
         """Give a call to Ray and wait for its result."""
         if not future.set_running_or_notify_cancel():
             return
-        self._in_flight.add(future)
         errors = self._ray.exceptions
         try:
-            future.reference = self._task.remote(*call)
-            future.set_result(self._ray.get(future.reference))
+            task = self._task.remote(*call)
+            with self._lock:
+                self._in_flight[future] = task
+                is_unwanted = self._is_shut_down and future.unwanted
+            if is_unwanted:  # shutdown() came while Ray took it
+                self._ray.cancel(task, force=True)
+            future.set_result(self._ray.get(task))
         except errors.TaskCancelledError:
             future.set_exception(CancelledError())
         except errors.RayTaskError as error:
@@ -92,19 +102,18 @@ class RayExecutor(Executor):
         except BaseException as error:
             future.set_exception(error)
         finally:
-            self._in_flight.discard(future)
+            with self._lock:
+                self._in_flight.pop(future, None)
 
 
 class _TaskFuture(Future[Any]):
     """The future of a call.
 
     Attributes:
-        reference: Ray's, once its task is in flight.
         unwanted: whether somebody has tried to cancel it. Ray can interrupt a task, but a task that
             ends at this moment aborts the process of the caller (Ray 2.60, ray-project/ray#54798).
     """
 
-    reference: Any = None
     unwanted = False
 
     def cancel(self) -> bool:

@@ -22,8 +22,8 @@ from ._tables.row_prompts import RowPrompts
 
 MAX_SHARD_SIZE: Final = 100_000
 MAX_WORKERS: Final = 10_000
-"""They have the usual stack: with less than 2 MB, Python 3.13 crashes while it reads deeply nested
-JSON. Only what a thread uses of its stack is in memory, about 40 KB with its connection."""
+"""Their stacks have the usual size: with less than 2 MB, Python 3.13 crashes while it reads deeply
+nested JSON. Only what a thread uses of its stack is in memory, about 40 KB with its connection."""
 
 INTERRUPTED: Final = "interrupted"
 """Why a worker stopped that got a Ctrl-C."""

@@ -47,7 +47,7 @@ class AccessLogEntry:
         self.status, self.outcome = status, outcome
 
     def write(self) -> None:
-        """Log the line; called once for each request, when nothing more will be sent."""
+        """Log the line; called once, when the response is ready or the stream has ended."""
         logger.info(
             "%s %s %d, %s%.3f s%s",
             self.address,

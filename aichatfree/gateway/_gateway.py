@@ -46,8 +46,8 @@ class Gateway:
     """A chat site on this machine, in both dialects of the protocol, with OpenAI's API at ``/v1``.
 
     It serves as soon as it is created, until :meth:`close` or the end of its ``with`` block. Any
-    thread may close it. Each request is logged in one line at level INFO; configure the logger
-    ``aichatfree.gateway``, which is the parent of all loggers in this package.
+    thread may close it. Each request is logged in one line at level INFO, unless it is not HTTP;
+    configure the logger ``aichatfree.gateway``, the parent of all loggers in this package.
 
     >>> from aichatfree.gateway import Gateway, OpenAIUpstream
     >>> ollama = OpenAIUpstream("http://127.0.0.1:11434/v1", "llama3.2")

@@ -6,7 +6,7 @@ import pytest
 
 from aichatfree import AIChatFreeError, RetryPolicy
 from aichatfree.batch import BatchResult
-from aichatfree.batch._circuit_breaker import MAX_REFUSALS_IN_TEXT
+from aichatfree.batch._circuit_breaker import MAX_FATAL_TEXTS
 from aichatfree.testing import Answer, FakeSite, Request
 from helpers import UNREACHABLE, ClientFor, echo
 
@@ -46,7 +46,15 @@ def test_texts_that_are_read_as_refusals_stop_the_run_together(client_for: Clien
     with FakeSite([Answer(REFUSAL)]) as site:
         with pytest.raises(AIChatFreeError, match="every prompt"):
             client_for(site.url).batch(["x"] * 10_000, max_workers=4).run()
-        assert len(site.requests) <= MAX_REFUSALS_IN_TEXT + 4
+        assert len(site.requests) <= MAX_FATAL_TEXTS + 4
+
+
+def test_texts_that_are_not_fatal_do_not_count(client_for: ClientFor) -> None:
+    """Texts such as "overloaded" are not counted with one that is read as a fatal refusal."""
+    busy = Answer("The server is overloaded. Please try again later.")
+    with FakeSite([busy, busy, Answer(REFUSAL), "fine"]) as site:
+        batch = client_for(site.url, retry=None).batch(["x"] * 4, max_workers=1)
+        assert [result.ok for result in batch] == [False, False, False, True]
 
 
 def test_one_text_that_is_read_as_a_quota_stops_nothing(client_for: ClientFor) -> None:

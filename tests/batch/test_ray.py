@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, wait
 from pathlib import Path
+from threading import Event
+from types import ModuleType, SimpleNamespace
 from typing import cast
 
 import pytest
@@ -227,6 +229,46 @@ def test_a_call_that_nobody_wants_does_not_delay_the_end(cluster: None, tmp_path
         assert not call.cancel()
     with pytest.raises(CancelledError):
         call.result()
+
+
+class SlowRay(ModuleType):
+    """Stands in for Ray: it takes a task only when told to, and runs it until it is cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__("ray")
+        self.asked, self.takes, self.killed = Event(), Event(), Event()
+        self.exceptions = ray.exceptions
+
+    def remote(self, _: object) -> object:
+        return SimpleNamespace(remote=self._take)
+
+    def _take(self, *_: object) -> str:
+        self.asked.set()
+        self.takes.wait(LONG)
+        return "a reference"
+
+    def get(self, _: object) -> None:
+        assert self.killed.wait(LONG)
+        raise ray.exceptions.TaskCancelledError
+
+    def cancel(self, _: object, *, force: bool) -> None:
+        self.killed.set()
+
+
+def test_an_unwanted_call_that_ray_takes_during_the_shutdown_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A running call is cancelled even if Ray takes its task only after the executor's shutdown."""
+    slow = SlowRay()
+    monkeypatch.setitem(sys.modules, "ray", slow)
+    executor = RayExecutor(max_workers=1)
+    future = executor.submit(time.sleep, HANG)
+    assert slow.asked.wait(LONG)
+    assert not future.cancel()
+    executor.shutdown(wait=False)
+    slow.takes.set()
+    with pytest.raises(CancelledError):
+        future.result(LONG)
 
 
 def test_calls_that_wait_are_cancelled_with_the_executor(cluster: None, tmp_path: Path) -> None:

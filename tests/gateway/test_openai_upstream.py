@@ -88,7 +88,7 @@ def test_a_line_that_is_too_long_is_an_error() -> None:
     with (
         Server(OK, b"data: ", *[b"x" * (1 << 20)] * 9, hang=True) as server,
         upstream(server.url) as engine,
-        pytest.raises(EngineError, match="line that is too long"),
+        pytest.raises(EngineError, match="event that is too long"),
     ):
         list(generate(engine))
 

@@ -25,12 +25,6 @@ LONG = b"Content-Length: %d\r\n" % len(LAST + SECOND)
 ONE_CHUNK = b"%x\r\n%b\r\n" % (len(SECOND), SECOND) + LAST
 
 
-pytestmark = pytest.mark.skipif(
-    HttpRequestParser is HttpRequestParserPy,
-    reason="without its compiled parser, aiohttp accepts a CR in a chunk extension",
-)
-
-
 def head(*lines: bytes, start: bytes = b"POST /api/generate HTTP/1.1\r\n") -> bytes:
     return start + b"Host: x\r\n" + b"".join(lines) + b"\r\n"
 
@@ -88,7 +82,13 @@ REFUSED = {
     "chunk that is too long": head(CHUNKED) + b"1\r\nab\r\n" + LAST + SECOND,
     "chunks that end with LF": head(CHUNKED) + b"1\na\n0\n\n" + SECOND,
     "LF in a chunk extension": head(CHUNKED) + b"2;\nxx\r\n0\r\n\r\n" + SECOND,
-    "CR in a chunk extension": head(CHUNKED) + b"0;a\rb\r\n\r\n" + SECOND,
+    "CR in a chunk extension": pytest.param(
+        head(CHUNKED) + b"0;a\rb\r\n\r\n" + SECOND,
+        marks=pytest.mark.skipif(
+            HttpRequestParser is HttpRequestParserPy,
+            reason="aiohttp accepts it without its compiled parser",
+        ),
+    ),
     "unknown version": head(LENGTH, start=b"POST /api/generate HTTP/1.10\r\n") + SECOND,
     "HTTP/2.0": head(LENGTH, start=b"POST /api/generate HTTP/2.0\r\n") + SECOND,
     "lower-case version": head(LENGTH, start=b"POST /api/generate http/1.1\r\n") + SECOND,

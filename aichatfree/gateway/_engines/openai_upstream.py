@@ -29,8 +29,8 @@ PATH: Final = "/chat/completions"
 MODELS_PATH: Final = "/models"
 CONNECT_TIMEOUT: Final = 5.0  # seconds
 MIN_TIMEOUT: Final = 0.001  # seconds
-MAX_LINE: Final = 8 << 20
-"""Bytes that one line of the server's event stream may have."""
+MAX_EVENT: Final = 8 << 20
+"""Bytes that one event of the server may have."""
 MAX_RESPONSE: Final = 256 << 20
 """Bytes that one response may have."""
 
@@ -242,12 +242,12 @@ def _usage(value: object) -> Usage | None:
 
 def _events(chunks: Iterable[bytes]) -> Iterator[str]:
     """The data of each server-sent event."""
-    reader = EventReader(MAX_LINE)
+    reader = EventReader(MAX_EVENT)
     for chunk in chunks:
         for event in reader.feed(chunk):
             yield event.data
         if reader.too_long:
-            raise EngineError("The model's server sent a line that is too long.", status=502)
+            raise EngineError("The model's server sent an event that is too long.", status=502)
     for event in reader.finish():
         yield event.data
 
