@@ -51,6 +51,11 @@ _LAST_WORDS: Final = 8
 
 _BLANK_LINE: Final = re.compile(rb"(?:^|\n[ \t\r]*\n)[ \t\r]*$")
 
+_SPLIT: Final = re.compile(
+    rb"(?:[\xc0-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf7][\x80-\xbf]{0,2})\Z"
+)
+"""A character that was split between two chunks; it may be a sign."""
+
 _PARAGRAPHS: Final = re.compile(rb"\n[ \t\r]*\n")
 """What separates two paragraphs."""
 
@@ -156,7 +161,8 @@ class Ending:
                 self._notice_held = True
                 # The space before a notice is not part of the answer.
                 return len(data[:start].rstrip())
-        return len(data)
+        split = _SPLIT.search(data[-3:])
+        return len(data) - len(split[0]) if split else len(data)
 
     def _adds_other_paragraph(self, data: bytes) -> bool:
         """Whether the refusal is followed by a paragraph that does not belong to it."""

@@ -82,6 +82,14 @@ def test_a_failure_is_one_however_it_is_split(cut: tuple[dict[str, Any], list[by
     assert decoded(chunks, framed=False)[1] == case["error"]
 
 
+@pytest.mark.parametrize("split", [1, 2, 3])
+def test_a_sign_may_be_split(split: int) -> None:
+    """A notice after a sign is found if the sign's bytes are in two chunks."""
+    answer, notice = "Water flows down to\n\n".encode(), "⚠️ Connection lost, try again.".encode()
+    chunks = [answer + notice[:split], notice[split:]]
+    assert decoded(chunks, framed=False)[1] == "StreamInterruptedError"
+
+
 @steady
 @given(cut_bodies(ANSWERS))
 def test_an_answer_is_one_however_it_is_split(cut: tuple[dict[str, Any], list[bytes]]) -> None:
