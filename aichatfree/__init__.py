@@ -103,12 +103,15 @@ _HOME = {
     "Reply": "stream",
     "Stream": "stream",
 }
+_PACKAGES = ("batch", "gateway", "testing")
 
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless asked
 
 
 def __getattr__(name: str) -> object:
+    if name in _PACKAGES:
+        return import_module(f".{name}", __name__)
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{_HOME.get(name, 'errors')}", __name__), name)

@@ -270,7 +270,7 @@ class RateLimiter(SlotQueue[int]):
         else:
             self._adaptive_rate.record_rejection(number, now, error.retry_after)
         if _is_exhausted(limits):
-            self._adaptive_rate.exhausted = "a quota is used up"
+            self._adaptive_rate.exhausted = "it says so"
 
     def _doubt_stated_limit(self, now: float) -> None:
         """Try a little more than what was stated: if it is true, a rejection states it again."""

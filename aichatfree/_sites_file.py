@@ -18,7 +18,7 @@ from .timeout import Timeout
 
 _KEYS: Final = (
     *("base_url", "dialect", "model", "system", "max_requests_per_minute"),
-    *("secret_env", "password_env"),
+    *("secret_env", "password_env", "ignore"),
 )
 _IN_ENVIRONMENT: Final = ("secret", "password")
 
@@ -78,7 +78,7 @@ def _requester_of(
     base_url: str | Site, site: Mapping[str, Any], on_close: Callable[[], None] | None
 ) -> Requester:
     settings = Settings.from_arguments(
-        base_url if isinstance(base_url, Site) else Site(base_url),
+        base_url if isinstance(base_url, Site) else Site(base_url, ignore=site.get("ignore", ())),
         site.get("dialect"),
         _variable(site.get("secret_env")),
         _variable(site.get("password_env")),

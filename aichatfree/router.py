@@ -82,8 +82,8 @@ class Router(Client):
         Args:
             path: of the file. The keys of a ``[[site]]`` are ``base_url`` (also ``"local"``),
                 ``dialect``, ``model``, ``system`` and ``max_requests_per_minute``, as for
-                :class:`Client`, and ``secret_env`` and ``password_env``, the names of environment
-                variables.
+                :class:`Client`, ``ignore``, as for :class:`Site`, and ``secret_env`` and
+                ``password_env``, the names of environment variables.
 
         Raises:
             OSError: the file cannot be read.

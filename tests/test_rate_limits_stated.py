@@ -78,3 +78,31 @@ def test_a_used_up_daily_quota_stops_a_batch_at_once(client_for: ClientFor) -> N
             client_for(site.url).batch(["x"] * 100, max_workers=4).run()
         assert time.monotonic() - started < 5
         assert len(site.requests) <= 4
+
+
+@pytest.mark.parametrize("status", [200, 429])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "You exceeded your current quota for the day. Come back tomorrow.",
+        "Quota for the day is used up.",
+        "Daily limit reached.",
+        "今日额度已用完，请明天再来。",
+    ],
+)
+def test_a_limit_of_a_day_ends_a_batch_at_once(
+    client_for: ClientFor, text: str, status: int
+) -> None:
+    """A batch stops within seconds if the site says in words that its limit of a day is reached."""
+    started = time.monotonic()
+    with FakeSite([Answer(text, status=status)]) as site:
+        with pytest.raises(AIChatFreeError, match="quota"):
+            client_for(site.url).batch(["x"] * 1000).run()
+        assert len(site.requests) < 50
+    assert time.monotonic() - started < 5
+
+
+def test_a_rejection_that_only_says_today_is_not_of_a_day(client_for: ClientFor) -> None:
+    """Advertising such as "upgrade today" in a rejection does not end a batch."""
+    with FakeSite([Answer(status=429, body="Too many requests. Upgrade today!"), "fine"]) as site:
+        assert client_for(site.url).batch(["x"] * 3).run().answered == 3

@@ -166,10 +166,10 @@ def _client_settings(url: str, secret: bool, password: bool) -> str:
         return "\n".join(
             [*lines, "OpenAI's clients need AICHATFREE_PASSWORD to be set here as well."]
         )
-    key = "AICHATFREE_PASSWORD as set here" if password else "any text"
+    lines += ["OpenAI's clients need:", f"  export OPENAI_BASE_URL={url}/v1"]
     lines += [
-        "OpenAI's clients need:",
-        f"  export OPENAI_BASE_URL={url}/v1",
-        f"  OPENAI_API_KEY: {key}",
+        "  OPENAI_API_KEY: AICHATFREE_PASSWORD as set here"
+        if password
+        else "  export OPENAI_API_KEY=any"
     ]
     return "\n".join(lines)

@@ -51,14 +51,14 @@ def _options() -> dict[str, str]:
     context = click.get_current_context(silent=True)
     if context is None:
         return {}
-    root = context.find_root().command
-    commands = [*(root.commands.values() if isinstance(root, click.Group) else ()), context.command]
-    options = {
-        option.name: max(option.opts, key=len)
-        for command in commands
-        for option in command.params
-        if isinstance(option, click.Option) and option.name is not None
-    }
+    root, current = context.find_root().command, context.command
+    others = list(root.commands.values()) if isinstance(root, click.Group) else []
+    options = {}
+    for command in (*others, current):
+        where = "" if current in (command, root) else f" of aichatfree {command.name}"
+        for option in command.params:
+            if isinstance(option, click.Option) and option.name is not None:
+                options[option.name] = max(option.opts, key=len) + where
     for name, other in _OTHER_NAMES.items():
         options[name] = options.get(other, name)
     return options

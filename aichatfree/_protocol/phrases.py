@@ -261,9 +261,9 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
     return _meaning(text.strip(), said, _table().points["enough"]) is not None
 
 
-def names_day(text: str) -> bool:
-    """Whether a text names a day, as one about a daily quota does."""
-    return _has("per_day", _folded(text[:MAX_REFUSAL]))
+def names(text: str, name: str) -> bool:
+    """Whether a text has a word of a list in its beginning."""
+    return _has(name, _folded(text[:MAX_REFUSAL]))
 
 
 def is_label(content: str) -> bool:

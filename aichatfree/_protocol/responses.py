@@ -22,7 +22,7 @@ from ..errors import (
 from .error_bodies import ERROR_KEYS, ErrorBody, read_error_body
 from .limits import stated_limits
 from .meanings import EMPTY_500, MEANINGS, SITES_WORDS, Meaning, meaning_of_status
-from .phrases import meaning_in_error, meaning_of_body, names_day, status_in
+from .phrases import meaning_in_error, meaning_of_body, names, status_in
 from .sites import Site
 
 MAX_ERROR_BODY: Final = 64 * 1024
@@ -183,7 +183,7 @@ def _error(
     meaning: Meaning, what: str, status: int, body: str, limits: StatedLimits
 ) -> APIStatusError | ProtocolError:
     advice = meaning.advice
-    if meaning is MEANINGS["quota"] and not (limits.wait or limits.period) and names_day(body):
+    if not (limits.wait or limits.period) and _is_of_a_day(meaning, body):
         limits = dataclasses.replace(limits, period=_DAY)
     if limits.exhausted_until is not None and meaning.error is RateLimitError:
         until = datetime.fromtimestamp(limits.exhausted_until, UTC)
@@ -202,6 +202,14 @@ def _error(
     if meaning.fatal:
         error.rejection = False  # sending less does not help
     return error
+
+
+def _is_of_a_day(meaning: Meaning, text: str) -> bool:
+    """Whether a limit that is exceeded is that of a day."""
+    if meaning is MEANINGS["quota"]:
+        return names(text, "per_day")
+    # Others may say "Too many requests. Upgrade today!".
+    return meaning is MEANINGS["rate"] and names(text, "tomorrow")
 
 
 def _meaning(

@@ -58,7 +58,8 @@ class Summary:
         counts += [f"{self.reused} reused"] * bool(self.reused)
         counts += [f"{self.elapsed:.1f} s", f"{self.rate:.1f} a second"]
         waited = self.rate_limit_wait
-        counts += [f"{waited:.1f} s waited for the rate limit"] * (waited >= 0.05)
+        if waited >= 0.05:
+            counts.append(f"{waited:.1f} s waited for the rate limit, all threads together")
         return ", ".join(counts)
 
 

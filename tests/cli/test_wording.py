@@ -49,6 +49,13 @@ def test_every_command_names_options(command: str) -> None:
     assert "base_url=" not in shown
 
 
+def test_an_option_of_another_command_is_named_with_it() -> None:
+    """Advice about batches that a single question gets says which command has the option."""
+    with FakeSite([Answer(status=429, body="Too many requests")]) as site:
+        done = run("ask", "--timeout", TWO_ATTEMPTS, "Hi", url=site.url)
+    assert b"--rpm of aichatfree batch keeps to a limit" in done.stderr
+
+
 def test_the_timeout_is_the_longest_silence_too() -> None:
     """--timeout limits the whole call, and so the silence that it allows."""
     with FakeSite(Answer("half", " and more", gap=HANG)) as site:

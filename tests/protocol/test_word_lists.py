@@ -64,7 +64,16 @@ def test_a_word_has_to_begin_with_something_known() -> None:
 def test_all_lists_are_used() -> None:
     """Each list of words has a use, and each list that is named exists."""
     phrases = table("phrases.toml")
-    named = {"addressed", "advice", "explains", "conditional", "per_day", "sources", "failures"}
+    named = {
+        "addressed",
+        "advice",
+        "explains",
+        "conditional",
+        "per_day",
+        "tomorrow",
+        "sources",
+        "failures",
+    }
     for refusal in phrases["refusal"]:  # type: ignore[attr-defined]
         named.update(refusal["about"], refusal.get("says", ()))
     assert named == table("words.toml").keys()

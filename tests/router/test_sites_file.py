@@ -65,6 +65,14 @@ def test_the_settings_of_one_site_are_not_sent_to_another(
     assert "parts" in site.requests[0].json["messages"][0]
 
 
+def test_a_site_may_name_what_is_not_looked_for(tmp_path: Path) -> None:
+    """With `ignore = ["refusals"]` in a file, an answer in the words of a refusal is an answer."""
+    with FakeSite(["Too many requests."]) as site:
+        path = written(tmp_path, f"[[site]]\nbase_url = '{site.url}'\nignore = ['refusals']\n")
+        with Router.from_file(path) as router:
+            assert router.generate("What is 429?") == "Too many requests."
+
+
 def test_a_site_may_be_the_built_in_model(tmp_path: Path) -> None:
     """The base URL `local` in a file is the built-in model, as it is for a client; it ends with the
     router.
