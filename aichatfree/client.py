@@ -210,7 +210,12 @@ class Client:
         1 Lake Baikal.
 
         Args:
-            prompts: prompts, rows, or a file: an :data:`aichatfree.batch.PromptSource`.
+            prompts: an iterable, which may be lazy or endless, of strings, message lists, and dicts
+                with ``prompt`` or ``messages`` and, if you like, ``custom_id`` and ``temperature``;
+                the path of a ``.jsonl`` file of these, or of a ``.txt`` file with one on each line;
+                or, for ``template=`` or ``column=``, rows: a ``.csv``, ``.tsv``, ``.parquet`` or
+                ``.jsonl`` file, a frame of pandas or Polars, or an iterable of dicts. As a type:
+                :data:`aichatfree.batch.PromptSource`.
             max_workers: threads that send prompts (of each shard, with an executor), up to 10,000.
             ordered: results in the order of the prompts, or as they are completed.
             output: a ``.jsonl`` file for each answer as it is completed; or a ``.csv`` or

@@ -1,4 +1,4 @@
-"""The model ``aichatfree`` of the ``llm`` command: ``pip install "aichatfree[llm]"``.
+"""The model ``aichatfree`` of the ``llm`` command; needs ``pip install ".[llm]"`` in a checkout.
 
     llm -m aichatfree "Hello, how are you?"
 

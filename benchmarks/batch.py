@@ -6,7 +6,7 @@ threads    answers a second of 64 and 256 threads on a site that takes 200 ms, o
 pacer      200 prompts, 32 threads, 200 ms each: with the pacer over without
 dask       answers a second of two worker processes over one process, where the CPU is the limit
 
-Each measurement is a process of its own. ``dask`` needs ``pip install "aichatfree[dask]"``.
+Each measurement is a process of its own. ``dask`` needs ``pip install ".[dask]"``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Add a column of answers: ``pip install aichatfree pandas``, ``python examples/pandas_column.py``.
+"""Add a column of answers: ``pip install . pandas && python examples/pandas_column.py``.
 
-After an interruption, run it again: it continues where it stopped, with the answers from
-alphabet.jsonl.
+Run it in a checkout, with the site in AICHATFREE_BASE_URL. After an interruption, run it again: it
+continues where it stopped, with the answers from alphabet.jsonl.
 """
 
 import pandas as pd

@@ -1,6 +1,7 @@
-"""A batch on Ray: ``pip install "aichatfree[ray]" && python examples/ray_batch.py``.
+"""A batch on Ray: ``pip install ".[ray]" && python examples/ray_batch.py``, in a checkout.
 
-The workers read AICHATFREE_SECRET and AICHATFREE_PASSWORD from their environment.
+Set AICHATFREE_BASE_URL first. The workers read AICHATFREE_SECRET and AICHATFREE_PASSWORD from
+their environment.
 """
 
 import ray

@@ -1,9 +1,9 @@
-"""A batch on Spark, which needs Java 17 or later:
+"""A batch on Spark, which needs Java 17 or later; in a checkout:
 
-``pip install "aichatfree[spark]" && python examples/spark_batch.py``
+``pip install ".[spark]" && python examples/spark_batch.py``
 
-Spark has no Executor, so the shards of the batch are the rows of an RDD. The workers read
-AICHATFREE_SECRET and AICHATFREE_PASSWORD from their environment.
+Set AICHATFREE_BASE_URL first. Spark has no Executor, so the shards of the batch are the
+rows of an RDD. The workers read AICHATFREE_SECRET and AICHATFREE_PASSWORD from their environment.
 """
 
 import os

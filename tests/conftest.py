@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -61,7 +62,15 @@ def client_for() -> Iterator[ClientFor]:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """On CI a skipped test is a failure."""
+    """On CI a skipped test is a failure, and a file lists what failed, to be repeated."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
+    if "CI" not in os.environ or reporter is None:
+        return
+    if reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    failed = [*reporter.stats.get("failed", ()), *reporter.stats.get("error", ())]
+    listed = session.config.rootpath / ".pytest_cache" / "failed"
+    listed.parent.mkdir(exist_ok=True)
+    # pytest-xdist appends "@group" to the name of a test.
+    names = (re.sub(r"@[^]@]+$", "", report.nodeid) for report in failed)
+    listed.write_text("\n".join(names), encoding="utf-8")

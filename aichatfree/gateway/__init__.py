@@ -4,7 +4,7 @@
 >>> with Gateway() as gateway:
 ...     client = aichatfree.Client(gateway.url)
 
-Needs ``pip install "aichatfree[local]"``.
+Needs the extra ``local``: ``pip install ".[local]"`` in a checkout.
 """
 
 from ._engines.engine import Engine, EngineError, TokenLimitError, Usage

@@ -24,6 +24,10 @@ class LLMError(Exception):
     """The command `llm` has failed; its message is what the command printed."""
 
 
+LONG_ANSWER = "Write a very long story about a dragon, with many details."
+"""A question whose answer takes the built-in model much longer than a client to stop."""
+
+
 def ask_openai(url: str, key: str, stream: bool) -> str:
     """Ask with the `openai` library."""
     with openai.OpenAI(base_url=url, api_key=key) as client:
@@ -48,19 +52,19 @@ def stop_openai(url: str, key: str) -> None:
     """Ask with the `openai` library, and close the stream after its first event."""
     with openai.OpenAI(base_url=url, api_key=key, timeout=LONG) as client:
         stream = client.chat.completions.create(
-            model="any", messages=[{"role": "user", "content": "Hi"}], stream=True
+            model="any", messages=[{"role": "user", "content": LONG_ANSWER}], stream=True
         )
         with stream:
             next(iter(stream))
 
 
-def langchain_stream(url: str, key: str) -> Iterator[str]:
+def langchain_stream(url: str, key: str, question: str = "Hi") -> Iterator[str]:
     """The text that LangChain yields, chunk by chunk."""
     from langchain_openai import ChatOpenAI
     from pydantic import SecretStr
 
     chat = ChatOpenAI(base_url=url, api_key=SecretStr(key), model="any", timeout=LONG)
-    for chunk in chat.stream("Hi"):
+    for chunk in chat.stream(question):
         yield str(chunk.content)
 
 
@@ -77,7 +81,7 @@ def ask_langchain(url: str, key: str, stream: bool) -> str:
 
 def stop_langchain(url: str, key: str) -> None:
     """Ask with LangChain, and stop reading after the first chunk with text."""
-    for text in langchain_stream(url, key):
+    for text in langchain_stream(url, key, LONG_ANSWER):
         if text:
             break
 
@@ -91,8 +95,8 @@ def llm_settings(url: str) -> Iterator[dict[str, str]]:
         yield {"LLM_USER_PATH": folder}
 
 
-def llm_arguments(key: str) -> list[str]:
-    return ["-m", "gateway", "--key", key, "--no-log", "Hi"]
+def llm_arguments(key: str, question: str = "Hi") -> list[str]:
+    return ["-m", "gateway", "--key", key, "--no-log", question]
 
 
 def ask_llm(url: str, key: str, stream: bool) -> str:
@@ -116,7 +120,7 @@ def stop_llm(url: str, key: str) -> None:
     with (
         llm_settings(url) as environment,
         subprocess.Popen(
-            [sys.executable, "-c", script, *llm_arguments(key)],
+            [sys.executable, "-c", script, *llm_arguments(key, LONG_ANSWER)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
