@@ -85,7 +85,7 @@ def test_a_failure_is_one_however_it_is_split(cut: tuple[dict[str, Any], list[by
 @pytest.mark.parametrize("split", [1, 2, 3])
 def test_a_sign_may_be_split(split: int) -> None:
     """A notice after a sign is found if the sign's bytes are in two chunks."""
-    answer, notice = "Water flows down to\n\n".encode(), "⚠️ Connection lost, try again.".encode()
+    answer, notice = b"Water flows down to\n\n", "⚠️ Connection lost, try again.".encode()
     chunks = [answer + notice[:split], notice[split:]]
     assert decoded(chunks, framed=False)[1] == "StreamInterruptedError"
 
