@@ -23,8 +23,8 @@ MAX_SEARCHED: Final = 20_000
 MAX_HELD: Final = 240
 """Characters of a body that are held back because of words that may be those of a refusal."""
 
-MAX_FIRST_SENTENCE: Final = 120
-"""Characters of a first sentence that are held back because it may be a refusal."""
+MAX_FIRST_WORDS: Final = 10
+"""Words of a first sentence that are held back because it may still say what is the matter."""
 
 MAX_NOTICE: Final = 200
 """Characters between the brackets of a notice."""
@@ -307,7 +307,7 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
     said = _lists_of_sentences(body)
     if begins and len(body) <= MAX_HELD and not any("explains" in lists for lists in said):
         first = said[:_SENTENCES_HELD]
-        if len(said) < _SENTENCES_HELD and len(body) <= MAX_FIRST_SENTENCE:
+        if len(said) < _SENTENCES_HELD and len(_WORD.findall(body)) <= MAX_FIRST_WORDS:
             return True
         strong = [r for r in _table().refusals if r.points >= _table().points["together"]]
         if any(refusal.is_in(lists) for refusal in strong for lists in first):
