@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, Final
 
-from ._local import site_of_base_url
+from ._local import LOCAL, site_of_base_url
 from ._protocol.sites import Site
 from ._requester import Requester
 from ._settings import ConnectionOptions, Settings
@@ -20,6 +20,7 @@ _KEYS: Final = (
     *("base_url", "dialect", "model", "system", "max_requests_per_minute"),
     *("secret_env", "password_env", "ignore"),
 )
+_OF_SITES: Final = ("dialect", "secret_env", "password_env")
 _IN_ENVIRONMENT: Final = ("secret", "password")
 
 
@@ -110,6 +111,8 @@ def _check_keys(site: Mapping[str, Any], where: str) -> None:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; the keys are {', '.join(_KEYS)}")
     if "base_url" not in site:
         raise ValueError(f"{where}: base_url is missing")
+    if site["base_url"] == LOCAL and (useless := [key for key in _OF_SITES if key in site]):
+        raise ValueError(f"{where}: the built-in model has no {useless[0]}: leave it out")
 
 
 def _variable(name: object) -> str | None:

@@ -69,6 +69,7 @@ class ReplyDecoder:
         self._first = b""
         self._labelled = content_type(self._headers) == "text/event-stream"
         self._length = 0  # of the text so far, as far as it was looked at
+        self._has_words = False  # whether more than white space was among it
         self._plain = False  # whether the next chunk is text unless it is suspicious
 
     @property
@@ -93,7 +94,7 @@ class ReplyDecoder:
             except UnicodeDecodeError:
                 pass
             else:
-                self._ending.before = chunk
+                self._ending.release(chunk)
                 if self._opening.body is not None:
                     self._opening.remember(text)
                     self._length += len(text)
@@ -109,8 +110,11 @@ class ReplyDecoder:
         return self._take(chunk)
 
     def _is_glued(self, chunk: bytes) -> bool:
-        """Whether a sentence begins in the middle of a word."""
-        return chunk[:1].isupper() and self._ending.before[-1:].isalnum()
+        """Whether a sentence or a web page begins where a sentence has not ended."""
+        last = self._ending.before[-1:]
+        if not (last.isalnum() or last in b",(" or last >= b"\x80"):
+            return False
+        return chunk[:1] == b"<" or chunk[:4].decode("utf-8", "ignore")[:1].isupper()
 
     def finish(self) -> tuple[str, APIError | None]:
         """The rest of the text at a clean end of the body, and the failure that it hides."""
@@ -125,7 +129,7 @@ class ReplyDecoder:
         held = self._opening.finish()
         if self._opening.web_page:
             return text, web_page_error(held)
-        self._length += len(text) + len(held)
+        self._note(text + held)
         cut = bool(self._utf8.getstate()[0])
         failure = self._failure_at_end(failed, cut)
         if failure is None and not cut and self._opening.body is not None:
@@ -148,7 +152,7 @@ class ReplyDecoder:
         text = self._opening.feed(self._utf8.decode(data))
         if self._opening.web_page:
             raise web_page_error(self._opening.finish())
-        self._length += len(text)
+        self._note(text)
         self._plain = (
             self._events is None
             and self._opening.settled
@@ -157,9 +161,13 @@ class ReplyDecoder:
         )
         return text
 
+    def _note(self, text: str) -> None:
+        self._length += len(text)
+        self._has_words = self._has_words or bool(text.strip())
+
     def _failure_at_end(self, failed: bool, cut: bool) -> APIError | None:
         if failed and self._ending.notice:
-            return notice_error(self._ending.notice, bool(self._length), self._site)
+            return notice_error(self._ending.notice, self._has_words, self._site)
         if failed:
             return _interrupted("The site failed while it was answering")
         if self._events is not None and (error := self._failure_of_events(self._events)):
@@ -172,7 +180,7 @@ class ReplyDecoder:
 
     def _failure_of_events(self, events: EventDecoder) -> APIError | None:
         if events.error:
-            return notice_error(events.error, bool(self._length), self._site)
+            return notice_error(events.error, self._has_words, self._site)
         if events.stopped:
             return _interrupted(f"The model stopped early ({events.stopped})", again=False)
         if (events.unknown or events.malformed) and not self._length:

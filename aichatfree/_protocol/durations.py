@@ -18,6 +18,7 @@ _SECONDS: Final = [
     (re.compile(pattern, re.IGNORECASE), seconds) for pattern, seconds in _UNITS.items()
 ]
 
+_THOUSANDS: Final = re.compile(r"[1-9]\d{0,2},\d{3}")
 _NUMBER: Final = r"(?<![\d.,-])\d{1,9}(?:[.,]\d{1,9})?"
 _TERM: Final = rf"{_NUMBER}\s*(?:{'|'.join(_UNITS)})(?![^\W\d_])"
 _CJK_TERM: Final = rf"{_NUMBER}\s*[个個]?(?:毫秒|秒|分|小时|小時|時間|天|초|분|시간)[钟鐘]?"
@@ -39,7 +40,7 @@ def parse_duration(text: str) -> float | None:
 
 def parse_seconds(text: str) -> float | None:
     """A plain number of seconds, 0 or more; else ``None``."""
-    number = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*", text, re.ASCII)
+    number = re.fullmatch(r"\s*(\d{1,10}(?:\.\d{1,9})?)\s*", text, re.ASCII)
     return float(number[1]) if number else None
 
 
@@ -81,4 +82,5 @@ def _seconds(number: str, unit: str) -> float:
     found = [
         (len(match[0]), seconds) for pattern, seconds in _SECONDS if (match := pattern.match(unit))
     ]
-    return float(number.replace(",", ".")) * (max(found)[1] if found else 0.0)
+    number = number.replace(",", "" if _THOUSANDS.fullmatch(number) else ".")
+    return float(number) * (max(found)[1] if found else 0.0)

@@ -115,9 +115,16 @@ class Ending:
             self._refusal = self._refusal if goes_on else len(chunk)
             keep = min(keep, paragraph)
         self._held = data[keep:]
-        if keep:
-            self.before = (self.before + data[:keep])[-_CONTEXT:]
+        self.before = self._context(data, keep)
         return data[:keep]
+
+    def release(self, chunk: bytes) -> None:
+        """Note that a chunk was released without being looked at."""
+        self.before = self._context(chunk, len(chunk))
+
+    def _context(self, data: bytes, end: int) -> bytes:
+        """The last bytes of the text up to this place in what came after ``before``."""
+        return (self.before + data[max(0, end - _CONTEXT) : end])[-_CONTEXT:]
 
     def finish(self) -> tuple[bytes, bool]:
         """The rest of the text at the end of the body, and whether it ended with a failure."""
@@ -141,10 +148,9 @@ class Ending:
         for tail in self._tails:
             end = data[-len(tail) :]
             for length in range(len(end), 0, -1):
-                if _is_beginning(tail, end[-length:]):
-                    before = (self.before + data[:-length])[-1:]
-                    if not before.isspace():
-                        return len(data) - length
+                before = self._context(data, len(data) - length)[-1:]
+                if _is_beginning(tail, end[-length:]) and not before.isspace():
+                    return len(data) - length
         return len(data)
 
     def _notice_begins(self, data: bytes, begin: int) -> int:
@@ -153,11 +159,12 @@ class Ending:
         if self._notice_held and _notice_in(data) is not False:
             return 0
         self._notice_held = False
-        for mark in _MARK.finditer(data):
+        # A notice with its details is no longer than that.
+        for mark in _MARK.finditer(data, max(0, len(data) - MAX_DETAILS)):
             start = mark.start() + len(mark[0]) - len(mark[0].lstrip())
             if not self._may_begin(data, start, begin):
                 continue
-            if _notice_in(data[start : start + MAX_DETAILS + 1]) is not False:
+            if _notice_in(data[start:]) is not False:
                 self._notice_held = True
                 # The space before a notice is not part of the answer.
                 return len(data[:start].rstrip())
@@ -174,7 +181,7 @@ class Ending:
     def _are_last_words(self, data: bytes, start: int, answered: int) -> bool:
         """Whether the chunks from there on are a refusal: a paragraph, or after a cut sentence."""
         paragraph = data[start:]
-        before = (self.before + data[:start])[-_CONTEXT:]
+        before = self._context(data, start)
         edge = before[-1:] + paragraph[:2]
         if b"\n" not in edge and (edge[:2].strip() != edge[:2] or _GOES_ON.match(paragraph)):
             return False  # most chunks
@@ -197,7 +204,7 @@ class Ending:
 
     def _may_begin(self, data: bytes, start: int, begin: int) -> bool:
         """Whether a notice may begin there: a paragraph, or a bracket not after a space."""
-        before = (self.before + data[:start])[-_CONTEXT:]
+        before = self._context(data, start)
         is_object = data[start : start + 1] == b"{"
         if _BLANK_LINE.search(before) and not is_object:
             return True

@@ -136,7 +136,10 @@ def may_be_events(data: bytes, *, labelled: bool) -> bool | None:
         fields = (b"data:", b"event:", b"retry:", b"id:")
         return None if any(field.startswith(data) for field in fields) else False
     first, is_complete, _ = data.partition(b"\n")
-    if not first.startswith((b"data: {", b"data:{")) or len(first) > _MAX_FIRST_EVENT:
+    beginnings = (b"data: {", b"data:{")
+    if first and not is_complete and any(start.startswith(first) for start in beginnings):
+        return None
+    if not first.startswith(beginnings) or len(first) > _MAX_FIRST_EVENT:
         return False
     return EventDecoder().is_of_model(first) if is_complete else None
 

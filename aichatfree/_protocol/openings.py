@@ -26,6 +26,7 @@ _MAY_BE_HTML: Final = re.compile(
 )
 """A text that matches completely may yet become a web page."""
 
+_NO_ERROR: Final = re.compile(r'\s*\{\s*"error"\s*:\s*(?:null|false|"")\s*[,}]')
 _MAX_HTML: Final = 512
 _MAX_SPACE: Final = 64
 _ERRORS: Final = {'{"error"': 16 * 1024} | dict.fromkeys(
@@ -113,6 +114,8 @@ class Opening:
     def _read_blocks(self) -> None:
         while self._separates:
             if not self._tag:
+                if self.blocks:
+                    self._pending = self._pending.lstrip()
                 found = _TAG.match(self._pending.lstrip())
                 if not found:
                     return
@@ -154,7 +157,7 @@ class Opening:
 def _may_be_error(text: str) -> bool:
     """Whether it begins like a JSON object with an error in it."""
     start = "".join(text[:40].split())
-    return any(
+    return not _NO_ERROR.match(text) and any(
         bool(start) and len(text) <= limit and (error.startswith(start) or start.startswith(error))
         for error, limit in _ERRORS.items()
     )

@@ -75,7 +75,9 @@ def _error_before_response(causes: list[BaseException], *, host: str, timeout: T
                 reason="unknown host",
                 fatal=True,
             )
-        if isinstance(cause, _PROXY):
+        # Through a SOCKS proxy, urllib3 raises this one without a cause.
+        through_socks = isinstance(cause, u3.NewConnectionError) and len(causes) == 1
+        if isinstance(cause, _PROXY) or through_socks:
             return APIConnectionError(
                 "The proxy could not be reached or refused: check proxies= (HTTPS_PROXY, "
                 "HTTP_PROXY and NO_PROXY).",

@@ -9,7 +9,8 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import requests
 from requests.utils import select_proxy
@@ -24,6 +25,8 @@ from .exchange import Exchange, least_seconds, log
 from .foreign_responses import UrllibResponse
 from .headers import request_headers
 from .multiplexer import Multiplexer
+
+_PROXY_SCHEMES: Final = ("", "http", "https", "socks4", "socks4a", "socks5", "socks5h")
 
 
 class Transport:
@@ -201,6 +204,16 @@ def _check_authorities(path: object) -> None:
 
 
 def _check_proxy(url: str) -> None:
+    scheme, _, rest = url.rpartition("://")
+    try:
+        host = urlsplit(f"//{rest}").hostname
+    except ValueError:
+        host = None
+    if scheme.lower() not in _PROXY_SCHEMES or (url and not host):
+        raise ValueError(  # without the URL, which may have a password in it
+            "a proxy's URL is such as http://proxy.example:3128 or socks5h://127.0.0.1:1080: check "
+            "proxies= (HTTPS_PROXY, HTTP_PROXY and ALL_PROXY)"
+        )
     if url.lower().startswith("socks") and find_spec("socks") is None:
         raise ValueError(
             'a SOCKS proxy needs PySocks: pip install "requests[socks]"; or check proxies= '

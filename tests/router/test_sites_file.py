@@ -88,6 +88,14 @@ def test_a_site_may_be_the_built_in_model(tmp_path: Path) -> None:
     wait_until(lambda: not threads_named("aichatfree-"))
 
 
+@pytest.mark.parametrize("key", ["dialect", "secret_env", "password_env"])
+def test_the_built_in_model_has_no_secrets(tmp_path: Path, key: str) -> None:
+    """What only a site needs is refused beside the base URL `local`."""
+    path = written(tmp_path, f"[[site]]\nbase_url = 'local'\n{key} = 'openai'\n")
+    with pytest.raises(ValueError, match=f"has no {key}"):
+        Router.from_file(path)
+
+
 def test_a_wrong_file_does_not_keep_the_built_in_model(tmp_path: Path) -> None:
     """If a site after the built-in model is wrong, the model ends with the error."""
     path = written(tmp_path, "[[site]]\nbase_url = 'local'\n[[site]]\nbase_url = 'a'\n")

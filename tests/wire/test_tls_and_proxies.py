@@ -310,6 +310,25 @@ def test_a_socks_proxy_without_its_library_is_an_error_at_once(
     assert "hidden" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url", ["ftp://hidden@a:1", "socks9://hidden@a:1", "http://[::1", "http://"]
+)
+def test_what_is_no_proxy_is_an_error_at_once(url: str) -> None:
+    """A URL that is not a proxy's is refused with the names of the settings, and not repeated."""
+    with pytest.raises(ValueError, match="proxies= ") as caught:
+        Client("http://chat.example", proxies={"http": url})
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_socks_proxy_that_refuses_is_named(client_for: ClientFor) -> None:
+    """If nothing answers at a SOCKS proxy, the error is about the proxy and not about the site."""
+    client = client_for(
+        "http://chat.example", proxies={"http": "socks5h://127.0.0.1:9"}, retry=None
+    )
+    with pytest.raises(APIConnectionError, match="proxy could not be reached"):
+        client.generate("Hi")
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_socks_proxy_is_used(
     client_for: ClientFor, tls: tuple[ssl.SSLContext, str], scheme: str

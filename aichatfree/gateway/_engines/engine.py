@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from ..._cancellation import CancelToken
 from ..._protocol.messages import Message
 from ...errors import AIChatFreeError
+
+_MAX_WAIT: Final = 365 * 86400.0
+"""Seconds."""
 
 
 class EngineError(AIChatFreeError):
@@ -22,7 +24,7 @@ class EngineError(AIChatFreeError):
         status: the HTTP status that fits; 400 means that the conversation itself was refused.
         code: a short name for the reason, such as ``"insufficient_quota"``.
         retry_after: seconds after which another attempt may succeed; a number that is negative or
-            not finite counts as none.
+            more than a year counts as none.
         retried: whether the engine has tried again in vain, so that clients need not do it too.
     """
 
@@ -39,7 +41,7 @@ class EngineError(AIChatFreeError):
         self.message = message
         self.status = status
         self.code = code
-        known = retry_after is not None and 0 <= retry_after < math.inf
+        known = retry_after is not None and 0 <= retry_after <= _MAX_WAIT
         self.retry_after = retry_after if known else None
         self.retried = retried
 
