@@ -56,7 +56,7 @@ class WordLists:
     """Lists of words: regular expressions in lower case, on lines or between bars with spaces.
 
     Each begins at the start of a word, unless its first letter is of a script that is written
-    without spaces. ``^`` is the start of a sentence; other words begin with a digit, a letter, or
+    without spaces. ``^`` is the start of the text; other words begin with a digit, a letter, or
     a choice such as ``(?:daily|hourly)``. Words are looked up by their first letters, so that
     thousands of them cost no more than a few.
 
