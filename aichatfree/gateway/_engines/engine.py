@@ -42,7 +42,7 @@ class EngineError(AIChatFreeError):
         self.status = status
         self.code = code
         known = retry_after is not None and 0 <= retry_after <= _MAX_WAIT
-        self.retry_after = retry_after if known else None
+        self.retry_after: float | None = retry_after if known else None
         self.retried = retried
 
 
