@@ -18,6 +18,9 @@ _NO_TEXT: Final = (
     "model service behind the site failed. Send it again, or word the prompt differently."
 )
 
+_GLUED: Final = frozenset(b"<ABCDEFGHIJKLMNOPQRSTUVWXYZ") | frozenset(range(0xC0, 0x100))
+"""The first bytes of a web page, a capital letter, or another character that is not ASCII."""
+
 
 def _interrupted(what: str, *, again: bool = True) -> StreamInterruptedError:
     advice = " Send it again." if again else ""
@@ -95,6 +98,8 @@ class ReplyDecoder:
                 pass
             else:
                 self._ending.release(chunk)
+                if not self._opening.settled:
+                    return self._open(text)
                 if self._opening.body is not None:
                     self._opening.remember(text)
                     self._length += len(text)
@@ -111,6 +116,8 @@ class ReplyDecoder:
 
     def _is_glued(self, chunk: bytes) -> bool:
         """Whether a sentence or a web page begins where a sentence has not ended."""
+        if chunk[0] not in _GLUED:
+            return False
         last = self._ending.before[-1:]
         if not (last.isalnum() or last in b",(" or last >= b"\x80"):
             return False
@@ -149,16 +156,17 @@ class ReplyDecoder:
 
     def _take(self, data: bytes) -> str:
         data = self._ending.feed(data, answered=self._length)
-        text = self._opening.feed(self._utf8.decode(data))
+        text = self._open(self._utf8.decode(data))
+        self._plain = (
+            self._events is None and self._ending.is_clear and not self._utf8.getstate()[0]
+        )
+        return text
+
+    def _open(self, text: str) -> str:
+        text = self._opening.feed(text)
         if self._opening.web_page:
             raise web_page_error(self._opening.finish())
         self._note(text)
-        self._plain = (
-            self._events is None
-            and self._opening.settled
-            and self._ending.is_clear
-            and not self._utf8.getstate()[0]
-        )
         return text
 
     def _note(self, text: str) -> None:

@@ -120,7 +120,7 @@ class Ending:
 
     def release(self, chunk: bytes) -> None:
         """Note that a chunk was released without being looked at."""
-        self.before = self._context(chunk, len(chunk))
+        self.before = (self.before + chunk)[-_CONTEXT:]
 
     def _context(self, data: bytes, end: int) -> bytes:
         """The last bytes of the text up to this place in what came after ``before``."""
