@@ -309,8 +309,9 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
         first = said[:_SENTENCES_HELD]
         if len(said) < _SENTENCES_HELD and len(_WORD.findall(body)) <= MAX_FIRST_WORDS:
             return True
-        strong = [r for r in _table().refusals if r.points >= _table().points["together"]]
-        if any(refusal.is_in(lists) for refusal in strong for lists in first):
+        strong = _table().points["together"]
+        refusals = _table().refusals
+        if any(each.points >= strong and any(map(each.is_in, first)) for each in refusals):
             return True
     needed = _table().points["refusal"]
     return _meaning(text.strip(_BLANK), said, needed, may_be_label=True) is not None

@@ -12,7 +12,7 @@ import pytest
 
 from aichatfree._cli.chat_history import MAX_LENGTH, MAX_QUESTIONS, History, open_history
 from aichatfree.testing import FakeSite
-from helpers import terminal
+from helpers import Terminal, terminal
 
 UP = "\x1b[A"
 
@@ -25,6 +25,17 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "aichatfree" / "chat_history.jsonl"
 
 
+def type_and_leave(session: Terminal, *lines: str) -> None:
+    """Type each line after the prompt, wait for its answer, and end the session."""
+    for line in lines:
+        session.wait_for("> ")
+        session.type(f"{line}\n")
+        session.wait_for("fine")
+    session.wait_for("> ")
+    session.type("exit\n")
+    session.finish()
+
+
 def converse(
     *lines: str,
     options: tuple[str, ...] = (),
@@ -34,13 +45,7 @@ def converse(
     environment = {"TERM": "xterm", **environment}
     with FakeSite("fine") as site:
         with terminal("chat", *options, url=site.url, environment=environment) as session:
-            for line in lines:
-                session.wait_for("> ")
-                session.type(f"{line}\n")
-                session.wait_for("fine")
-            session.wait_for("> ")
-            session.type("exit\n")
-            session.finish()
+            type_and_leave(session, *lines)
         return [request.json["messages"][-1]["parts"][0]["text"] for request in site.requests]
 
 
@@ -86,13 +91,7 @@ def test_a_password_of_a_file_of_sites_is_not_in_the_history(
         file.write_text(f'[[site]]\nbase_url = "{site.url}"\npassword_env = "MINE"\n')
         options = [how, str(file)] if how == "--sites" else []
         with terminal("chat", *options, url="") as session:
-            for line in ("what is s3cret! for?", "one"):
-                session.wait_for("> ")
-                session.type(f"{line}\n")
-                session.wait_for("fine")
-            session.wait_for("> ")
-            session.type("exit\n")
-            session.finish()
+            type_and_leave(session, "what is s3cret! for?", "one")
     assert History(path).load() == ["one", "exit"]
 
 
