@@ -85,6 +85,8 @@ class Opening:
         """The part of the answer that is certain after more text."""
         if not self.settled:
             self._pending += text
+            if self._complete and len(self._pending) <= phrases.MAX_REFUSAL:
+                return ""
             self._read_blocks()
             if self._is_open():
                 return ""
@@ -95,6 +97,8 @@ class Opening:
 
     def finish(self) -> str:
         """What is still held back, at the end of the body."""
+        if not self.settled:
+            self._read_blocks()
         text, self._pending = self._pending, ""
         if self._tag:
             self.reasoning.append(text)
@@ -137,8 +141,6 @@ class Opening:
     def _is_open(self) -> bool:
         """Whether what is pending can still be something else than an answer."""
         if self._tag:
-            return True
-        if self._complete and len(self._pending) <= phrases.MAX_REFUSAL:
             return True
         text = self._pending.lstrip()
         if not text:

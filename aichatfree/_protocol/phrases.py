@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
-from itertools import groupby
-from operator import itemgetter
-from typing import Any, Final
+from typing import Final
 
-from .word_lists import WordLists
+from .phrase_table import phrase_table
 
 MAX_REFUSAL: Final = 500
 """Characters of the longest body with status 200 that is read as a refusal."""
@@ -72,83 +66,6 @@ def _folded(text: str) -> str:
     return lower.replace("’", "'").replace("can't", "cannot").replace("n't", " not")
 
 
-@dataclass(frozen=True)
-class _Refusal:
-    """Something is the matter with a subject: the names of lists of words for both.
-
-    The subject alone is enough if ``says`` is empty.
-    """
-
-    meaning: str
-    statuses: frozenset[int]
-    about: frozenset[str]
-    says: frozenset[str]
-    points: int
-
-    @classmethod
-    def of(cls, entry: Mapping[str, Any], points: int) -> _Refusal:
-        """That of an entry in the table."""
-        return cls(
-            entry["meaning"],
-            frozenset(entry.get("statuses", ())),
-            frozenset(entry["about"]),
-            frozenset(entry.get("says", ())),
-            entry.get("points", points),
-        )
-
-    def is_in(self, lists: Set[str]) -> bool:
-        """Whether it is said by a text with words of these lists."""
-        return not self.about.isdisjoint(lists) and not (self.says and self.says.isdisjoint(lists))
-
-
-@dataclass(frozen=True)
-class _Table:
-    """What ``phrases.toml`` and ``words.toml`` say."""
-
-    phrases: list[_Refusal]
-    refusals: list[_Refusal]
-    words: WordLists
-    """All lists; those of phrases too, by their numbers."""
-
-    of_phrases: WordLists
-    points: Mapping[str, int]
-    answer_forms: re.Pattern[str]
-    marks: re.Pattern[str]
-    openings: Mapping[str, list[str]]  # by their first letter
-    standard: frozenset[str]
-    not_in_labels: frozenset[str]
-    notice_labels: re.Pattern[str]
-
-
-@cache
-def _table() -> _Table:
-    """The table, read when the first response asks for it."""
-    data, lists = (_read(name) for name in ("phrases.toml", "words.toml"))
-    points, body = data["points"], data["body"]
-    phrases = {str(number): phrase for number, phrase in enumerate(data["phrase"])}
-    of_phrases = {number: phrase["words"] for number, phrase in phrases.items()}
-    return _Table(
-        phrases=[_Refusal.of(entry | {"about": [name]}, 0) for name, entry in phrases.items()],
-        refusals=[_Refusal.of(entry, points["together"]) for entry in data["refusal"]],
-        words=WordLists(lists | of_phrases),
-        of_phrases=WordLists(of_phrases),
-        points=points,
-        answer_forms=re.compile("|".join(body["answer_forms"])),
-        marks=re.compile("|".join(body["marks"]), re.IGNORECASE),
-        openings={
-            letter: list(group)
-            for letter, group in groupby(sorted(body["openings"]), key=itemgetter(0))
-        },
-        standard=frozenset(body["standard"]),
-        not_in_labels=frozenset(body["not_in_labels"]),
-        notice_labels=re.compile(rf"\W*(?:{body['notice_labels']})\W*"),
-    )
-
-
-def _read(name: str) -> dict[str, Any]:
-    return tomllib.loads((resources.files(__package__) / name).read_text("utf-8"))
-
-
 def meaning_in_error(
     status: int, text: str, message: str, sentences: Mapping[str, str]
 ) -> str | None:
@@ -164,7 +81,7 @@ def meaning_in_error(
     for sentence, name in sentences.items():
         if sentence and _folded(sentence) in folded:
             return name
-    table = _table()
+    table = phrase_table()
     found = table.of_phrases.found_in(folded)
     for phrase in table.phrases:
         if (status in phrase.statuses or not phrase.statuses) and phrase.is_in(found):
@@ -193,7 +110,7 @@ def meaning_of_body(
     for sentence, meaning in sentences.items():
         if sentence and _begins_with(body, sentence):
             return meaning
-    return _meaning(body, _lists_of_sentences(body), _table().points["refusal"], may_be_label)
+    return _meaning(body, _lists_of_sentences(body), phrase_table().points["refusal"], may_be_label)
 
 
 def _meaning(body: str, said: list[set[str]], needed: int, may_be_label: bool) -> str | None:
@@ -205,13 +122,11 @@ def _meaning(body: str, said: list[set[str]], needed: int, may_be_label: bool) -
         needed: the points that make it a refusal.
         may_be_label: whether a body of a few words may be the label of a classification.
     """
-    table, points = _table(), _table().points
+    table, points = phrase_table(), phrase_table().points
     everything = set[str]().union(*said)
-    possible = [
-        refusal
-        for refusal in (*table.phrases, *table.refusals)
-        if refusal.points and refusal.is_in(everything)
-    ]
+    if table.subjects.isdisjoint(everything):
+        return None  # most answers
+    possible = [refusal for refusal in table.in_bodies if refusal.is_in(everything)]
     if not possible:
         return None
     around = _points_besides(body, everything)
@@ -232,7 +147,7 @@ def _meaning(body: str, said: list[set[str]], needed: int, may_be_label: bool) -
 
 def _points_besides(body: str, lists: Set[str]) -> int:
     """What speaks for a refusal (or, below 0, for an answer) apart from what the refusal says."""
-    table = _table()
+    table = phrase_table()
     facts = {
         "advice": "advice" in lists,
         "addressed": "addressed" in lists,
@@ -263,7 +178,7 @@ def _is_figure(number: str) -> bool:
 
 def _resembles_label(body: str, lists: Set[str]) -> bool:
     """Whether a body has so few words that it may be a label, such as "Payment failed"."""
-    table, folded = _table(), _folded(body)
+    table, folded = phrase_table(), _folded(body)
     if (
         len(body) > _BRIEF
         or not table.not_in_labels.isdisjoint(lists)
@@ -277,7 +192,7 @@ def _resembles_label(body: str, lists: Set[str]) -> bool:
 
 def _points_of_explanations(lists: Set[str]) -> int:
     """What speaks against a refusal because it explains, or says when."""
-    points = _table().points
+    points = phrase_table().points
     return sum(points[name] for name in ("explains", "conditional") if name in lists)
 
 
@@ -285,7 +200,7 @@ def _lists_of_sentences(text: str) -> list[set[str]]:
     """The lists that have a word in each sentence; none for a text that is too long."""
     if len(text) > MAX_REFUSAL:
         return []
-    words, folded = _table().words, _folded(text)
+    words, folded = phrase_table().words, _folded(text)
     return [words.found_in(folded, *found.span()) for found in _SENTENCE.finditer(folded)]
 
 
@@ -300,7 +215,7 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
     long_enough = len(body.encode()) >= _SHORTEST_BEGINNING
     begins = any(
         body.startswith(opening) or (long_enough and opening.startswith(body))
-        for opening in _table().openings.get(body[:1], ())
+        for opening in phrase_table().openings.get(body[:1], ())
     )
     if not long_enough:
         return begins
@@ -309,11 +224,11 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
         first = said[:_SENTENCES_HELD]
         if len(said) < _SENTENCES_HELD and len(_WORD.findall(body)) <= MAX_FIRST_WORDS:
             return True
-        strong = _table().points["together"]
-        refusals = _table().refusals
+        strong = phrase_table().points["together"]
+        refusals = phrase_table().refusals
         if any(each.points >= strong and any(map(each.is_in, first)) for each in refusals):
             return True
-    needed = _table().points["refusal"]
+    needed = phrase_table().points["refusal"]
     return _meaning(text.strip(_BLANK), said, needed, may_be_label=True) is not None
 
 
@@ -324,7 +239,7 @@ def names(text: str, name: str) -> bool:
 
 def is_notice_label(content: str) -> bool:
     """Whether a bracket's content is a label, such as "error", of the notice that follows it."""
-    return _table().notice_labels.fullmatch(_folded(content)) is not None
+    return phrase_table().notice_labels.fullmatch(_folded(content)) is not None
 
 
 def is_notice(content: str, rest: str) -> bool:
@@ -336,7 +251,7 @@ def is_notice(content: str, rest: str) -> bool:
     if len(content) > MAX_NOTICE:
         return False
     first_words = "" if details.startswith(("{", "<")) else details[:_FIRST_WORDS]
-    words = _table().words
+    words = phrase_table().words
     lists = words.found_in(content)
     if "failures" not in lists or "explains" in words.found_in(f"{content} {first_words}"):
         return False
@@ -354,8 +269,8 @@ def is_last_words(paragraph: str, cut_off: bool) -> bool:
         return True
     if _ITEM.match(paragraph):
         return False
-    needed = _table().points["last words"]
-    needed += _table().points["cut off"] if cut_off else 0
+    needed = phrase_table().points["last words"]
+    needed += phrase_table().points["cut off"] if cut_off else 0
     paragraph = paragraph.strip("-*_>[]【】() \n\r\t")
     said = _lists_of_sentences(paragraph)
     return _meaning(paragraph, said, needed, may_be_label=False) is not None
@@ -367,13 +282,13 @@ def goes_on_with_refusal(paragraph: str) -> bool:
     lists = set[str]().union(*said)
     if "explains" in lists:
         return False
-    needed = _table().points["refusal"]
+    needed = phrase_table().points["refusal"]
     return "advice" in lists or _meaning(paragraph, said, needed, may_be_label=False) is not None
 
 
 def _has_word_of(name: str, folded: str) -> bool:
     """Whether a word of a list is in a text."""
-    return name in _table().words.found_in(folded)
+    return name in phrase_table().words.found_in(folded)
 
 
 def status_in(text: str) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final
 
 _SEPARATOR: Final = re.compile(r" \| |\n")
@@ -22,6 +22,9 @@ _LETTERS: Final = 4
 With fewer, more words have to be tried at each place of a text; with more, more beginnings of
 different lengths have to be looked up. Three to four cost the least.
 """
+
+_BEGINNINGS_KEPT: Final = 10_000
+"""Beginnings of words whose groups are remembered."""
 
 _START: Final = "^"
 _DIGIT: Final = r"\d"
@@ -73,22 +76,25 @@ class WordLists:
                 for form in _forms(word.strip()):
                     self._groups.setdefault(_first_letters(form), _Group()).add(form, name)
         self._lengths = sorted({len(key) for key in self._groups})
+        self._groups_of = lru_cache(_BEGINNINGS_KEPT)(self._find_groups)
 
     def found_in(self, text: str, start: int = 0, end: int | None = None) -> set[str]:
         """The names of the lists that have a word in the text, or in a part of it."""
         end = len(text) if end is None else end
         found = set[str]()
-        groups = self._groups
-        if group := groups.get(_START):
+        if group := self._groups.get(_START):
             group.find(text, start, end, found)
         for beginning in _BEGINNINGS.finditer(text, start, end):
             at = beginning.start()
-            for length in self._lengths:
-                if group := groups.get(text[at : at + length]):
-                    group.find(text, at, end, found)
-            if text[at].isdigit() and (group := groups.get(_DIGIT)):
+            for group in self._groups_of(text[at : at + _LETTERS]):
                 group.find(text, at, end, found)
         return found
+
+    def _find_groups(self, letters: str) -> list[_Group]:
+        """The groups of the words that may begin with these letters."""
+        keys = [letters[:length] for length in self._lengths if length <= len(letters)]
+        keys += [_DIGIT] if letters[0].isdigit() else []
+        return [self._groups[key] for key in keys if key in self._groups]
 
 
 def _first_letters(word: str) -> str:
