@@ -10,7 +10,7 @@ from ..errors import APIError, EmptyReplyError, StreamInterruptedError
 from .endings import Ending
 from .events import END_MARK, EventDecoder, may_be_events
 from .openings import TOOL_TAGS, Opening
-from .responses import content_type, error_in_body, notice_error, web_page_error
+from .responses import content_type, error_in_body, notice_error, stopped_early, web_page_error
 from .sites import Site
 
 _NO_TEXT: Final = (
@@ -22,9 +22,8 @@ _GLUED: Final = frozenset(b"<ABCDEFGHIJKLMNOPQRSTUVWXYZ") | frozenset(range(0xC0
 """The first bytes of a web page, a capital letter, or another character that is not ASCII."""
 
 
-def _interrupted(what: str, *, again: bool = True) -> StreamInterruptedError:
-    advice = " Send it again." if again else ""
-    return StreamInterruptedError(f"{what}: the answer is incomplete.{advice}", retryable=again)
+def _interrupted(what: str) -> StreamInterruptedError:
+    return StreamInterruptedError(f"{what}: the answer is incomplete. Send it again.")
 
 
 class ReplyDecoder:
@@ -190,7 +189,7 @@ class ReplyDecoder:
         if events.error:
             return notice_error(events.error, self._has_words, self._site)
         if events.stopped:
-            return _interrupted(f"The model stopped early ({events.stopped})", again=False)
+            return stopped_early(events.stopped)
         if (events.unknown or events.malformed) and not self._length:
             return web_page_error(events.error, "an event stream of an unknown kind")
         if events.malformed:
