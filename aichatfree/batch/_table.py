@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._journal import files_of
 from ._journal_rows import JournalRows
+from ._output_files import check_replaceable, replacing
 from ._prompts import Items
 from ._results import BatchResult
 from ._tables.csv_files import write_csv
@@ -17,7 +18,7 @@ from ._tables.inputs import cells_of
 from ._tables.lines import write_json_lines
 from ._tables.parquet_files import import_pyarrow, write_parquet
 from ._tables.row_prompts import RowPrompts
-from ._tables.table import Cells, Table, check_replaceable, replacing
+from ._tables.table import Cells, Table
 from ._tables.template import Template
 
 if TYPE_CHECKING:

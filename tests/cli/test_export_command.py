@@ -57,7 +57,7 @@ def test_the_journal_of_a_table_is_found() -> None:
 WRONG = {
     "another format": (["answers.jsonl", "-o", "out.xlsx"], b"must end with .csv"),
     "no journal": (["none.jsonl", "-o", "out.csv"], b"The file 'none.jsonl' does not exist"),
-    "no directory": (["answers.jsonl", "-o", "no/out.csv"], b"the directory 'no' does not exist"),
+    "no directory": (["answers.jsonl", "-o", "no/out.csv"], b"directory 'no' does not exist"),
     "a file that is not a journal": (["reviews.csv.jsonl", "-o", "out.csv"], b"line 1"),
     "the wrong ids": (["answers.jsonl", "-o", "out.csv", *INPUT[:2]], b"--id"),
     "an id without an input": (["answers.jsonl", "-o", "out.csv", "--id", "key"], b"--input"),

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from .._output_files import replacing
 from .._table import journal_of
-from .._tables.table import replacing
 from .charts import Chart, duration, safe_text
 from .figures import draw_charts
 from .measurements import Failures, Group, Measurements
