@@ -41,16 +41,6 @@ def read_sites(path: str | os.PathLike[str]) -> list[Requester]:
     return requesters
 
 
-def read_secrets(path: str | os.PathLike[str]) -> list[str]:
-    """The secrets and passwords of all sites of the file, from the environment.
-
-    Raises:
-        OSError, ValueError: as for :func:`read_sites`.
-    """
-    names = [site.get(f"{kind}_env") for site in _read_tables(path) for kind in _IN_ENVIRONMENT]
-    return [value for value in map(_variable, names) if value is not None]
-
-
 def _read_tables(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The ``[[site]]`` tables of the file."""
     with open(path, "rb") as file:

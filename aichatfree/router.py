@@ -99,6 +99,12 @@ class Router(Client):
         return f"Router([{', '.join(clients)}])"
 
 
+def secrets_of(client: Client) -> list[str]:
+    """The secrets and passwords that a client uses, those of all its sites."""
+    settings = [each.settings for each in client._requester.requesters]
+    return [value for each in settings for value in (each.password, each.site.secret) if value]
+
+
 def client_from_environment() -> Client:
     """A router for the sites in the file ``AICHATFREE_SITES``, if it is set, else a client.
 

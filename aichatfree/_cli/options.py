@@ -78,14 +78,6 @@ def open_client(
         yield client
 
 
-def secrets_of(local: bool, base_url: Sequence[str], sites: str | None, **_: Any) -> list[str]:
-    """The secrets and passwords of the file of sites that these options mean."""
-    from .._sites_file import read_secrets
-
-    path = _file_of_sites(["local"] if local else base_url, sites)
-    return [] if path is None else read_secrets(path)
-
-
 def _file_of_sites(urls: Sequence[str], sites: str | None) -> str | None:
     """The file of sites: as given, of the environment, or in this directory if no site is named."""
     if urls or sites:
