@@ -12,7 +12,7 @@ from typing import Any, Final
 from ._local import LOCAL, site_of_base_url
 from ._protocol.sites import Site
 from ._requester import Requester
-from ._settings import ConnectionOptions, Settings
+from ._settings import ConnectionOptions, Settings, environment
 from .retry import RetryPolicy
 from .timeout import Timeout
 
@@ -22,6 +22,11 @@ _KEYS: Final = (
 )
 _OF_SITES: Final = ("dialect", "secret_env", "password_env")
 _IN_ENVIRONMENT: Final = ("secret", "password")
+
+
+def file_of_environment() -> str | None:
+    """The file of sites that ``AICHATFREE_SITES`` names, if that is set."""
+    return environment("SITES")
 
 
 def read_sites(path: str | os.PathLike[str]) -> list[Requester]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Self
 
 from ._routing import RoutingRequester
-from ._settings import CallSettings, environment
-from ._sites_file import read_sites
+from ._settings import CallSettings
+from ._sites_file import file_of_environment, read_sites
 from .client import Client
 from .retry import Retry, RetryPolicy, check_retry
 from .timeout import TimeLimit, Timeout, timeout_from
@@ -111,5 +111,5 @@ def client_from_environment() -> Client:
     Raises:
         OSError, ValueError: the file or a variable cannot be used.
     """
-    path = environment("SITES")
+    path = file_of_environment()
     return Client() if path is None else Router.from_file(path)
