@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from ..._arguments import check_number, check_optional_str
 from ..._cancellation import CancelToken
 from ..._protocol.messages import Message
 from ...errors import AIChatFreeError
@@ -21,11 +22,15 @@ class EngineError(AIChatFreeError):
 
     Args:
         message: what happened and what to do next; clients see it.
-        status: the HTTP status that fits; 400 means that the conversation itself was refused.
+        status: the HTTP status that fits, from 400 to 599; 400 means that the conversation itself
+            was refused.
         code: a short name for the reason, such as ``"insufficient_quota"``.
         retry_after: seconds after which another attempt may succeed; a number that is negative or
             more than a year counts as none.
         retried: whether the engine has tried again in vain, so that clients need not do it too.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; raised in an engine, the gateway logs it.
     """
 
     def __init__(
@@ -37,6 +42,10 @@ class EngineError(AIChatFreeError):
         retry_after: float | None = None,
         retried: bool = False,
     ) -> None:
+        if not isinstance(message, str):
+            raise TypeError(f"message must be a str, not {type(message).__name__}")
+        check_number("status", status, min=400, max=599, integer=True)
+        check_optional_str("code", code)
         super().__init__(message)
         self.message = message
         self.status = status

@@ -154,7 +154,7 @@ class OpenAIUpstream(Engine):
             message = message.replace(self._api_key, "***")
         return EngineError(
             one_line(message) or f"The model's server answered {status}.",
-            status=status,
+            status=_error_status(status),
             code=code or None,
             retry_after=retry_after(exchange.headers, text),
         )
@@ -225,10 +225,13 @@ def _event(data: str) -> dict[str, Any]:
     if event.get("error"):
         message, code = error_words(data)
         status = event["error"].get("code") if isinstance(event["error"], dict) else None
-        if not isinstance(status, int):
-            status = 500
-        raise EngineError(one_line(message), status=status, code=code or None)
+        raise EngineError(one_line(message), status=_error_status(status), code=code or None)
     return event
+
+
+def _error_status(value: object) -> int:
+    """The value if it is the status of an HTTP error; else 500."""
+    return value if isinstance(value, int) and 400 <= value <= 599 else 500
 
 
 def _usage(value: object) -> Usage | None:

@@ -141,15 +141,14 @@ def _engine_error(error: EngineError, dialect: Dialect) -> Response:
     """An engine's error before its first chunk, as a site of that dialect would report it."""
     if error.status == 400:
         return _error(400, {"message": error.message, "code": error.code})
-    status = error.status if 400 <= error.status < 600 else 500
     if dialect == GEMINI:
-        return _error(500, {"code": "Error", "message": _gemini_message(error, status)})
+        return _error(500, {"code": "Error", "message": _gemini_message(error)})
     details = {"message": error.message, "type": error.code, "param": None, "code": error.code}
-    return _error(status, details, wait_header(error.retry_after))
+    return _error(error.status, details, wait_header(error.retry_after))
 
 
-def _gemini_message(error: EngineError, status: int) -> str:
-    line = status_line(status)
+def _gemini_message(error: EngineError) -> str:
+    line = status_line(error.status)
     message = f"[GoogleGenerativeAI Error]: Error fetching from : [{line}] {error.message}"
     if error.retry_after is None:
         return message

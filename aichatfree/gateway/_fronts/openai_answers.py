@@ -121,7 +121,7 @@ def _error(
 
 
 def _status(error: EngineError) -> int:
-    passed_on = error.status in STATUSES_OF_ENGINES or 500 <= error.status < 600
+    passed_on = error.status in STATUSES_OF_ENGINES or error.status >= 500
     return error.status if passed_on else 502
 
 
