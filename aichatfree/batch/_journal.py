@@ -281,8 +281,11 @@ def _parse_positions(block: bytes, offset: int, lines_before: int, path: Path) -
             if not isinstance(row["custom_id"], str) or not isinstance(row["text"], str):
                 raise TypeError
         except (ValueError, TypeError, KeyError):
-            raise ValueError(
-                f"{path}, line {number}: not a line of a batch's output; name another file"
-            ) from None
+            raise foreign_line(path, number) from None
         offset += len(line) + 1
     return positions
+
+
+def foreign_line(path: Path, number: int) -> ValueError:
+    """The error for a line of a file that is read as an output, but that no batch has written."""
+    return ValueError(f"{path}, line {number}: not a line of a batch's output; name another file")

@@ -70,6 +70,14 @@ def test_the_journal_of_a_table_is_found() -> None:
     assert len(Path("so-far.csv").read_text().splitlines()) == 4
 
 
+def test_a_foreign_file_of_failures_is_named_with_the_line() -> None:
+    """If the file of failures is not from a batch, the message has its name and the line."""
+    Path("answers.errors.jsonl").write_text("mine\n")
+    done = run("export", "answers.jsonl", "-o", "out.csv")
+    assert done.returncode == 2
+    assert b"answers.errors.jsonl, line 1: not a line of a batch's output" in done.stderr
+
+
 WRONG = {
     "another format": (["answers.jsonl", "-o", "out.xlsx"], b"must end with .csv"),
     "no journal": (["none.jsonl", "-o", "out.csv"], b"The file 'none.jsonl' does not exist"),
