@@ -118,7 +118,7 @@ class OpenAIUpstream(Engine):
             with closing(self._transport.post(PATH, json.dumps(body).encode(), call)) as exchange:
                 if exchange.status != 200:
                     raise self._refusal(exchange)
-                for item in _answer(_events(exchange.chunks())):
+                for item in _answer(_events(map(b"".join, exchange.chunks()))):
                     if cancelled.is_set():
                         return
                     yield item
