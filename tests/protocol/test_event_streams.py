@@ -63,7 +63,7 @@ def test_text_that_looks_like_json_is_text(token: str) -> None:
 
 
 def test_a_limit_of_tokens_is_the_same_error_in_an_event_and_in_a_notice() -> None:
-    """How a site reports a limit of tokens does not matter: one message, and it is not retried."""
+    """How a site reports a token limit does not matter: one message, and it is not retried."""
     plain = ReplyDecoder(framed=True)
     events = ReplyDecoder(framed=True, headers={"Content-Type": "text/event-stream"})
     plain.feed(b"The Ni")
