@@ -27,13 +27,20 @@ _CLOSING: Final = {
     _QUOTED: "**",
 }
 _SIGNS: Final = "⚠❌⛔🚫"
+_CAPITALS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ\xd0")
 _ERROR: Final = b'{"error"'
+_CAPITAL_INSIDE: Final = rb"(?:^|(?<=[a-z0-9,\x80-\xbf]))(?:[A-Z]|\xd0[\x90-\xaf])"
+"""A capital letter that may be glued to a small one."""
+
 _MARK: Final = re.compile(
-    rb"\[|\{\s*\"|(?:^|\n)[ \t\r]*(?:\*|_|\(|>|%b)"
-    % b"|".join(mark.encode() for mark in ("【", "（", *_SIGNS))
+    rb"\[|\{\s*\"|(?:^|\n)[ \t\r]*(?:\*|_|\(|>|%b)|%b"
+    % (b"|".join(mark.encode() for mark in ("【", "（", *_SIGNS)), _CAPITAL_INSIDE)
 )
 _ANY_CASE: Final = 4
 """Letters of a tail from which on upper and lower case are the same."""
+
+_EXPLAINED: Final = re.compile("(?:[:=|>(`\"*]|：|（|—|→)$".encode())
+"""How a text ends that names or explains the words of a tail, in capital letters of its own."""
 
 _CONTEXT: Final = 64
 """Bytes of text that are remembered, to know what a failure follows."""
@@ -43,6 +50,12 @@ _CUT_OFF_END: Final = re.compile(r"[^\W_]$|[,;(|，、；（-]$|(?:^|\n)\s*\d+\.
 
 _CUT_OFF: Final = 12
 """Characters of the shortest answer that is seen to be cut off."""
+
+_PROSE: Final = re.compile(
+    r"\w+[,;]? (?:\S+ )*(?!(?:on|is|as|to|my|set|get|last|parse|handle|fetch|axios|http|api)$)"
+    r"(?:(?![A-Z][a-z])[^\W\d_]*[^\W\dA-Z_]|\d+|\w+,)$"
+)
+"""How a text ends that a failure may be glued to: not like names in programs, such as onError."""
 
 _EVENT: Final = "data:"
 _GOES_ON: Final = re.compile(rb"(?!data:)[a-z]")
@@ -135,8 +148,9 @@ class Ending:
         everything = self.before + held
         for tail, failed in self._tails.items():
             if everything.lower().endswith(tail.lower()):
-                glued = not everything[: -len(tail)][-1:].isspace()
-                if self._own_tail or glued:
+                before = everything[: -len(tail)]
+                explained = _EXPLAINED.search(before) and not everything.endswith(tail)
+                if (self._own_tail or not before[-1:].isspace()) and not explained:
                     return held[: -len(tail)], failed
         return held, False
 
@@ -206,6 +220,9 @@ class Ending:
         """Whether a notice may begin there: a paragraph, or a bracket not after a space."""
         before = self._context(data, start)
         is_object = data[start : start + 1] == b"{"
+        if data[start] in _CAPITALS:
+            end = before.decode("utf-8", "ignore").rpartition("\n")[2]
+            return bool(_PROSE.search(end)) and end[-1:].lower() == end[-1:]
         if _BLANK_LINE.search(before) and not is_object:
             return True
         own_chunk = self._framed and start >= begin and not data[begin:start].strip()
@@ -218,12 +235,20 @@ class Ending:
 
 @cache
 def _suspicious(tails: tuple[str, ...], notices: bool) -> re.Pattern[bytes]:
-    """Finds in a chunk what a failure has to contain."""
-    letters = {re.escape(tail.encode()[:1]) for tail in tails if tail}
-    letters |= {rb"\[", rb"\{", rb"\n"} if notices else set()
-    parts = [b"[%b]" % b"".join(sorted(letters))] if letters else []
-    parts += [b"(?i:%b)" % re.escape(tail.encode()[:_ANY_CASE]) for tail in tails if tail]
-    return re.compile(b"|".join(parts) or b"(?!)")
+    """Finds in a chunk what a failure has to contain.
+
+    It begins with the characters that do, so that most chunks are passed over quickly.
+    """
+    known = [tail.encode() for tail in tails if tail]
+    exact = {tail[:1] for tail in known} | ({b"[", b"{", b"\n"} if notices else set())
+    either = {tail[:1].swapcase() for tail in known}
+    first = b"".join(map(re.escape, sorted(exact | either)))
+    parts = [b"(?<=[%b])" % b"".join(map(re.escape, sorted(exact)))] if exact else []
+    parts += [b"(?<=(?i:%b))(?i:%b)" % (re.escape(tail[:1]), re.escape(tail[1:_ANY_CASE])) for tail in known]
+    if notices:
+        first += rb"A-Z\xd0"
+        parts += [rb"(?<=[a-z0-9,\x80-\xbf][A-Z])|(?<=[a-z0-9,\x80-\xbf]\xd0)[\x90-\xaf]"]
+    return re.compile(b"[%b](?:%b)" % (first, b"|".join(parts)) if parts else b"(?!)")
 
 
 @cache
@@ -255,7 +280,7 @@ def _notice_in(data: bytes) -> bool | None:
     elif text[0] in _SIGNS:
         content, closed, rest = text, "", ""
     else:
-        return False
+        return phrases.is_glued_failure(text)
     if not closed and (len(content) > phrases.MAX_NOTICE or "\n\n" in content):
         return False
     if mark in ("*", "_", "(", "（") and closed and (rest.strip() or not content.strip()):

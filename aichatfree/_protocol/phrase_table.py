@@ -67,6 +67,7 @@ class PhraseTable:
     standard: frozenset[str]
     not_in_labels: frozenset[str]
     notice_labels: re.Pattern[str]
+    glued: tuple[str, ...]
 
 
 @cache
@@ -95,6 +96,7 @@ def phrase_table() -> PhraseTable:
         },
         standard=frozenset(body["standard"]),
         not_in_labels=frozenset(body["not_in_labels"]),
+        glued=tuple(body["glued"]),
         notice_labels=re.compile(rf"\W*(?:{body['notice_labels']})\W*"),
     )
 

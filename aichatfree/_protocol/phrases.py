@@ -55,6 +55,11 @@ _NOT_IN_LABELS: Final = re.compile(
 )
 """A figure, markup, or the end of a sentence in Korean or Japanese."""
 
+_QUOTATION: Final = re.compile(
+    r"“[^“”]*”|„[^„“”]*[“”]|«[^«»]*»|「[^「」]*」|『[^『』]*』|\"[^\"]*\""
+)
+"""What a text quotes, which it does not say itself."""
+
 _QUESTION: Final = re.compile(r"[?？]\s*$")
 _STATUS: Final = re.compile(r"(?<!\d)[45]\d\d(?!\d)")
 _SECONDS: Final = re.compile(r"\d\s*(?:s\b|sec|秒|с\b|сек|sek|seg)")
@@ -126,10 +131,14 @@ def _meaning(body: str, said: list[set[str]], needed: int, may_be_label: bool) -
     everything = set[str]().union(*said)
     if table.subjects.isdisjoint(everything):
         return None  # most answers
-    possible = [refusal for refusal in table.in_bodies if refusal.is_in(everything)]
-    if not possible:
+    if not any(refusal.is_in(everything) for refusal in table.in_bodies):
         return None
     around = _points_besides(body, everything)
+    own = body if '{"' in body else _QUOTATION.sub('""', body)
+    if own != body:
+        said = _lists_of_sentences(own)
+        everything = set[str]().union(*said)
+    possible = [refusal for refusal in table.in_bodies if refusal.is_in(everything)]
     if may_be_label and _resembles_label(body, everything):
         around += points["label"]
     parts = list[tuple[Set[str], int]]()
@@ -256,6 +265,20 @@ def is_notice(content: str, rest: str) -> bool:
     if "failures" not in lists or "explains" in words.found_in(f"{content} {first_words}"):
         return False
     return bool("sources" in lists or _STATUS.search(content) or _SECONDS.search(content))
+
+
+def is_glued_failure(text: str) -> bool | None:
+    """Whether a text after the letters of a word that it is no part of tells of a failure.
+
+    ``None`` if that cannot be told yet.
+    """
+    folded = _folded(text)
+    if len(folded) > MAX_NOTICE or "\n\n" in folded or "`" in folded:
+        return False
+    begins = any(folded.startswith(word) for word in phrase_table().glued)
+    if not begins and not any(word.startswith(folded) for word in phrase_table().glued):
+        return False
+    return True if begins and is_last_words(text, cut_off=True) else None
 
 
 def is_last_words(paragraph: str, cut_off: bool) -> bool:
