@@ -47,8 +47,11 @@ _NUMBER: Final = re.compile(r"\d+")
 _ALONE: Final = re.compile(r"(?<![\d.,-])\d{4}(?![.,]\d|\d|\W?\d\d\W)")
 """Four digits that are no part of a date, an amount or an address."""
 
-_WORD: Final = re.compile(r"[\u2e80-\ua4cf]{1,2}|[^\W\d_\u2e80-\ua4cf]+(?:['’-][^\W\d_]+)*")
-"""A word; two characters of a script without spaces count as one."""
+_LETTER: Final = r"(?:[^\W\d_\u0e00-\u0eff\u2e80-\ua4cf]|[\u064b-\u065f\u0900-\u0dff])"
+_WORD: Final = re.compile(
+    rf"[\u2e80-\ua4cf]{{1,2}}|[\u0e00-\u0eff]{{1,5}}|{_LETTER}+(?:['’-]{_LETTER}+)*"
+)
+"""A word; two characters of Chinese, Japanese and Korean count as one, and five of Thai."""
 
 _NOT_IN_LABELS: Final = re.compile(
     r"\d(?![.)] )|^[{\[<]|(?:니다|[어아해세]요|ます|ました|ません|です)\W*$"
