@@ -163,6 +163,7 @@ def _points_besides(body: str, lists: Set[str]) -> int:
     facts = {
         "advice": "advice" in lists,
         "addressed": "addressed" in lists,
+        "explains_before": "explains_before" in lists,
         "figures": any(map(_is_figure, _NUMBER.findall(body))),
         "year": any(map(_is_year, _ALONE.findall(body))),
         "asks": bool(_QUESTION.search(body)),
