@@ -246,8 +246,8 @@ def _suspicious(tails: tuple[str, ...], notices: bool) -> re.Pattern[bytes]:
     parts = [b"(?<=[%b])" % b"".join(map(re.escape, sorted(exact)))] if exact else []
     parts += [b"(?<=(?i:%b))(?i:%b)" % (re.escape(tail[:1]), re.escape(tail[1:_ANY_CASE])) for tail in known]
     if notices:
-        first += rb"A-Z\xd0"
-        parts += [rb"(?<=[a-z0-9,\x80-\xbf][A-Z])|(?<=[a-z0-9,\x80-\xbf]\xd0)[\x90-\xaf]"]
+        first += rb"A-Z\x90-\xaf"
+        parts += [rb"(?<=[a-z0-9,\x80-\xbf][A-Z])|(?<=[a-z0-9,\x80-\xbf]\xd0[\x90-\xaf])"]
     return re.compile(b"[%b](?:%b)" % (first, b"|".join(parts)) if parts else b"(?!)")
 
 

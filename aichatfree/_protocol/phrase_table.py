@@ -59,6 +59,9 @@ class PhraseTable:
     words: WordLists
     """All lists; those of phrases too, by their numbers."""
 
+    words_of_refusals: WordLists
+    """The lists that refusals are made of, without those of what is said besides."""
+
     of_phrases: WordLists
     points: Mapping[str, int]
     answer_forms: re.Pattern[str]
@@ -77,15 +80,19 @@ def phrase_table() -> PhraseTable:
     points, body = data["points"], data["body"]
     phrases = {str(number): phrase for number, phrase in enumerate(data["phrase"])}
     of_phrases = {number: phrase["words"] for number, phrase in phrases.items()}
+    everything = lists | of_phrases
     known = [Refusal.of(entry | {"about": [name]}, 0) for name, entry in phrases.items()]
     refusals = [Refusal.of(entry, points["together"]) for entry in data["refusal"]]
     in_bodies = [each for each in (*known, *refusals) if each.points]
+    subjects = frozenset[str]().union(*(each.about for each in in_bodies))
+    parts = subjects.union(*(each.says for each in in_bodies))
     return PhraseTable(
         phrases=known,
         refusals=refusals,
         in_bodies=in_bodies,
-        subjects=frozenset[str]().union(*(each.about for each in in_bodies)),
-        words=WordLists(lists | of_phrases),
+        subjects=subjects,
+        words=WordLists(everything),
+        words_of_refusals=WordLists({name: everything[name] for name in parts}),
         of_phrases=WordLists(of_phrases),
         points=points,
         answer_forms=re.compile("|".join(body["answer_forms"])),

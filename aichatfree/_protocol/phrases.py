@@ -7,6 +7,7 @@ from collections.abc import Mapping, Set
 from typing import Final
 
 from .phrase_table import phrase_table
+from .word_lists import WordLists
 
 MAX_REFUSAL: Final = 500
 """Characters of the longest body with status 200 that is read as a refusal."""
@@ -36,7 +37,9 @@ _SHORTEST_BEGINNING: Final = (
 )
 
 _BLANK: Final = " \t\r\n\ufeff"
-_SENTENCE: Final = re.compile(r".+?(?:[!?。！？\n]+|\.(?=\s|$)|$)", re.DOTALL)
+_SENTENCE: Final = re.compile(
+    r".[^.!?。！？\n]*(?:\.(?!\s|$)[^.!?。！？\n]*)*(?:[!?。！？\n]+|\.|$)", re.DOTALL
+)
 _ERROR_PAGE: Final = re.compile(
     r"<(?:!doctype html|html)\b.{0,500}<(?:title|h1)\b[^<>]{0,80}>[^<>]{0,80}"
     r"(?:[45]\d\d|error|timed? ?-?out)",
@@ -94,7 +97,7 @@ def meaning_in_error(
     for phrase in table.phrases:
         if (status in phrase.statuses or not phrase.statuses) and phrase.is_in(found):
             return phrase.meaning
-    said = _lists_of_sentences(message[:MAX_REFUSAL])[:_FIRST_SENTENCES]
+    said = _lists_of_sentences(message[:MAX_REFUSAL], table.words)[:_FIRST_SENTENCES]
     for refusal in table.refusals:
         if status in refusal.statuses and any(map(refusal.is_in, said)):
             return refusal.meaning
@@ -118,29 +121,30 @@ def meaning_of_body(
     for sentence, meaning in sentences.items():
         if sentence and _begins_with(body, sentence):
             return meaning
-    return _meaning(body, _lists_of_sentences(body), phrase_table().points["refusal"], may_be_label)
+    return _meaning(body, phrase_table().points["refusal"], may_be_label)
 
 
-def _meaning(body: str, said: list[set[str]], needed: int, may_be_label: bool) -> str | None:
+def _meaning(body: str, needed: int, may_be_label: bool) -> str | None:
     """The meaning of a body if what speaks for a refusal has the points for it; else ``None``.
 
     Args:
         body: the body.
-        said: the lists that have a word in each of its sentences.
         needed: the points that make it a refusal.
         may_be_label: whether a body of a few words may be the label of a classification.
     """
     table, points = phrase_table(), phrase_table().points
-    everything = set[str]().union(*said)
+    everything = _lists(_lists_of_sentences(body, table.words_of_refusals))
     if table.subjects.isdisjoint(everything):
         return None  # most answers
     if not any(refusal.is_in(everything) for refusal in table.in_bodies):
         return None
+    said = _lists_of_sentences(body, table.words)
+    everything = _lists(said)
     around = _points_besides(body, everything)
     own = body if '{"' in body else _QUOTATION.sub('""', body)
     if own != body:
-        said = _lists_of_sentences(own)
-        everything = set[str]().union(*said)
+        said = _lists_of_sentences(own, table.words)
+        everything = _lists(said)
     possible = [refusal for refusal in table.in_bodies if refusal.is_in(everything)]
     if may_be_label and _resembles_label(body, everything):
         around += points["label"]
@@ -209,12 +213,17 @@ def _points_of_explanations(lists: Set[str]) -> int:
     return sum(points[name] for name in ("explains", "conditional") if name in lists)
 
 
-def _lists_of_sentences(text: str) -> list[set[str]]:
+def _lists_of_sentences(text: str, words: WordLists) -> list[set[str]]:
     """The lists that have a word in each sentence; none for a text that is too long."""
     if len(text) > MAX_REFUSAL:
         return []
-    words, folded = phrase_table().words, _folded(text)
+    folded = _folded(text)
     return [words.found_in(folded, *found.span()) for found in _SENTENCE.finditer(folded)]
+
+
+def _lists(said: list[set[str]]) -> set[str]:
+    """The lists that have a word in any of the sentences."""
+    return set[str]().union(*said)
 
 
 def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
@@ -232,17 +241,22 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
     )
     if not long_enough:
         return begins
-    said = _lists_of_sentences(body)
-    if begins and len(body) <= MAX_HELD and not any("explains" in lists for lists in said):
-        first = said[:_SENTENCES_HELD]
-        if len(said) < _SENTENCES_HELD and len(_WORD.findall(body)) <= MAX_FIRST_WORDS:
-            return True
-        strong = phrase_table().points["together"]
-        refusals = phrase_table().refusals
-        if any(each.points >= strong and any(map(each.is_in, first)) for each in refusals):
-            return True
+    if begins and len(body) <= MAX_HELD and _may_go_on_to_refuse(body):
+        return True
     needed = phrase_table().points["refusal"]
-    return _meaning(text.strip(_BLANK), said, needed, may_be_label=True) is not None
+    return _meaning(text.strip(_BLANK), needed, may_be_label=True) is not None
+
+
+def _may_go_on_to_refuse(body: str) -> bool:
+    """Whether a body with the first words of a refusal is short, or says more like one."""
+    said = _lists_of_sentences(body, phrase_table().words)
+    if "explains" in _lists(said):
+        return False
+    if len(said) < _SENTENCES_HELD and len(_WORD.findall(body)) <= MAX_FIRST_WORDS:
+        return True
+    first, strong = said[:_SENTENCES_HELD], phrase_table().points["together"]
+    refusals = phrase_table().refusals
+    return any(each.points >= strong and any(map(each.is_in, first)) for each in refusals)
 
 
 def names(text: str, name: str) -> bool:
@@ -299,18 +313,16 @@ def is_last_words(paragraph: str, cut_off: bool) -> bool:
     needed = phrase_table().points["last words"]
     needed += phrase_table().points["cut off"] if cut_off else 0
     paragraph = paragraph.strip("-*_>[]【】() \n\r\t")
-    said = _lists_of_sentences(paragraph)
-    return _meaning(paragraph, said, needed, may_be_label=False) is not None
+    return _meaning(paragraph, needed, may_be_label=False) is not None
 
 
 def goes_on_with_refusal(paragraph: str) -> bool:
     """Whether a paragraph after a refusal belongs to it: it gives advice, or is a refusal too."""
-    said = _lists_of_sentences(paragraph)
-    lists = set[str]().union(*said)
+    lists = _lists(_lists_of_sentences(paragraph, phrase_table().words))
     if "explains" in lists:
         return False
     needed = phrase_table().points["refusal"]
-    return "advice" in lists or _meaning(paragraph, said, needed, may_be_label=False) is not None
+    return "advice" in lists or _meaning(paragraph, needed, may_be_label=False) is not None
 
 
 def _has_word_of(name: str, folded: str) -> bool:
