@@ -29,13 +29,16 @@ _CLOSING: Final = {
 _SIGNS: Final = "⚠❌⛔🚫"
 _CAPITALS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ\xd0")
 _ERROR: Final = b'{"error"'
-_CAPITAL_INSIDE: Final = rb"(?:^|(?<=[a-z0-9,\x80-\xbf]))(?:[A-Z]|\xd0[\x90-\xaf])"
-"""A capital letter that may be glued to a small one."""
-
-_MARK: Final = re.compile(
-    rb"\[|\{\s*\"|(?:^|\n)[ \t\r]*(?:\*|_|\(|>|%b)|%b"
-    % (b"|".join(mark.encode() for mark in ("【", "（", *_SIGNS)), _CAPITAL_INSIDE)
+_SIGN: Final = rb"[ \t\r]*(?:\*|_|\(|>|%b)" % b"|".join(
+    mark.encode() for mark in ("【", "（", *_SIGNS)
 )
+_CAPITAL: Final = rb"(?:[A-Z]|\xd0[\x90-\xaf])"
+_FIRST_SIGN: Final = re.compile(_SIGN)
+_MARK: Final = re.compile(
+    rb"\[|\{\s*\"|(?:^|\n)%b|(?:^|(?<=[a-z0-9,\x80-\xbf]))%b" % (_SIGN, _CAPITAL)
+)
+"""Where a notice may begin; a capital letter if it is glued to a small one."""
+
 _ANY_CASE: Final = 4
 """Letters of a tail from which on upper and lower case are the same."""
 
@@ -173,8 +176,11 @@ class Ending:
         if self._notice_held and _notice_in(data) is not False:
             return 0
         self._notice_held = False
+        may_begin = self.is_suspicious(data) or _FIRST_SIGN.match(data)
+        may_begin = may_begin or (self.before and data[0] in _CAPITALS)
         # A notice with its details is no longer than that.
-        for mark in _MARK.finditer(data, max(0, len(data) - MAX_DETAILS)):
+        marks = _MARK.finditer(data, max(0, len(data) - MAX_DETAILS)) if may_begin else ()
+        for mark in marks:
             start = mark.start() + len(mark[0]) - len(mark[0].lstrip())
             if not self._may_begin(data, start, begin):
                 continue
