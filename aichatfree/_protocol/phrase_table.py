@@ -56,11 +56,11 @@ class PhraseTable:
     subjects: frozenset[str]
     """What they are about."""
 
-    words: WordLists
-    """All lists; those of phrases too, by their numbers."""
-
     words_of_refusals: WordLists
-    """The lists that refusals are made of, without those of what is said besides."""
+    """The lists that refusals are made of; those of phrases too, by their numbers."""
+
+    words_besides: WordLists
+    """The other lists."""
 
     of_phrases: WordLists
     points: Mapping[str, int]
@@ -91,8 +91,8 @@ def phrase_table() -> PhraseTable:
         refusals=refusals,
         in_bodies=in_bodies,
         subjects=subjects,
-        words=WordLists(everything),
         words_of_refusals=WordLists({name: everything[name] for name in parts}),
+        words_besides=WordLists({name: everything[name] for name in everything.keys() - parts}),
         of_phrases=WordLists(of_phrases),
         points=points,
         answer_forms=re.compile("|".join(body["answer_forms"])),

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Set
 from typing import Final
 
 from .phrase_table import phrase_table
-from .word_lists import WordLists
 
 MAX_REFUSAL: Final = 500
 """Characters of the longest body with status 200 that is read as a refusal."""
@@ -97,7 +96,7 @@ def meaning_in_error(
     for phrase in table.phrases:
         if (status in phrase.statuses or not phrase.statuses) and phrase.is_in(found):
             return phrase.meaning
-    said = _lists_of_sentences(message[:MAX_REFUSAL], table.words)[:_FIRST_SENTENCES]
+    said = _lists_of_sentences(message[:MAX_REFUSAL], besides=False)[:_FIRST_SENTENCES]
     for refusal in table.refusals:
         if status in refusal.statuses and any(map(refusal.is_in, said)):
             return refusal.meaning
@@ -133,17 +132,17 @@ def _meaning(body: str, needed: int, may_be_label: bool) -> str | None:
         may_be_label: whether a body of a few words may be the label of a classification.
     """
     table, points = phrase_table(), phrase_table().points
-    everything = _lists(_lists_of_sentences(body, table.words_of_refusals))
+    everything = _lists(_lists_of_sentences(body, besides=False))
     if table.subjects.isdisjoint(everything):
         return None  # most answers
     if not any(refusal.is_in(everything) for refusal in table.in_bodies):
         return None
-    said = _lists_of_sentences(body, table.words)
+    said = _lists_of_sentences(body)
     everything = _lists(said)
     around = _points_besides(body, everything)
     own = body if '{"' in body else _QUOTATION.sub('""', body)
     if own != body:
-        said = _lists_of_sentences(own, table.words)
+        said = _lists_of_sentences(own)
         everything = _lists(said)
     possible = [refusal for refusal in table.in_bodies if refusal.is_in(everything)]
     if may_be_label and _resembles_label(body, everything):
@@ -213,12 +212,21 @@ def _points_of_explanations(lists: Set[str]) -> int:
     return sum(points[name] for name in ("explains", "conditional") if name in lists)
 
 
-def _lists_of_sentences(text: str, words: WordLists) -> list[set[str]]:
-    """The lists that have a word in each sentence; none for a text that is too long."""
+def _lists_of_sentences(text: str, *, besides: bool = True) -> list[set[str]]:
+    """The lists that have a word in each sentence; none for a text that is too long.
+
+    Args:
+        text: the text.
+        besides: whether to look for the words that are said besides a refusal too.
+    """
     if len(text) > MAX_REFUSAL:
         return []
-    folded = _folded(text)
-    return [words.found_in(folded, *found.span()) for found in _SENTENCE.finditer(folded)]
+    folded, table = _folded(text), phrase_table()
+    spans = [found.span() for found in _SENTENCE.finditer(folded)]
+    said = [table.words_of_refusals.found_in(folded, *span) for span in spans]
+    for lists, span in zip(said, spans, strict=True) if besides else ():
+        lists |= table.words_besides.found_in(folded, *span)
+    return said
 
 
 def _lists(said: list[set[str]]) -> set[str]:
@@ -249,7 +257,7 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
 
 def _may_go_on_to_refuse(body: str) -> bool:
     """Whether a body with the first words of a refusal is short, or says more like one."""
-    said = _lists_of_sentences(body, phrase_table().words)
+    said = _lists_of_sentences(body)
     if "explains" in _lists(said):
         return False
     if len(said) < _SENTENCES_HELD and len(_WORD.findall(body)) <= MAX_FIRST_WORDS:
@@ -278,7 +286,7 @@ def is_notice(content: str, rest: str) -> bool:
     if len(content) > MAX_NOTICE:
         return False
     first_words = "" if details.startswith(("{", "<")) else details[:_FIRST_WORDS]
-    words = phrase_table().words
+    words = phrase_table().words_besides
     lists = words.found_in(content)
     if "failures" not in lists or "explains" in words.found_in(f"{content} {first_words}"):
         return False
@@ -318,7 +326,7 @@ def is_last_words(paragraph: str, cut_off: bool) -> bool:
 
 def goes_on_with_refusal(paragraph: str) -> bool:
     """Whether a paragraph after a refusal belongs to it: it gives advice, or is a refusal too."""
-    lists = _lists(_lists_of_sentences(paragraph, phrase_table().words))
+    lists = _lists(_lists_of_sentences(paragraph))
     if "explains" in lists:
         return False
     needed = phrase_table().points["refusal"]
@@ -326,8 +334,8 @@ def goes_on_with_refusal(paragraph: str) -> bool:
 
 
 def _has_word_of(name: str, folded: str) -> bool:
-    """Whether a word of a list is in a text."""
-    return name in phrase_table().words.found_in(folded)
+    """Whether a word of a list of what is said besides is in a text."""
+    return name in phrase_table().words_besides.found_in(folded)
 
 
 def status_in(text: str) -> int | None:
