@@ -37,7 +37,7 @@ _SHORTEST_BEGINNING: Final = (
 
 _BLANK: Final = " \t\r\n\ufeff"
 _SENTENCE: Final = re.compile(
-    r".[^.!?。！？\n]*(?:\.(?!\s|$)[^.!?。！？\n]*)*(?:[!?。！？\n]+|\.|$)", re.DOTALL
+    r".[^.!?。！？\n]*(?:\.(?:(?!\s|$)|(?<=[ (]\d\.)|(?<=[ (]\d\d\.))[^.!?。！？\n]*)*(?:[!?。！？\n]+|\.|$)", re.DOTALL
 )
 _ERROR_PAGE: Final = re.compile(
     r"<(?:!doctype html|html)\b.{0,500}<(?:title|h1)\b[^<>]{0,80}>[^<>]{0,80}"
@@ -140,7 +140,7 @@ def _meaning(body: str, needed: int, may_be_label: bool) -> str | None:
     said = _lists_of_sentences(body)
     everything = _lists(said)
     around = _points_besides(body, everything)
-    own = body if '{"' in body else _QUOTATION.sub('""', body)
+    own = body if '{"' in body else _QUOTATION.sub(_without_words, body)
     if own != body:
         said = _lists_of_sentences(own)
         everything = _lists(said)
@@ -158,6 +158,11 @@ def _meaning(body: str, needed: int, may_be_label: bool) -> str | None:
             if refusal.points + others >= needed and refusal.is_in(lists):
                 return refusal.meaning
     return None
+
+
+def _without_words(quotation: re.Match[str]) -> str:
+    """A quotation without its words, unless it is a name such as "messages"."""
+    return quotation[0] if quotation[0].isascii() and quotation[0][1:-1].islower() and " " not in quotation[0] else '""'
 
 
 def _points_besides(body: str, lists: Set[str]) -> int:
