@@ -121,7 +121,9 @@ class ReplyDecoder:
         last = self._ending.before[-1:]
         if not (last.isalnum() or last in b",(" or last >= b"\x80"):
             return False
-        return chunk[:1] == b"<" or chunk[:4].decode("utf-8", "ignore")[:1].isupper()
+        if chunk[:1] == b"<" or chunk[:4].decode("utf-8", "ignore")[:1].isupper():
+            return True
+        return b":" in chunk or "：".encode() in chunk  # as after a label
 
     def finish(self) -> tuple[str, APIError | None]:
         """The rest of the text at a clean end of the body, and the failure that it hides."""

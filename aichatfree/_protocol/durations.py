@@ -27,10 +27,10 @@ _ONE: Final = rf"(?:{_CJK_TERM}|{_TERM})"
 DURATION: Final = rf"{_ONE}(?:(?:\s*,\s*|\s+(?:and|und|et|y|e|и)\s+|\s*){_ONE}){{0,3}}"
 """A pattern for a duration such as ``1m30s`` or ``2 hours``, to be compiled ignoring case."""
 
-_ZONES: Final = {
-    **{"utc": 0, "gmt": 0, "msk": 3, "мск": 3, "по москве": 3},
-    **{"北京时间": 8, "北京時間": 8, "jst": 9, "日本時間": 9, "kst": 9},
-}
+_ZONES: Final = dict.fromkeys(("utc", "gmt"), 0) | dict.fromkeys(("msk", "мск", "по москве"), 3)
+_ZONES.update(
+    dict.fromkeys(("北京时间", "北京時間"), 8) | dict.fromkeys(("jst", "日本時間", "kst"), 9)
+)
 """Hours that the clocks of a zone are ahead of UTC."""
 
 _ZONE: Final = rf"(?:{'|'.join(_ZONES)})(?:[+-]\d{{1,2}}(?::?00)?)?(?![\w:+-])"

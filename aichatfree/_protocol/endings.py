@@ -27,22 +27,22 @@ _CLOSING: Final = {
     _QUOTED: "**",
 }
 _SIGNS: Final = "⚠❌⛔🚫"
-_CAPITALS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ\xd0")
+_FIRST_GLUED: Final = frozenset(b"<ABCDEFGHIJKLMNOPQRSTUVWXYZ\xd0")
 _ERROR: Final = b'{"error"'
 _SIGN: Final = rb"[ \t\r]*(?:\*|_|\(|>|%b)" % b"|".join(
     mark.encode() for mark in ("【", "（", *_SIGNS)
 )
-_CAPITAL: Final = rb"(?:[A-Z]|\xd0[\x90-\xaf])"
+_GLUED: Final = rb"(?:[A-Z<]|\xd0[\x90-\xaf])"
 _FIRST_SIGN: Final = re.compile(_SIGN)
 _MARK: Final = re.compile(
-    rb"\[|\{\s*\"|(?:^|\n)%b|(?:^|(?<=[a-z0-9,\x80-\xbf]))%b" % (_SIGN, _CAPITAL)
+    rb"\[|\{\s*\"|(?:^|\n)%b|(?:^|(?<=[a-z0-9,\x80-\xbf]))%b" % (_SIGN, _GLUED)
 )
-"""Where a notice may begin; a capital letter if it is glued to a small one."""
+"""Where a notice may begin; a capital letter or a web page if it is glued to a small one."""
 
 _ANY_CASE: Final = 4
 """Letters of a tail from which on upper and lower case are the same."""
 
-_EXPLAINED: Final = re.compile("(?:[:=|>(`\"*]|：|（|—|→)$".encode())
+_EXPLAINED: Final = re.compile('(?:[:=|>(`"*]|：|（|—|→)$'.encode())
 """How a text ends that names or explains the words of a tail, in capital letters of its own."""
 
 _CONTEXT: Final = 64
@@ -176,8 +176,8 @@ class Ending:
         if self._notice_held and _notice_in(data) is not False:
             return 0
         self._notice_held = False
-        may_begin = self.is_suspicious(data) or _FIRST_SIGN.match(data)
-        may_begin = may_begin or (self.before and data[0] in _CAPITALS)
+        may_begin = bool(self.is_suspicious(data) or _FIRST_SIGN.match(data))
+        may_begin = may_begin or (bool(self.before) and data[0] in _FIRST_GLUED)
         # A notice with its details is no longer than that.
         marks = _MARK.finditer(data, max(0, len(data) - MAX_DETAILS)) if may_begin else ()
         for mark in marks:
@@ -215,7 +215,8 @@ class Ending:
         cut_off = answered >= _CUT_OFF and bool(_CUT_OFF_END.search(end.rstrip()))
         if text.startswith(_EVENT):
             return _is_error_object(text.removeprefix(_EVENT).encode()) is True
-        begins = "\n" in space or (not space and (text[:1].isupper() or text[:1] in "<{"))
+        glued = text[:1].isupper() or text[:1] in "<{" or phrases.has_notice_label(text)
+        begins = "\n" in space or (not space and glued)
         if space.count("\n") < 2 and not (cut_off and begins):
             return False
         if text.startswith("{"):
@@ -226,7 +227,7 @@ class Ending:
         """Whether a notice may begin there: a paragraph, or a bracket not after a space."""
         before = self._context(data, start)
         is_object = data[start : start + 1] == b"{"
-        if data[start] in _CAPITALS:
+        if data[start] in _FIRST_GLUED:
             end = before.decode("utf-8", "ignore").rpartition("\n")[2]
             return bool(_PROSE.search(end)) and end[-1:].lower() == end[-1:]
         if _BLANK_LINE.search(before) and not is_object:
@@ -250,10 +251,13 @@ def _suspicious(tails: tuple[str, ...], notices: bool) -> re.Pattern[bytes]:
     either = {tail[:1].swapcase() for tail in known}
     first = b"".join(map(re.escape, sorted(exact | either)))
     parts = [b"(?<=[%b])" % b"".join(map(re.escape, sorted(exact)))] if exact else []
-    parts += [b"(?<=(?i:%b))(?i:%b)" % (re.escape(tail[:1]), re.escape(tail[1:_ANY_CASE])) for tail in known]
+    parts += [
+        b"(?<=(?i:%b))(?i:%b)" % (re.escape(tail[:1]), re.escape(tail[1:_ANY_CASE]))
+        for tail in known
+    ]
     if notices:
-        first += rb"A-Z\x90-\xaf"
-        parts += [rb"(?<=[a-z0-9,\x80-\xbf][A-Z])|(?<=[a-z0-9,\x80-\xbf]\xd0[\x90-\xaf])"]
+        first += rb"A-Z<\x90-\xaf"
+        parts += [rb"(?<=[a-z0-9,\x80-\xbf][A-Z<])|(?<=[a-z0-9,\x80-\xbf]\xd0[\x90-\xaf])"]
     return re.compile(b"[%b](?:%b)" % (first, b"|".join(parts)) if parts else b"(?!)")
 
 

@@ -18,12 +18,35 @@ ERRORS: Final = (
 MESSAGES: Final = (
     *("message", "msg", "detail", "error_description", "error_msg", "errmsg", "error_message"),
     *("mensagem", "mensaje", "messaggio", "nachricht", "meldung", "mesaj", "pesan", "wiadomość"),
-    *("сообщение", "описание", "消息", "信息", "提示", "訊息", "メッセージ", "메시지", "رسالة", "संदेश"),
+    *(
+        "сообщение",
+        "описание",
+        "消息",
+        "信息",
+        "提示",
+        "訊息",
+        "メッセージ",
+        "메시지",
+        "رسالة",
+        "संदेश",
+    ),
     *ERRORS,
 )
 _CODES: Final = (
     *("type", "reason", "status", "code", "statuscode", "status_code"),
-    *("codigo", "código", "codice", "statut", "kod", "kode", "код", "статус", "代码", "状态码", "コード"),
+    *(
+        "codigo",
+        "código",
+        "codice",
+        "statut",
+        "kod",
+        "kode",
+        "код",
+        "статус",
+        "代码",
+        "状态码",
+        "コード",
+    ),
 )
 ERROR_KEYS: Final = frozenset(
     [

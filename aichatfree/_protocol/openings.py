@@ -160,7 +160,11 @@ class Opening:
 def _may_be_error(text: str) -> bool:
     """Whether it begins like a JSON object with an error in it."""
     start = "".join(text[:40].split())
-    return start.startswith("{") and not _NO_ERROR.match(text) and any(
-        len(text) <= limit and (error.startswith(start) or start.startswith(error))
-        for error, limit in _ERRORS.items()
+    return (
+        start.startswith("{")
+        and not _NO_ERROR.match(text)
+        and any(
+            len(text) <= limit and (error.startswith(start) or start.startswith(error))
+            for error, limit in _ERRORS.items()
+        )
     )

@@ -37,14 +37,16 @@ _SHORTEST_BEGINNING: Final = (
 
 _BLANK: Final = " \t\r\n\ufeff"
 _SENTENCE: Final = re.compile(
-    r".[^.!?。！？\n]*(?:\.(?:(?!\s|$)|(?<=[ (]\d\.)|(?<=[ (]\d\d\.))[^.!?。！？\n]*)*(?:[!?。！？\n]+|\.|$)", re.DOTALL
+    r".[^.!?。！？\n]*(?:\.(?:(?!\s|$)|(?<=[ (]\d\.)|(?<=[ (]\d\d\.))[^.!?。！？\n]*)*"
+    r"(?:[!?。！？\n]+|\.|$)",
+    re.DOTALL,
 )
 _ERROR_PAGE: Final = re.compile(
     r"<(?:!doctype html|html)\b.{0,500}<(?:title|h1)\b[^<>]{0,80}>[^<>]{0,80}"
     r"(?:[45]\d\d|error|timed? ?-?out)",
     re.IGNORECASE | re.DOTALL,
 )
-_ITEM: Final = re.compile(r"[-*+•] |\d+[.)] |```|\|")
+_ITEM: Final = re.compile(r"[-*+•] |\d+[.)] |`|\|")
 _NUMBER: Final = re.compile(r"\d+")
 _ALONE: Final = re.compile(r"(?<![\d.,-])\d{4}(?![.,]\d|\d|\W?\d\d\W)")
 """Four digits that are no part of a date, an amount or an address."""
@@ -162,7 +164,9 @@ def _meaning(body: str, needed: int, may_be_label: bool) -> str | None:
 
 def _without_words(quotation: re.Match[str]) -> str:
     """A quotation without its words, unless it is a name such as "messages"."""
-    return quotation[0] if quotation[0].isascii() and quotation[0][1:-1].islower() and " " not in quotation[0] else '""'
+    words = quotation[0]
+    is_name = words.isascii() and words.islower() and " " not in words
+    return words if is_name else '""'
 
 
 def _points_besides(body: str, lists: Set[str]) -> int:
@@ -282,6 +286,12 @@ def is_notice_label(content: str) -> bool:
     return phrase_table().notice_labels.fullmatch(_folded(content)) is not None
 
 
+def has_notice_label(text: str) -> bool:
+    """Whether a text begins with such a label and a colon."""
+    label, colon, _ = text[:MAX_NOTICE].replace("：", ":").partition(":")
+    return bool(colon) and is_notice_label(label)
+
+
 def is_notice(content: str, rest: str) -> bool:
     """Whether a bracket's content, and what follows it, tell of a failure behind the site."""
     details = _folded(rest.strip())
@@ -304,7 +314,8 @@ def is_glued_failure(text: str) -> bool | None:
     ``None`` if that cannot be told yet.
     """
     folded = _folded(text)
-    if len(folded) > MAX_NOTICE or "\n\n" in folded or "`" in folded:
+    page = folded.startswith("<")
+    if not page and (len(folded) > MAX_NOTICE or "\n\n" in folded or "`" in folded):
         return False
     begins = any(folded.startswith(word) for word in phrase_table().glued)
     if not begins and not any(word.startswith(folded) for word in phrase_table().glued):
