@@ -18,6 +18,8 @@ _NO_TEXT: Final = (
     "model service behind the site failed. Send it again, or word the prompt differently."
 )
 
+_Utf8Decoder: Final = codecs.getincrementaldecoder("utf-8")
+
 _GLUED: Final = frozenset(b"<ABCDEFGHIJKLMNOPQRSTUVWXYZ") | frozenset(range(0xC0, 0x100))
 """The first bytes of a web page, a capital letter, or another character that is not ASCII."""
 
@@ -52,7 +54,7 @@ class ReplyDecoder:
     ) -> None:
         self._site = site = site or Site()
         self._headers = headers or {}
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._utf8 = _Utf8Decoder("replace")
         self._may_be_events = site.looks_for("events")
         failures = site.dialect.failure_tails if site.looks_for("failure_tails") else ()
         marks = (END_MARK,) if self._may_be_events else ()
@@ -168,7 +170,8 @@ class ReplyDecoder:
         text = self._opening.feed(text)
         if self._opening.web_page:
             raise web_page_error(self._opening.finish())
-        self._note(text)
+        if text:
+            self._note(text)
         return text
 
     def _note(self, text: str) -> None:

@@ -76,7 +76,7 @@ class OpenAIUpstream(Engine):
         return f"{type(self).__name__}({self._base_url + PATH!r}, {self.models[0]!r})"
 
     def check(self) -> None:
-        """See whether the server answers, without asking its model.
+        """Check that the server can be reached and accepts the key, without asking its model.
 
         Raises:
             EngineError: it cannot be reached, it fails, or it refuses the key; with its URL.
@@ -118,7 +118,7 @@ class OpenAIUpstream(Engine):
             with closing(self._transport.post(PATH, json.dumps(body).encode(), call)) as exchange:
                 if exchange.status != 200:
                     raise self._refusal(exchange)
-                for item in _answer(_events(exchange.chunks())):
+                for item in _answer(_events(map(b"".join, exchange.chunks()))):
                     if cancelled.is_set():
                         return
                     yield item

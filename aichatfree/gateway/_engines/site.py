@@ -52,9 +52,9 @@ class SiteClient(Protocol):
 class SiteEngine(Engine):
     """An engine that asks a chat site: other programs can then use it through OpenAI's API.
 
-    The client retries and keeps to the site's rate limit as it always does. ``max_tokens`` is
-    ignored, because the sites have none, and so is the temperature in dialects without one. A
-    model's reasoning is not part of its answer.
+    The client retries and keeps to the site's rate limit as usual. ``max_tokens`` is ignored,
+    because chat sites do not have it, and so is the temperature in dialects without one. A model's
+    reasoning is not part of its answer.
 
     >>> from aichatfree.gateway import Gateway, SiteEngine
     >>> with Gateway(SiteEngine(client)) as gateway:
@@ -63,8 +63,8 @@ class SiteEngine(Engine):
 
     Args:
         client: a :class:`~aichatfree.Client` of the site; :meth:`close` closes it.
-        models: the names that clients see in a list of models. The site never sees them: the
-            model that it is asked for is the client's.
+        models: the names that the gateway lists as its models. The site never sees them: requests
+            to it name the client's own ``model``.
 
     Raises:
         TypeError, ValueError: ``models`` is not a list, or is empty.

@@ -36,7 +36,7 @@ class ChatSiteFront:
 
     Args:
         authenticator: decides who gets an answer.
-        allow_truncated: treat an answer that stopped at a limit of tokens as complete, because
+        allow_truncated: treat an answer that stopped at a token limit as complete, because
             this protocol cannot tell the client of the limit. Otherwise such an answer is cut off.
     """
 
@@ -102,7 +102,7 @@ class ChatSiteFront:
 class _PlainText:
     """The text of the answer; an incomplete one is cut off.
 
-    If the cause is a limit of tokens, clients would retry in vain. So it is appended, in the way in
+    If the cause is a token limit, clients would retry in vain. So it is appended, in the way in
     which sites append the errors of their models.
     """
 

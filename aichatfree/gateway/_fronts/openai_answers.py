@@ -32,7 +32,7 @@ class ChatCompletion:
 
     An incomplete stream ends with an event that has the error, and is then cut off. Some clients
     notice only one of the two, and without either they take what has arrived for the answer.
-    An answer that stopped at a limit of tokens ends normally, because this API can say so.
+    An answer that stopped at a token limit ends normally, because this API can say so.
 
     Args:
         model: the name that the client gave.
