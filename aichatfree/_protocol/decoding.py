@@ -23,6 +23,8 @@ _Utf8Decoder: Final = codecs.getincrementaldecoder("utf-8")
 _GLUED: Final = frozenset(b"<ABCDEFGHIJKLMNOPQRSTUVWXYZ") | frozenset(range(0xC0, 0x100))
 """The first bytes of a web page, a capital letter, or another character that is not ASCII."""
 
+_WIDE_COLON: Final = "：".encode()
+
 
 def _interrupted(what: str, *, again: bool = True) -> StreamInterruptedError:
     advice = " Send it again." if again else ""
@@ -125,7 +127,7 @@ class ReplyDecoder:
             return False
         if chunk[:1] == b"<" or chunk[:4].decode("utf-8", "ignore")[:1].isupper():
             return True
-        return b":" in chunk or "：".encode() in chunk  # as after a label
+        return _WIDE_COLON in chunk  # as after a label
 
     def finish(self) -> tuple[str, APIError | None]:
         """The rest of the text at a clean end of the body, and the failure that it hides."""

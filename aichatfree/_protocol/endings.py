@@ -255,10 +255,14 @@ def _suspicious(tails: tuple[str, ...], notices: bool) -> re.Pattern[bytes]:
         b"(?<=(?i:%b))(?i:%b)" % (re.escape(tail[:1]), re.escape(tail[1:_ANY_CASE]))
         for tail in known
     ]
-    if notices:
-        first += rb"A-Z<\x90-\xaf"
-        parts += [rb"(?<=[a-z0-9,\x80-\xbf][A-Z<])|(?<=[a-z0-9,\x80-\xbf]\xd0[\x90-\xaf])"]
-    return re.compile(b"[%b](?:%b)" % (first, b"|".join(parts)) if parts else b"(?!)")
+    if not notices:
+        return re.compile(b"[%b](?:%b)" % (first, b"|".join(parts)) if parts else b"(?!)")
+    parts.append(rb"(?<=[a-z0-9,\x80-\xbf][A-Z<])")
+    return re.compile(
+        # Second bytes of Cyrillic capitals are common in other scripts: they come last.
+        rb"[%bA-Z<\x90-\xaf](?:(?<![\x90-\xaf])(?:%b)|(?<=\xd0.)(?<=[a-z0-9,\x80-\xbf]..))"
+        % (first, b"|".join(parts))
+    )
 
 
 @cache
