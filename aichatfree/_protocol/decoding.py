@@ -23,6 +23,8 @@ _Utf8Decoder: Final = codecs.getincrementaldecoder("utf-8")
 _GLUED: Final = frozenset(b"<ABCDEFGHIJKLMNOPQRSTUVWXYZ") | frozenset(range(0xC0, 0x100))
 """The first bytes of a web page, a capital letter, or another character that is not ASCII."""
 
+_WIDE_COLON: Final = "：".encode()
+
 
 def _interrupted(what: str) -> StreamInterruptedError:
     return StreamInterruptedError(f"{what}: the answer is incomplete. Send it again.")
@@ -122,7 +124,9 @@ class ReplyDecoder:
         last = self._ending.before[-1:]
         if not (last.isalnum() or last in b",(" or last >= b"\x80"):
             return False
-        return chunk[:1] == b"<" or chunk[:4].decode("utf-8", "ignore")[:1].isupper()
+        if chunk[:1] == b"<" or chunk[:4].decode("utf-8", "ignore")[:1].isupper():
+            return True
+        return _WIDE_COLON in chunk  # as after a label
 
     def finish(self) -> tuple[str, APIError | None]:
         """The rest of the text at a clean end of the body, and the failure that it hides."""

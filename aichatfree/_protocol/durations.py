@@ -27,6 +27,26 @@ _ONE: Final = rf"(?:{_CJK_TERM}|{_TERM})"
 DURATION: Final = rf"{_ONE}(?:(?:\s*,\s*|\s+(?:and|und|et|y|e|и)\s+|\s*){_ONE}){{0,3}}"
 """A pattern for a duration such as ``1m30s`` or ``2 hours``, to be compiled ignoring case."""
 
+_ZONES: Final = dict.fromkeys(("utc", "gmt"), 0) | dict.fromkeys(("msk", "мск", "по москве"), 3)
+_ZONES.update(
+    dict.fromkeys(("北京时间", "北京時間"), 8) | dict.fromkeys(("jst", "日本時間", "kst"), 9)
+)
+"""Hours that the clocks of a zone are ahead of UTC."""
+
+_ZONE: Final = rf"(?:{'|'.join(_ZONES)})(?:[+-]\d{{1,2}}(?::?00)?)?(?![\w:+-])"
+_HOUR: Final = r"(?<![\d.:])[012]?\d"
+_INSTANT: Final = (
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)? ?(?:Z|UTC|GMT|[+-]\d\d:?\d\d)(?!\w)"
+)
+POINT: Final = (
+    rf"{_INSTANT}|(?:{'|'.join(_ZONES)})\s*{_HOUR}:[0-5]\d|midnight\s*\(?{_ZONE}"
+    rf"|{_HOUR}(?::[0-5]\d(?::\d\d)?\s*(?:[ap]m\b)?|\s*[ap]m\b)\s*\(?{_ZONE}"
+)
+"""A pattern for a point in time in a known zone, such as ``08:00 UTC``, ignoring case."""
+
+_CLOCK: Final = re.compile(rf"({_HOUR})(?::(\d\d))?(?::\d\d)?\s*([ap]m)?|midnight", re.IGNORECASE)
+_OF_ZONE: Final = re.compile(rf"({'|'.join(_ZONES)})([+-]\d{{1,2}})?", re.IGNORECASE)
+
 _COMPLETE: Final = re.compile(rf"\s*{DURATION}\s*", re.IGNORECASE)
 _PARTS: Final = re.compile(r"(\d+(?:[.,]\d+)?)\s*[个個]?([^\W\d_]+)")
 
@@ -51,6 +71,29 @@ def parse_http_date(text: str) -> datetime | None:
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def parse_point(text: str, now: float) -> float | None:
+    """The next time, in seconds since the epoch, that a text of the form ``POINT`` names."""
+    if re.fullmatch(_INSTANT, text, re.IGNORECASE):
+        try:
+            return datetime.fromisoformat(re.sub(r" ?(?:UTC|GMT)$", "Z", text)).timestamp()
+        except (ValueError, OverflowError):
+            return None
+    clock, zone = _CLOCK.search(text), _OF_ZONE.search(text)
+    if clock is None or zone is None:
+        return None
+    hour, minute = float(clock[1] or 0), float(clock[2] or 0)
+    if half := clock[3]:
+        hour = hour % 12 + 12 * (half.lower() == "pm")
+    return next_time(now, hour + minute / 60, _ZONES[zone[1].lower()] + int(zone[2] or 0))
+
+
+def next_time(now: float, hour: float, zone: int) -> float:
+    """When the clocks of a zone, so many hours ahead of UTC, show that hour for the next time."""
+    day, ahead = 86400, zone * 3600
+    time = (now + ahead) // day * day + hour * 3600
+    return time - ahead + (day if time <= now + ahead else 0)
 
 
 def next_pacific_midnight(now: float) -> float:

@@ -27,13 +27,23 @@ _CLOSING: Final = {
     _QUOTED: "**",
 }
 _SIGNS: Final = "⚠❌⛔🚫"
+_FIRST_GLUED: Final = frozenset(b"<ABCDEFGHIJKLMNOPQRSTUVWXYZ\xd0")
 _ERROR: Final = b'{"error"'
-_MARK: Final = re.compile(
-    rb"\[|\{\s*\"|(?:^|\n)[ \t\r]*(?:\*|_|\(|>|%b)"
-    % b"|".join(mark.encode() for mark in ("【", "（", *_SIGNS))
+_SIGN: Final = rb"[ \t\r]*(?:\*|_|\(|>|%b)" % b"|".join(
+    mark.encode() for mark in ("【", "（", *_SIGNS)
 )
+_GLUED: Final = rb"(?:[A-Z<]|\xd0[\x90-\xaf])"
+_FIRST_SIGN: Final = re.compile(_SIGN)
+_MARK: Final = re.compile(
+    rb"\[|\{\s*\"|(?:^|\n)%b|(?:^|(?<=[a-z0-9,\x80-\xbf]))%b" % (_SIGN, _GLUED)
+)
+"""Where a notice may begin; a capital letter or a web page if it is glued to a small one."""
+
 _ANY_CASE: Final = 4
 """Letters of a tail from which on upper and lower case are the same."""
+
+_EXPLAINED: Final = re.compile('(?:[:=|>(`"*]|：|（|—|→)$'.encode())
+"""How a text ends that names or explains the words of a tail, in capital letters of its own."""
 
 _CONTEXT: Final = 64
 """Bytes of text that are remembered, to know what a failure follows."""
@@ -43,6 +53,12 @@ _CUT_OFF_END: Final = re.compile(r"[^\W_]$|[,;(|，、；（-]$|(?:^|\n)\s*\d+\.
 
 _CUT_OFF: Final = 12
 """Characters of the shortest answer that is seen to be cut off."""
+
+_PROSE: Final = re.compile(
+    r"\w+[,;]? (?:\S+ )*(?!(?:on|is|as|to|my|set|get|last|parse|handle|fetch|axios|http|api)$)"
+    r"(?:(?![A-Z][a-z])[^\W\d_]*[^\W\dA-Z_]|\d+|\w+,)$"
+)
+"""How a text ends that a failure may be glued to: not like names in programs, such as onError."""
 
 _EVENT: Final = "data:"
 _GOES_ON: Final = re.compile(rb"(?!data:)[a-z]")
@@ -135,8 +151,9 @@ class Ending:
         everything = self.before + held
         for tail, failed in self._tails.items():
             if everything.lower().endswith(tail.lower()):
-                glued = not everything[: -len(tail)][-1:].isspace()
-                if self._own_tail or glued:
+                before = everything[: -len(tail)]
+                explained = _EXPLAINED.search(before) and not everything.endswith(tail)
+                if (self._own_tail or not before[-1:].isspace()) and not explained:
                     return held[: -len(tail)], failed
         return held, False
 
@@ -159,8 +176,11 @@ class Ending:
         if self._notice_held and _notice_in(data) is not False:
             return 0
         self._notice_held = False
+        may_begin = bool(self.is_suspicious(data) or _FIRST_SIGN.match(data))
+        may_begin = may_begin or (bool(self.before) and data[0] in _FIRST_GLUED)
         # A notice with its details is no longer than that.
-        for mark in _MARK.finditer(data, max(0, len(data) - MAX_DETAILS)):
+        marks = _MARK.finditer(data, max(0, len(data) - MAX_DETAILS)) if may_begin else ()
+        for mark in marks:
             start = mark.start() + len(mark[0]) - len(mark[0].lstrip())
             if not self._may_begin(data, start, begin):
                 continue
@@ -195,7 +215,8 @@ class Ending:
         cut_off = answered >= _CUT_OFF and bool(_CUT_OFF_END.search(end.rstrip()))
         if text.startswith(_EVENT):
             return _is_error_object(text.removeprefix(_EVENT).encode()) is True
-        begins = "\n" in space or (not space and (text[:1].isupper() or text[:1] in "<{"))
+        glued = text[:1].isupper() or text[:1] in "<{" or phrases.has_notice_label(text)
+        begins = "\n" in space or (not space and glued)
         if space.count("\n") < 2 and not (cut_off and begins):
             return False
         if text.startswith("{"):
@@ -206,6 +227,9 @@ class Ending:
         """Whether a notice may begin there: a paragraph, or a bracket not after a space."""
         before = self._context(data, start)
         is_object = data[start : start + 1] == b"{"
+        if data[start] in _FIRST_GLUED:
+            end = before.decode("utf-8", "ignore").rpartition("\n")[2]
+            return bool(_PROSE.search(end)) and end[-1:].lower() == end[-1:]
         if _BLANK_LINE.search(before) and not is_object:
             return True
         own_chunk = self._framed and start >= begin and not data[begin:start].strip()
@@ -218,12 +242,27 @@ class Ending:
 
 @cache
 def _suspicious(tails: tuple[str, ...], notices: bool) -> re.Pattern[bytes]:
-    """Finds in a chunk what a failure has to contain."""
-    letters = {re.escape(tail.encode()[:1]) for tail in tails if tail}
-    letters |= {rb"\[", rb"\{", rb"\n"} if notices else set()
-    parts = [b"[%b]" % b"".join(sorted(letters))] if letters else []
-    parts += [b"(?i:%b)" % re.escape(tail.encode()[:_ANY_CASE]) for tail in tails if tail]
-    return re.compile(b"|".join(parts) or b"(?!)")
+    """Finds in a chunk what a failure has to contain.
+
+    It begins with the characters that do, so that most chunks are passed over quickly.
+    """
+    known = [tail.encode() for tail in tails if tail]
+    exact = {tail[:1] for tail in known} | ({b"[", b"{", b"\n"} if notices else set())
+    either = {tail[:1].swapcase() for tail in known}
+    first = b"".join(map(re.escape, sorted(exact | either)))
+    parts = [b"(?<=[%b])" % b"".join(map(re.escape, sorted(exact)))] if exact else []
+    parts += [
+        b"(?<=(?i:%b))(?i:%b)" % (re.escape(tail[:1]), re.escape(tail[1:_ANY_CASE]))
+        for tail in known
+    ]
+    if not notices:
+        return re.compile(b"[%b](?:%b)" % (first, b"|".join(parts)) if parts else b"(?!)")
+    parts.append(rb"(?<=[a-z0-9,\x80-\xbf][A-Z<])")
+    return re.compile(
+        # Second bytes of Cyrillic capitals are common in other scripts: they come last.
+        rb"[%bA-Z<\x90-\xaf](?:(?<![\x90-\xaf])(?:%b)|(?<=\xd0.)(?<=[a-z0-9,\x80-\xbf]..))"
+        % (first, b"|".join(parts))
+    )
 
 
 @cache
@@ -255,7 +294,7 @@ def _notice_in(data: bytes) -> bool | None:
     elif text[0] in _SIGNS:
         content, closed, rest = text, "", ""
     else:
-        return False
+        return phrases.is_glued_failure(text)
     if not closed and (len(content) > phrases.MAX_NOTICE or "\n\n" in content):
         return False
     if mark in ("*", "_", "(", "（") and closed and (rest.strip() or not content.strip()):

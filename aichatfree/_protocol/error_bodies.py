@@ -11,16 +11,49 @@ from typing import Any, Final
 MAX_DEPTH: Final = 5
 """Errors inside the messages of errors that are read; real ones have three levels."""
 
-_MESSAGES: Final = (
+ERRORS: Final = (
+    *("errors", "error", "erro", "errore", "fehler", "erreur", "hata", "kesalahan", "błąd"),
+    *("ошибка", "错误", "錯誤", "エラー", "오류", "lỗi", "خطأ", "त्रुटि"),
+)
+MESSAGES: Final = (
     *("message", "msg", "detail", "error_description", "error_msg", "errmsg", "error_message"),
-    "error",
+    *("mensagem", "mensaje", "messaggio", "nachricht", "meldung", "mesaj", "pesan", "wiadomość"),
+    *(
+        "сообщение",
+        "описание",
+        "消息",
+        "信息",
+        "提示",
+        "訊息",
+        "メッセージ",
+        "메시지",
+        "رسالة",
+        "संदेश",
+    ),
+    *ERRORS,
+)
+_CODES: Final = (
+    *("type", "reason", "status", "code", "statuscode", "status_code"),
+    *(
+        "codigo",
+        "código",
+        "codice",
+        "statut",
+        "kod",
+        "kode",
+        "код",
+        "статус",
+        "代码",
+        "状态码",
+        "コード",
+    ),
 )
 ERROR_KEYS: Final = frozenset(
     [
-        *(*_MESSAGES, "errors", "code", "error_code", "errcode", "errno", "status", "statuscode"),
-        *("status_code", "type", "success", "ok", "title", "reason", "data", "result", "path"),
+        *(*MESSAGES, *_CODES, "error_code", "errcode", "errno"),
+        *("success", "sucesso", "exito", "ok", "title", "info", "data", "result", "path"),
         *("timestamp", "id", "request_id", "requestid", "trace_id", "traceid", "retry_after"),
-        *("object", "param"),
+        *("object", "param", "retcode", "retmsg", "ret", "errormsg", "raw_status_code"),
     ]
 )
 """The keys of JSON objects that tell of an error and nothing else, in lower case."""
@@ -132,22 +165,23 @@ def _json_in(text: str) -> Any:
 
 def _error_of(value: Any) -> Any:
     """The object that describes the error, without what is around it."""
-    for key in ("errors", "error"):
+    for key in ERRORS:
         if isinstance(value, list) and value:
             value = value[0]
-        value = value.get(key, value) if isinstance(value, dict) else value
+        inner = value.get(key) if isinstance(value, dict) else None
+        value = inner if isinstance(inner, (dict, list, str)) else value
     return value
 
 
 def _message_of(value: Any) -> str | None:
     error = _error_of(value)
     if isinstance(error, str) and isinstance(value, dict):
-        message = value.get("message")
-        return message if isinstance(message, str) and message else error
+        messages = (value.get(key) for key in MESSAGES if key not in ERRORS)
+        return next((words for words in messages if isinstance(words, str) and words), error)
     if isinstance(error, str):
         return error
     if isinstance(error, dict):
-        for key in _MESSAGES:
+        for key in MESSAGES:
             if isinstance(error.get(key), str) and error[key]:
                 return str(error[key])
     return None
@@ -159,8 +193,9 @@ def _names_in(value: Any, text: str) -> Iterator[str]:
     if not isinstance(error, dict):
         yield from _NAMED.findall(text)
         return
-    for key in ("type", "reason", "status", "code", "statusCode", "status_code"):
-        name = error.get(key)
+    values = {str(key).lower(): named for key, named in error.items()}
+    for key in _CODES:
+        name = values.get(key)
         if isinstance(name, (str, int)) and not isinstance(name, bool):
             yield str(name)[:100]
     details = error.get("details")

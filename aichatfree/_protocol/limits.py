@@ -10,9 +10,12 @@ from typing import Final
 from ..errors import StatedLimits
 from .durations import (
     DURATION,
+    POINT,
     next_pacific_midnight,
+    next_time,
     parse_duration,
     parse_http_date,
+    parse_point,
     parse_seconds,
 )
 
@@ -55,6 +58,18 @@ _WAIT: Final = re.compile(
     rf"|({DURATION})\s*(?:之?[后後]|から|あと|뒤|후|(?:later|from now)\b)",
     re.IGNORECASE,
 )
+_UNTIL: Final = re.compile(
+    rf"(?:{_TRY_AGAIN}|until|back|renew|refresh|до\b|после|сброс|обновит|恢复|恢復|重置)"
+    rf"[^.!?。！？\n]{{0,40}}?({POINT})|({POINT})\s*(?:之?[后後]|恢复|恢復|重置|刷新|再)",
+    re.IGNORECASE,
+)
+_MIDNIGHT: Final = re.compile(
+    r"(?:(明天|明日|次日|每[天日])|(翌日|毎日))\s*(?:凌晨|午前)?\s*(?:0|零|00:00)\s*[点點时時]?(?![\d.:])"
+)
+"""Midnight in China or Japan, whose words name the zone."""
+
+_MOMENT: Final = 3600.0  # seconds; a used-up quota begins again later than that
+
 _OPENAI: Final = re.compile(
     rf"requests per ({_PERIOD})[^:]{{0,12}}: Limit (\d{{1,9}})|Limit: (\d{{1,9}}) */ *({_PERIOD})",
     re.IGNORECASE,
@@ -103,6 +118,9 @@ def stated_limits(
     else:
         wait = _header_wait(headers, now)
         wait = _body_wait(text) if wait is None else wait
+        if wait is None and (point := _body_point(text, now)) is not None:
+            wait = max(0.0, point - now)
+            until = point if wait > _MOMENT else None
     return StatedLimits(wait, requests, period, until)
 
 
@@ -114,6 +132,15 @@ def retry_after(headers: Mapping[str, str], body: str = "") -> float | None:
 def _body_wait(text: str) -> float | None:
     found = _WAIT.search(text)
     return parse_duration(found[1] or found[2]) if found else None
+
+
+def _body_point(text: str, now: float) -> float | None:
+    """The point in time until which to wait, in seconds since the epoch."""
+    if found := _UNTIL.search(text):
+        return parse_point(found[1] or found[2], now)
+    if found := _MIDNIGHT.search(text):
+        return next_time(now, 0, 8 if found[1] else 9)
+    return None
 
 
 def _body_rate(text: str) -> tuple[float | None, float | None]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from . import phrases
+from .error_bodies import MESSAGES
 
 REASONING_TAGS: Final = ("think", "thinking", "thought", "reasoning")
 TOOL_TAGS: Final = ("tool", "tool_data", "tool_call", "tool_result")
@@ -29,13 +30,13 @@ _MAY_BE_HTML: Final = re.compile(
 _NO_ERROR: Final = re.compile(r'\s*\{\s*"error"\s*:\s*(?:null|false|"")\s*[,}]')
 _MAX_HTML: Final = 512
 _MAX_SPACE: Final = 64
-_ERRORS: Final = {'{"error"': 16 * 1024} | dict.fromkeys(
+_ERRORS: Final = dict.fromkeys(
     (
-        *('{"type":"error"', '{"detail"', '{"message"', '{"msg"', '{"code"', '{"status'),
-        *('{"success":false', '{"ok":false'),
+        *(f'{{"{key}"' for key in MESSAGES),
+        *('{"type":"error"', '{"code"', '{"status', '{"success":false', '{"ok":false'),
     ),
     512,
-)
+) | {'{"error"': 16 * 1024}
 """How JSON objects with an error begin, and the length up to which they are held back."""
 
 
@@ -159,7 +160,11 @@ class Opening:
 def _may_be_error(text: str) -> bool:
     """Whether it begins like a JSON object with an error in it."""
     start = "".join(text[:40].split())
-    return not _NO_ERROR.match(text) and any(
-        bool(start) and len(text) <= limit and (error.startswith(start) or start.startswith(error))
-        for error, limit in _ERRORS.items()
+    return (
+        start.startswith("{")
+        and not _NO_ERROR.match(text)
+        and any(
+            len(text) <= limit and (error.startswith(start) or start.startswith(error))
+            for error, limit in _ERRORS.items()
+        )
     )

@@ -56,8 +56,11 @@ class PhraseTable:
     subjects: frozenset[str]
     """What they are about."""
 
-    words: WordLists
-    """All lists; those of phrases too, by their numbers."""
+    words_of_refusals: WordLists
+    """The lists that refusals are made of; those of phrases too, by their numbers."""
+
+    words_besides: WordLists
+    """The other lists."""
 
     of_phrases: WordLists
     points: Mapping[str, int]
@@ -67,6 +70,7 @@ class PhraseTable:
     standard: frozenset[str]
     not_in_labels: frozenset[str]
     notice_labels: re.Pattern[str]
+    glued: tuple[str, ...]
 
 
 @cache
@@ -76,15 +80,19 @@ def phrase_table() -> PhraseTable:
     points, body = data["points"], data["body"]
     phrases = {str(number): phrase for number, phrase in enumerate(data["phrase"])}
     of_phrases = {number: phrase["words"] for number, phrase in phrases.items()}
+    everything = lists | of_phrases
     known = [Refusal.of(entry | {"about": [name]}, 0) for name, entry in phrases.items()]
     refusals = [Refusal.of(entry, points["together"]) for entry in data["refusal"]]
     in_bodies = [each for each in (*known, *refusals) if each.points]
+    subjects = frozenset[str]().union(*(each.about for each in in_bodies))
+    parts = subjects.union(*(each.says for each in in_bodies))
     return PhraseTable(
         phrases=known,
         refusals=refusals,
         in_bodies=in_bodies,
-        subjects=frozenset[str]().union(*(each.about for each in in_bodies)),
-        words=WordLists(lists | of_phrases),
+        subjects=subjects,
+        words_of_refusals=WordLists({name: everything[name] for name in parts}),
+        words_besides=WordLists({name: everything[name] for name in everything.keys() - parts}),
         of_phrases=WordLists(of_phrases),
         points=points,
         answer_forms=re.compile("|".join(body["answer_forms"])),
@@ -95,6 +103,7 @@ def phrase_table() -> PhraseTable:
         },
         standard=frozenset(body["standard"]),
         not_in_labels=frozenset(body["not_in_labels"]),
+        glued=tuple(body["glued"]),
         notice_labels=re.compile(rf"\W*(?:{body['notice_labels']})\W*"),
     )
 

@@ -36,24 +36,36 @@ _SHORTEST_BEGINNING: Final = (
 )
 
 _BLANK: Final = " \t\r\n\ufeff"
-_SENTENCE: Final = re.compile(r".+?(?:[!?。！？\n]+|\.(?=\s|$)|$)", re.DOTALL)
+_SENTENCE: Final = re.compile(
+    r".[^.!?。！？\n]*(?:\.(?:(?!\s|$)|(?<=[ (]\d\.)|(?<=[ (]\d\d\.))[^.!?。！？\n]*)*"
+    r"(?:[!?。！？\n]+|\.|$)",
+    re.DOTALL,
+)
 _ERROR_PAGE: Final = re.compile(
     r"<(?:!doctype html|html)\b.{0,500}<(?:title|h1)\b[^<>]{0,80}>[^<>]{0,80}"
     r"(?:[45]\d\d|error|timed? ?-?out)",
     re.IGNORECASE | re.DOTALL,
 )
-_ITEM: Final = re.compile(r"[-*+•] |\d+[.)] |```|\|")
+_ITEM: Final = re.compile(r"[-*+•] |\d+[.)] |`|\|")
 _NUMBER: Final = re.compile(r"\d+")
 _ALONE: Final = re.compile(r"(?<![\d.,-])\d{4}(?![.,]\d|\d|\W?\d\d\W)")
 """Four digits that are no part of a date, an amount or an address."""
 
-_WORD: Final = re.compile(r"[\u2e80-\ua4cf]{1,2}|[^\W\d_\u2e80-\ua4cf]+(?:['’-][^\W\d_]+)*")
-"""A word; two characters of a script without spaces count as one."""
+_LETTER: Final = r"(?:[^\W\d_\u0e00-\u0eff\u2e80-\ua4cf]|[\u064b-\u065f\u0900-\u0dff])"
+_WORD: Final = re.compile(
+    rf"[\u2e80-\ua4cf]{{1,2}}|[\u0e00-\u0eff]{{1,5}}|{_LETTER}+(?:['’-]{_LETTER}+)*"
+)
+"""A word; two characters of Chinese, Japanese and Korean count as one, and five of Thai."""
 
 _NOT_IN_LABELS: Final = re.compile(
     r"\d(?![.)] )|^[{\[<]|(?:니다|[어아해세]요|ます|ました|ません|です)\W*$"
 )
 """A figure, markup, or the end of a sentence in Korean or Japanese."""
+
+_QUOTATION: Final = re.compile(
+    r"“[^“”]*”|„[^„“”]*[“”]|«[^«»]*»|「[^「」]*」|『[^『』]*』|\"[^\"]*\""
+)
+"""What a text quotes, which it does not say itself."""
 
 _QUESTION: Final = re.compile(r"[?？]\s*$")
 _STATUS: Final = re.compile(r"(?<!\d)[45]\d\d(?!\d)")
@@ -86,7 +98,7 @@ def meaning_in_error(
     for phrase in table.phrases:
         if (status in phrase.statuses or not phrase.statuses) and phrase.is_in(found):
             return phrase.meaning
-    said = _lists_of_sentences(message[:MAX_REFUSAL])[:_FIRST_SENTENCES]
+    said = _lists_of_sentences(message[:MAX_REFUSAL], besides=False)[:_FIRST_SENTENCES]
     for refusal in table.refusals:
         if status in refusal.statuses and any(map(refusal.is_in, said)):
             return refusal.meaning
@@ -110,26 +122,31 @@ def meaning_of_body(
     for sentence, meaning in sentences.items():
         if sentence and _begins_with(body, sentence):
             return meaning
-    return _meaning(body, _lists_of_sentences(body), phrase_table().points["refusal"], may_be_label)
+    return _meaning(body, phrase_table().points["refusal"], may_be_label)
 
 
-def _meaning(body: str, said: list[set[str]], needed: int, may_be_label: bool) -> str | None:
+def _meaning(body: str, needed: int, may_be_label: bool) -> str | None:
     """The meaning of a body if what speaks for a refusal has the points for it; else ``None``.
 
     Args:
         body: the body.
-        said: the lists that have a word in each of its sentences.
         needed: the points that make it a refusal.
         may_be_label: whether a body of a few words may be the label of a classification.
     """
     table, points = phrase_table(), phrase_table().points
-    everything = set[str]().union(*said)
+    everything = _lists(_lists_of_sentences(body, besides=False))
     if table.subjects.isdisjoint(everything):
         return None  # most answers
-    possible = [refusal for refusal in table.in_bodies if refusal.is_in(everything)]
-    if not possible:
+    if not any(refusal.is_in(everything) for refusal in table.in_bodies):
         return None
+    said = _lists_of_sentences(body)
+    everything = _lists(said)
     around = _points_besides(body, everything)
+    own = body if '{"' in body else _QUOTATION.sub(_without_words, body)
+    if own != body:
+        said = _lists_of_sentences(own)
+        everything = _lists(said)
+    possible = [refusal for refusal in table.in_bodies if refusal.is_in(everything)]
     if may_be_label and _resembles_label(body, everything):
         around += points["label"]
     parts = list[tuple[Set[str], int]]()
@@ -145,12 +162,20 @@ def _meaning(body: str, said: list[set[str]], needed: int, may_be_label: bool) -
     return None
 
 
+def _without_words(quotation: re.Match[str]) -> str:
+    """A quotation without its words, unless it is a name such as "messages"."""
+    words = quotation[0]
+    is_name = words.isascii() and words.islower() and " " not in words
+    return words if is_name else '""'
+
+
 def _points_besides(body: str, lists: Set[str]) -> int:
     """What speaks for a refusal (or, below 0, for an answer) apart from what the refusal says."""
     table = phrase_table()
     facts = {
         "advice": "advice" in lists,
         "addressed": "addressed" in lists,
+        "explains_before": "explains_before" in lists,
         "figures": any(map(_is_figure, _NUMBER.findall(body))),
         "year": any(map(_is_year, _ALONE.findall(body))),
         "asks": bool(_QUESTION.search(body)),
@@ -196,12 +221,26 @@ def _points_of_explanations(lists: Set[str]) -> int:
     return sum(points[name] for name in ("explains", "conditional") if name in lists)
 
 
-def _lists_of_sentences(text: str) -> list[set[str]]:
-    """The lists that have a word in each sentence; none for a text that is too long."""
+def _lists_of_sentences(text: str, *, besides: bool = True) -> list[set[str]]:
+    """The lists that have a word in each sentence; none for a text that is too long.
+
+    Args:
+        text: the text.
+        besides: whether to look for the words that are said besides a refusal too.
+    """
     if len(text) > MAX_REFUSAL:
         return []
-    words, folded = phrase_table().words, _folded(text)
-    return [words.found_in(folded, *found.span()) for found in _SENTENCE.finditer(folded)]
+    folded, table = _folded(text), phrase_table()
+    spans = [found.span() for found in _SENTENCE.finditer(folded)]
+    said = [table.words_of_refusals.found_in(folded, *span) for span in spans]
+    for lists, span in zip(said, spans, strict=True) if besides else ():
+        lists |= table.words_besides.found_in(folded, *span)
+    return said
+
+
+def _lists(said: list[set[str]]) -> set[str]:
+    """The lists that have a word in any of the sentences."""
+    return set[str]().union(*said)
 
 
 def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
@@ -219,17 +258,22 @@ def may_be_refusal(text: str, sentences: Mapping[str, str]) -> bool:
     )
     if not long_enough:
         return begins
-    said = _lists_of_sentences(body)
-    if begins and len(body) <= MAX_HELD and not any("explains" in lists for lists in said):
-        first = said[:_SENTENCES_HELD]
-        if len(said) < _SENTENCES_HELD and len(_WORD.findall(body)) <= MAX_FIRST_WORDS:
-            return True
-        strong = phrase_table().points["together"]
-        refusals = phrase_table().refusals
-        if any(each.points >= strong and any(map(each.is_in, first)) for each in refusals):
-            return True
+    if begins and len(body) <= MAX_HELD and _may_go_on_to_refuse(body):
+        return True
     needed = phrase_table().points["refusal"]
-    return _meaning(text.strip(_BLANK), said, needed, may_be_label=True) is not None
+    return _meaning(text.strip(_BLANK), needed, may_be_label=True) is not None
+
+
+def _may_go_on_to_refuse(body: str) -> bool:
+    """Whether a body with the first words of a refusal is short, or says more like one."""
+    said = _lists_of_sentences(body)
+    if "explains" in _lists(said):
+        return False
+    if len(said) < _SENTENCES_HELD and len(_WORD.findall(body)) <= MAX_FIRST_WORDS:
+        return True
+    first, strong = said[:_SENTENCES_HELD], phrase_table().points["together"]
+    refusals = phrase_table().refusals
+    return any(each.points >= strong and any(map(each.is_in, first)) for each in refusals)
 
 
 def names(text: str, name: str) -> bool:
@@ -242,6 +286,12 @@ def is_notice_label(content: str) -> bool:
     return phrase_table().notice_labels.fullmatch(_folded(content)) is not None
 
 
+def has_notice_label(text: str) -> bool:
+    """Whether a text begins with such a label and a colon."""
+    label, colon, _ = text[:MAX_NOTICE].replace("：", ":").partition(":")
+    return bool(colon) and is_notice_label(label)
+
+
 def is_notice(content: str, rest: str) -> bool:
     """Whether a bracket's content, and what follows it, tell of a failure behind the site."""
     details = _folded(rest.strip())
@@ -251,11 +301,26 @@ def is_notice(content: str, rest: str) -> bool:
     if len(content) > MAX_NOTICE:
         return False
     first_words = "" if details.startswith(("{", "<")) else details[:_FIRST_WORDS]
-    words = phrase_table().words
+    words = phrase_table().words_besides
     lists = words.found_in(content)
     if "failures" not in lists or "explains" in words.found_in(f"{content} {first_words}"):
         return False
     return bool("sources" in lists or _STATUS.search(content) or _SECONDS.search(content))
+
+
+def is_glued_failure(text: str) -> bool | None:
+    """Whether a text after the letters of a word that it is no part of tells of a failure.
+
+    ``None`` if that cannot be told yet.
+    """
+    folded = _folded(text)
+    page = folded.startswith("<")
+    if not page and (len(folded) > MAX_NOTICE or "\n\n" in folded or "`" in folded):
+        return False
+    begins = any(folded.startswith(word) for word in phrase_table().glued)
+    if not begins and not any(word.startswith(folded) for word in phrase_table().glued):
+        return False
+    return True if begins and is_last_words(text, cut_off=True) else None
 
 
 def is_last_words(paragraph: str, cut_off: bool) -> bool:
@@ -272,23 +337,21 @@ def is_last_words(paragraph: str, cut_off: bool) -> bool:
     needed = phrase_table().points["last words"]
     needed += phrase_table().points["cut off"] if cut_off else 0
     paragraph = paragraph.strip("-*_>[]【】() \n\r\t")
-    said = _lists_of_sentences(paragraph)
-    return _meaning(paragraph, said, needed, may_be_label=False) is not None
+    return _meaning(paragraph, needed, may_be_label=False) is not None
 
 
 def goes_on_with_refusal(paragraph: str) -> bool:
     """Whether a paragraph after a refusal belongs to it: it gives advice, or is a refusal too."""
-    said = _lists_of_sentences(paragraph)
-    lists = set[str]().union(*said)
+    lists = _lists(_lists_of_sentences(paragraph))
     if "explains" in lists:
         return False
     needed = phrase_table().points["refusal"]
-    return "advice" in lists or _meaning(paragraph, said, needed, may_be_label=False) is not None
+    return "advice" in lists or _meaning(paragraph, needed, may_be_label=False) is not None
 
 
 def _has_word_of(name: str, folded: str) -> bool:
-    """Whether a word of a list is in a text."""
-    return name in phrase_table().words.found_in(folded)
+    """Whether a word of a list of what is said besides is in a text."""
+    return name in phrase_table().words_besides.found_in(folded)
 
 
 def status_in(text: str) -> int | None:

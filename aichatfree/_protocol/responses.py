@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ..errors import (
@@ -19,7 +19,7 @@ from ..errors import (
     StatedLimits,
     StreamInterruptedError,
 )
-from .error_bodies import ERROR_KEYS, ErrorBody, read_error_body
+from .error_bodies import ERROR_KEYS, ERRORS, ErrorBody, read_error_body
 from .limits import stated_limits
 from .meanings import EMPTY_500, MEANINGS, SITES_WORDS, Meaning, meaning_of_status
 from .phrases import meaning_in_error, meaning_of_body, names, status_in
@@ -80,10 +80,13 @@ def error_in_body(text: str, headers: Mapping[str, str], site: Site) -> APIStatu
     refusals = site.refusals if site.looks_for("refusals") else None
     if refusals is None or not text.strip():
         return None
+    label, value = _object_in(text)
+    if value and not (label or _says_failed(value) or _has_only_keys_of_errors(value)):
+        return None
     name = meaning_of_body(text, refusals)
     meaning, words = MEANINGS.get(name or ""), text
     if meaning is None:
-        found = _error_object(text)
+        found = _error_in(text, value) if value else None
         if found is None:
             return None
         words = found.message
@@ -235,27 +238,37 @@ def _meaning(
     return meaning_of_status(meant, upstream=upstream or found.nested)
 
 
-def _error_object(text: str) -> ErrorBody | None:
-    """The error in a body that is a JSON object with an error, and nothing else; else ``None``."""
-    text = text.strip()
-    begin = _BEFORE_OBJECT.match(text)
-    if begin is None:
-        return None
-    try:
-        value = json.loads(text[begin.end() :])
-    except (ValueError, RecursionError):
-        return None
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if not isinstance(value, dict):
-        return None
-    found, failed = read_error_body(text), "error" in value and value.get("success") is False
-    if not (begin.end() or failed or ERROR_KEYS.issuperset(map(str.lower, value))):
-        return None
-    named = found.status or value.get("type") == "error" or isinstance(value.get("error"), dict)
-    if named or failed or meaning_of_body(found.message, {}, may_be_label=False):
+def _error_in(text: str, value: dict[str, Any]) -> ErrorBody | None:
+    """The error that a body tells of, which is a JSON object; ``None`` if it tells of none."""
+    found = read_error_body(text)
+    named = found.status or value.get("type") == "error" or _says_failed(value)
+    if named or meaning_of_body(found.message, {}, may_be_label=False):
         return found
     return None
+
+
+def _object_in(text: str) -> tuple[str, dict[str, Any]]:
+    """What a body has before the JSON object that it is, such as ``Error: ``, and the object."""
+    text = text.strip()
+    begin = _BEFORE_OBJECT.match(text)
+    try:
+        value = json.loads(text[begin.end() :]) if begin else None
+    except (ValueError, RecursionError):
+        value = None
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return (begin[0] if begin else "", value) if isinstance(value, dict) else ("", {})
+
+
+def _has_only_keys_of_errors(value: dict[str, Any]) -> bool:
+    return ERROR_KEYS.issuperset(map(str.lower, value))
+
+
+def _says_failed(value: dict[str, Any]) -> bool:
+    """Whether a JSON object says of itself that it is an error."""
+    errors = [value[key] for key in ERRORS if key in value]
+    is_error = any(error is True or isinstance(error, dict) for error in errors)
+    return is_error or (bool(errors) and value.get("success") is False)
 
 
 def _address(location: str) -> str:

@@ -10,8 +10,11 @@ from typing import Final
 _SEPARATOR: Final = re.compile(r" \| |\n")
 _INSIDE: Final = re.compile(r"\[[^]]*\]|\([^()]*\)|\\.")
 """What may have a bar in it: a class of characters, a group without groups in it."""
-_BEGINNINGS: Final = re.compile(r"(?<![a-z\u00c0-\u1fff])[a-z0-9\u00c0-\u1fff]|[\u2e80-\U0010ffff]")
-"""Where words begin: anywhere in the scripts without spaces between words, such as Chinese."""
+_BEGINNINGS: Final = re.compile(
+    r"(?<![a-z\u00c0-\u0dff\u0f00-\u1fff])[a-z0-9\u00c0-\u0dff\u0f00-\u1fff]"
+    r"|[\u0e00-\u0eff\u2e80-\U0010ffff]"
+)
+"""Where words begin: anywhere in the scripts without spaces, such as Chinese and Thai."""
 
 _LITERAL: Final = re.compile(r"(?:[^\W_]|[ _'-])+(?![?*+{])")
 _GROUP: Final = re.compile(r"\(\?:([^()]*)\)(\??)(?![*+{])(.*)")

@@ -120,3 +120,45 @@ def test_the_end_mark_of_events_is_removed() -> None:
 def test_the_end_mark_after_a_space_is_text() -> None:
     """OpenAI's end mark after a space or a line break in a chunk is text, as in a list."""
     assert decode([b"Milk [DONE]"], framed=True) == ("Milk [DONE]", None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [
+        ("The city proper is smaller than the metropolitan area", "TypeError: terminated"),
+        ("It was built as the", "Error: 429 Too Many Requests"),
+        ("It has a population of 2.1 million,", "Connection reset by peer"),
+        ("Город был построен как столица", "Ошибка: соединение с сервером потеряно"),
+        ("Die drei Farben sind Rot, Blau und", "Fehler: Verbindung zum Server unterbrochen"),
+    ],
+)
+def test_a_failure_glued_to_a_word(answer: str, failure: str) -> None:
+    """A sentence about a failure that is glued to a word is one, however the body is split."""
+    body = (answer + failure).encode()
+    for chunks in [bytewise(body), *halves(body)]:
+        assert decode(chunks, framed=False) == (answer, StreamInterruptedError)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "The handler for that is called axiosError: connection refused",
+        "The exception is called CustomTypeError: connection failed",
+        "The browser has JavaScript errors and YouTube failed to load.",
+        "In programs it is written `try {} catch (aTypeError: terminated)`",
+    ],
+)
+def test_a_name_in_a_program_is_no_failure(answer: str) -> None:
+    """A capital letter inside a name does not begin a failure, however the body is split."""
+    body = answer.encode()
+    for chunks in [bytewise(body), *halves(body)]:
+        assert decode(chunks, framed=False) == (answer, None)
+
+
+@both
+def test_a_tail_that_is_explained(framed: bool) -> None:
+    """After a colon the tail is a failure only in the server's own letters."""
+    item = "- **503**：Service Unavailable\n- **500**："
+    title = TAIL.title().decode()
+    assert decode([(item + title).encode()], framed=framed) == (item + title, None)
+    assert decode([item.encode() + TAIL], framed=framed) == (item, StreamInterruptedError)

@@ -232,6 +232,9 @@ def test_what_follows_from_a_refusal(
         ('{"message": "Hello, world"}', None),
         ('{"code": "A1", "status": "shipped"}', None),
         ('{"error": "quota exceeded", "river": "Nile"}', None),
+        ('{"erro": true, "mensagem": "Senha inválida"}', "AuthenticationError"),
+        ('{"ошибка": "Превышен лимит запросов"}', "RateLimitError"),
+        ('{"summary": "Quota exceeded, please upgrade"}', None),
     ],
 )
 def test_a_json_object_that_tells_of_an_error(body: str, error: str | None) -> None:
@@ -263,3 +266,19 @@ def test_any_body_is_text_and_perhaps_an_error(
         decoder.finish()
     except APIError:
         pass
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "The message was “Your session has expired. Please log in again.”",
+        "用户看到“余额不足，请充值”。",
+        "類別：支付\n優先級：高\n摘要：餘額不足，請充值",
+        "Category: Your account has been suspended. Please contact support.",
+        "Too many requests. This means that the client has to wait before it tries again.",
+        "1. Your session has expired. Please log in again.",
+    ],
+)
+def test_what_no_site_says_of_itself(body: str) -> None:
+    """Words in quotation marks, behind keys, in a list or explained later are an answer."""
+    assert decoded([body.encode()], framed=True) == (body, None)

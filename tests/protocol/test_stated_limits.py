@@ -38,6 +38,32 @@ def test_wait_in_words(body: str, wait: float | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "hours"),
+    [
+        ("Please retry after 2025-11-25T20:46:40Z", 1),
+        ("Please retry after 2025-11-25T20:46:40.000+01:00", 0),
+        ("Your quota resets at 20:46 UTC.", 0.99),
+        ("The limit resets at midnight UTC", 4.22),
+        ("Come back at 9 pm GMT", 1.22),
+        ("Resets daily at 08:00 (UTC+8).", 4.22),
+        ("Сайт закрыт до 23:00 МСК", 0.22),
+        ("额度已用完，明天 0 点自动恢复", 20.22),
+        ("次日零点刷新", 20.22),
+        ("翌日0時にリセットされます", 19.22),
+        ("Retry after 2025-99-99T00:00:00Z", None),
+        ("It resets at 8 am", None),
+        ("明天0.5元", None),
+    ],
+)
+def test_point_in_time_in_words(body: str, hours: float | None) -> None:
+    """A time of a zone that is named, or that the language implies, says how long to wait."""
+    limits = stated_limits({}, body, now=NOW)
+    assert limits.wait == (hours if hours is None else pytest.approx(hours * 3600, abs=60))
+    later = limits.wait is not None and limits.wait > 3600
+    assert limits.exhausted_until == (NOW + limits.wait if later and limits.wait else None)
+
+
+@pytest.mark.parametrize(
     ("body", "requests", "period"),
     [
         ("on requests per min (RPM): Limit 3, Used 3, Requested 1.", 3, 60),

@@ -101,6 +101,7 @@ def test_all_lists_are_used() -> None:
         "addressed",
         "advice",
         "explains",
+        "explains_before",
         "conditional",
         "per_day",
         "tomorrow",
