@@ -193,7 +193,9 @@ def _error(
     advice = meaning.advice
     if not (limits.wait or limits.period) and _is_of_a_day(meaning, body):
         limits = dataclasses.replace(limits, period=_DAY)
-    if limits.exhausted_until is not None and meaning.error is RateLimitError:
+    if meaning.error is not RateLimitError:
+        limits = dataclasses.replace(limits, exhausted_until=None)  # that is about quotas
+    if limits.exhausted_until is not None:
         until = datetime.fromtimestamp(limits.exhausted_until, UTC)
         advice = (
             f"The site's quota for the day is used up until {until:%Y-%m-%d %H:%M} UTC: try again "
