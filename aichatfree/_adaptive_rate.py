@@ -158,7 +158,7 @@ class AdaptiveRate:
     def doubt(self) -> None:
         """Start slowly again, because what was measured may not be a limit."""
         if self.phase is Phase.CONGESTION_AVOIDANCE and self.rate < self._max_rate:
-            self._start_slowly(max(self.rate, INITIAL_RATE))
+            self._start_slowly(self.rate)
 
     def record_answer(self, number: int) -> None:
         """Note the answer to request `number`, which matters in the initial window only."""

@@ -43,7 +43,8 @@ class Outcomes:
         answers: how many there were.
         passed: how many passed since the last first rejection, less three for each repeated one.
         rejected_in_a_row: prompts rejected for the first time since the last answer.
-        repeated: the repeated rejections since the last answer or first rejection.
+        repeated: the repeated rejections since the last answer or first rejection, of prompts
+            beside which there were no others to send.
         changed_at: the clock time of that.
         has_accepted_rejected: whether a prompt was accepted after a rejection.
     """
@@ -67,8 +68,17 @@ class Outcomes:
         self.rejected_in_a_row = self.repeated = 0
         self.changed_at = now
 
-    def record_rejection(self, number: int, now: float, *, is_first: bool) -> bool:
-        """Request `number` was rejected; returns whether enough others pass."""
+    def record_rejection(
+        self, number: int, now: float, *, is_first: bool, is_last: bool = False
+    ) -> bool:
+        """Request `number` was rejected; returns whether enough others pass.
+
+        Args:
+            number: of the request.
+            now: clock time.
+            is_first: whether it is the first rejection of its prompt.
+            is_last: whether there was no other prompt that could be sent.
+        """
         self.passed += max(0, number - self._last_rejected - 1)
         self._last_rejected = max(number, self._last_rejected)
         others_pass = self.passed >= SUSPECT_SHARE
@@ -78,7 +88,7 @@ class Outcomes:
             self.passed = self.repeated = 0
             self.changed_at = now
             return others_pass or self.are_rejections_rare
-        self.repeated += 1
+        self.repeated += is_last
         self.passed = max(0, self.passed - SUSPECT_SHARE)
         return others_pass
 
@@ -114,11 +124,13 @@ class PromptRejections:
     sent, fail after a minute, or sooner if the site had answered nearly all others.
 
     Attributes:
+        is_last: whether a batch has no prompt to send but those that were rejected.
         evidence: how many of them the rate limiter has learnt from.
         cause: what the last one is evidence of.
     """
 
     def __init__(self) -> None:
+        self.is_last: bool = False
         self.evidence: int = 0
         self.cause: Cause = Cause.LIMIT
         self._count = 0
@@ -143,7 +155,9 @@ class PromptRejections:
         """
         is_first = not self._count
         self._count += 1
-        others_pass = outcomes.record_rejection(number, now, is_first=is_first)
+        others_pass = outcomes.record_rejection(
+            number, now, is_first=is_first, is_last=self.is_last
+        )
         if is_first:
             self._sent_before = sent
             others_pass = others_pass and not is_limited
