@@ -120,8 +120,8 @@ class PromptRejections:
 
     It fails once it was rejected so often that, judged by those sent after it, chance does not
     explain it. What counts against this are the first rejections of others, because other prompts
-    of this kind are rejected again and again. The last prompts of a batch, after which no others are
-    sent, fail after a minute, or sooner if the site had answered nearly all others.
+    of this kind are rejected again and again. The last prompts of a batch, beside which there are
+    no others to send, fail after a minute, or sooner if the site had answered nearly all others.
 
     Attributes:
         is_last: whether a batch has no prompt to send but those that were rejected.

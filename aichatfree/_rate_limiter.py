@@ -213,6 +213,7 @@ class RateLimiter(SlotQueue[int]):
         """
         with self._lock:
             now = self._clock()
+            self._others_sent = 0
             is_limited = self._shows_limit(error)
             sent = self._adaptive_rate.sent
             cause = prompt.add(number, now, self._outcomes, sent=sent, is_limited=is_limited)

@@ -68,7 +68,7 @@ class SlotQueue(ABC, Generic[T]):
         # holding it.
         self._lock = threading.Lock()
         self._queue: deque[_Waiter] = deque()
-        self._others_sent = 0  # since a prompt was sent again that had been rejected
+        self._others_sent = 0  # since the last rejection, or since a rejected prompt was sent again
         self._last_poll = -math.inf
         self._total_wait = 0.0
 

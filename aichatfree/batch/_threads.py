@@ -12,7 +12,7 @@ from typing import Final
 
 from .._call import Call
 from .._cancellation import CancelToken
-from .._prompt_rejections import SUSPECT_SHARE, Cause
+from .._prompt_rejections import SUSPECT_SHARE
 from .._prompt_sender import PromptSender
 from .._thread_cache import ThreadCache
 from ..errors import APIError
@@ -81,8 +81,7 @@ class ThreadBackend:
         # Guards _deferred, a heap of (due, index, item). Do not block while holding it.
         self._deferred_lock = threading.Lock()
         self._deferred: list[tuple[float, int, Item]] = []
-        # Answers since a deferred item was sent again. Changed without a lock, because it may be
-        # off by one.
+        # Answers since the last rejection. Changed without a lock, because it may be off by one.
         self._answered = 0
         # Enough that other threads stay busy while ordered results wait for one slow item.
         self.capacity: int = 16 * max_workers
@@ -175,8 +174,7 @@ class ThreadBackend:
             self._outcomes.put((item, outcome))
 
     def _defer(self, item: Item, wait: Deferred) -> None:
-        if item.rejections is not None and item.rejections.cause is Cause.SUSPECT:
-            self._answered = 0  # whether others pass is seen from now on
+        self._answered = 0
         due = time.monotonic() + wait.seconds
         with self._deferred_lock:
             heapq.heappush(self._deferred, (due, item.index, item))
