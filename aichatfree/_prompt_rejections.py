@@ -79,7 +79,8 @@ class Outcomes:
             is_first: whether it is the first rejection of its prompt.
             is_last: whether there was no other prompt that could be sent.
         """
-        self.passed += max(0, number - self._last_rejected - 1)
+        passed = self.passed + max(0, number - self._last_rejected - 1)
+        self.passed = min(passed, SUSPECT_SHARE * MIN_REJECTIONS)
         self._last_rejected = max(number, self._last_rejected)
         others_pass = self.passed >= SUSPECT_SHARE
         if is_first:

@@ -31,7 +31,7 @@ OTHER_FILES: Final = 20
 
 
 OTHERS_FIRST: Final = SUSPECT_SHARE + 1
-"""Answers to others before a rejected prompt is sent again: enough that it may be suspect."""
+"""Others that are begun after a rejection before a rejected prompt is sent again."""
 
 
 def check_open_files(max_workers: int) -> None:
@@ -52,9 +52,9 @@ def check_open_files(max_workers: int) -> None:
 class ThreadBackend:
     """Answers items in threads, as many as are needed.
 
-    A deferred item occupies no thread. When its wait is over, it is sent again after some others
-    were answered, or if there are none: a rejected prompt is told from a rate limit by others that
-    pass, and a few rejected ones must not occupy all threads.
+    A deferred item occupies no thread. When its wait is over, it is sent again after a few others,
+    or if there are none: a rejected prompt is told from a rate limit by others that pass, and a few
+    rejected ones must not occupy all threads.
 
     Args:
         requester: sends the prompts.
@@ -81,8 +81,8 @@ class ThreadBackend:
         # Guards _deferred, a heap of (due, index, item). Do not block while holding it.
         self._deferred_lock = threading.Lock()
         self._deferred: list[tuple[float, int, Item]] = []
-        # Answers since the last rejection. Changed without a lock, because it may be off by one.
-        self._answered = 0
+        # Items begun since the last rejection. Changed without a lock: it may be off by one.
+        self._others = 0
         # Enough that other threads stay busy while ordered results wait for one slow item.
         self.capacity: int = 16 * max_workers
 
@@ -153,11 +153,12 @@ class ThreadBackend:
 
     def _next(self) -> Item | None:
         is_last = self._items.empty()
-        if self._deferred and (is_last or self._answered >= OTHERS_FIRST):
+        if self._deferred and (is_last or self._others >= OTHERS_FIRST):
             item = self._pop_deferred(is_last=is_last)
             if item is not None:
-                self._answered = 0
+                self._others = 0
                 return item
+        self._others += 1
         return self._items.get()
 
     def _process(self, item: Item) -> None:
@@ -170,11 +171,10 @@ class ThreadBackend:
         if isinstance(outcome, Deferred):
             self._defer(item, outcome)
         else:
-            self._answered += isinstance(outcome, BatchResult) and outcome.ok
             self._outcomes.put((item, outcome))
 
     def _defer(self, item: Item, wait: Deferred) -> None:
-        self._answered = 0
+        self._others = 0
         due = time.monotonic() + wait.seconds
         with self._deferred_lock:
             heapq.heappush(self._deferred, (due, item.index, item))
