@@ -104,7 +104,7 @@ class Outcomes:
         is_unlimited = self.are_rejections_rare and not self.has_accepted_rejected
         fail_after = RARE_FAIL_AFTER if is_unlimited else LAST_FAIL_AFTER
         is_enough = self.repeated >= MIN_REJECTIONS and now - self.changed_at >= fail_after
-        return is_enough and self.rejected_in_a_row <= MOST_IN_A_ROW
+        return is_enough and self.answers > 0 and self.rejected_in_a_row <= MOST_IN_A_ROW
 
     def after(self, number: int) -> tuple[int, int]:
         """How many requests after `number` were answered, and how many prompts rejected."""

@@ -234,7 +234,7 @@ class RateLimiter(SlotQueue[int]):
             error.rejection = error.retryable = False
             error.message += (
                 f" The site rejected this prompt {len(prompt)} times although it accepted others: "
-                "shorten it, or leave it out."
+                "run it again later, shorten it, or leave it out."
             )
             error.args = (error.message,)
 

@@ -193,6 +193,16 @@ def test_prompts_do_not_fail_while_there_are_others_to_send() -> None:
     assert Cause.PROMPT not in found
 
 
+def test_prompts_do_not_fail_if_the_site_has_answered_nobody() -> None:
+    """A site that has answered nothing yet has no quota left, whatever the prompt is."""
+    prompt, others, found = PromptRejections(), Others(), set()
+    prompt.is_last = True
+    for _ in range(30):
+        found.add(others.reject(prompt))
+        others.go_on(seconds=PAUSE)
+    assert found == {Cause.LIMIT}
+
+
 def test_many_last_prompts_are_a_used_up_quota() -> None:
     """More than twenty that were rejected since the last answer do not fail, however long."""
     others, found = Others(), set()
