@@ -90,6 +90,11 @@ class Call:
         if time.monotonic() >= self.deadline:
             raise self.deadline_error()
 
+    def seconds_for(self, limit: float | None) -> float | None:
+        """Seconds that one of its phases may take, such as connecting; ``None`` if for ever."""
+        seconds = min(self.deadline - time.monotonic(), limit or math.inf)
+        return None if seconds == math.inf else max(seconds, 0.001)
+
     def deadline_error(self) -> APITimeoutError:
         """The error for a call that was not finished before its deadline."""
         failed = f"; its last attempt failed: {self.last_failure}" if self.last_failure else ""

@@ -193,9 +193,9 @@ def _read_text(
         framed=exchange.framed, site=site, headers=exchange.headers, complete=buffered
     )
     try:
-        with closing(exchange.chunks(complete=buffered)) as chunks:
-            for chunk in chunks:
-                text = decoder.feed(chunk)
+        with closing(exchange.chunks(complete=buffered)) as arrivals:
+            for chunks in arrivals:
+                text = "".join(map(decoder.feed, chunks))
                 if text:
                     yield text
     except APIError:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from ._local import LOCAL, site_of_base_url
 from ._protocol.sites import Site
 from ._requester import Requester
-from ._settings import ConnectionOptions, Settings
+from ._settings import ConnectionOptions, Settings, environment
 from .retry import RetryPolicy
 from .timeout import Timeout
 
@@ -22,6 +22,11 @@ _KEYS: Final = (
 )
 _OF_SITES: Final = ("dialect", "secret_env", "password_env")
 _IN_ENVIRONMENT: Final = ("secret", "password")
+
+
+def file_of_environment() -> str | None:
+    """The file of sites that ``AICHATFREE_SITES`` names, if that is set."""
+    return environment("SITES")
 
 
 def read_sites(path: str | os.PathLike[str]) -> list[Requester]:
@@ -39,16 +44,6 @@ def read_sites(path: str | os.PathLike[str]) -> list[Requester]:
             failed.callback(requesters[-1].close)
         failed.pop_all()
     return requesters
-
-
-def read_secrets(path: str | os.PathLike[str]) -> list[str]:
-    """The secrets and passwords of all sites of the file, from the environment.
-
-    Raises:
-        OSError, ValueError: as for :func:`read_sites`.
-    """
-    names = [site.get(f"{kind}_env") for site in _read_tables(path) for kind in _IN_ENVIRONMENT]
-    return [value for value in map(_variable, names) if value is not None]
 
 
 def _read_tables(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

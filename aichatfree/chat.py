@@ -21,7 +21,7 @@ class _HasChat(Protocol):
 
 
 class Chat:
-    """A conversation. A question and its answer enter ``messages`` once the answer is complete.
+    """A conversation. Questions and answers are added to ``messages`` once an answer is complete.
 
     >>> chat = client.chat()
     >>> print(chat.send("Name a river."))
@@ -62,9 +62,9 @@ class Chat:
 
         Args:
             text: the question.
-            temperature: as in :meth:`Client.generate`, and so are the next two.
-            timeout: for this question.
-            retry: for this question.
+            temperature: as in :meth:`Client.generate`.
+            timeout: for this question, as in :meth:`Client.generate`.
+            retry: for this question, as in :meth:`Client.generate`.
 
         Raises:
             TypeError, ValueError: the question cannot be sent; nothing was sent.

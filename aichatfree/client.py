@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Client:
     """A client of one site that speaks the signed chat protocol. Threads may share it.
 
-    Each setting comes from its argument, else from the environment, else from a default.
+    Each setting comes from its argument, or else from the environment, or else from a default.
 
     >>> with aichatfree.Client(timeout=30) as client:
     ...     print(client.generate("Name a river."))
@@ -40,8 +40,8 @@ class Client:
     Client('https://chat.example', dialect='openai')
 
     Args:
-        base_url: the site, or a :class:`Site` (``AICHATFREE_BASE_URL``, https://aichatfree.info);
-            ``"local"`` as in :meth:`local`.
+        base_url: the site's address, or a :class:`Site` (``AICHATFREE_BASE_URL``,
+            https://aichatfree.info); ``"local"`` for the built-in model, as in :meth:`local`.
         dialect: the kind of site (``AICHATFREE_DIALECT``): ``"gemini"``, ``"openai"``,
             ``"chat-mini"``, ``"gemini-models"``, ``"freegpt"``, ``"aibn"`` or a :class:`Dialect`.
         secret: the key that requests are signed with (``AICHATFREE_SECRET``, empty).
@@ -50,16 +50,16 @@ class Client:
         system: the system prompt of every conversation that does not have one.
         timeout: a :class:`Timeout`, or seconds for its ``connect`` and ``read``.
         retry: a :class:`RetryPolicy`, a ``tenacity.Retrying``, or ``None`` for one attempt.
-        max_requests_per_minute: the site's rate limit; learned from rejections unless given.
+        max_requests_per_minute: the site's rate limit; by default it is learned from rejections.
         max_connections: idle connections kept open for reuse.
         max_reply_bytes: the largest answer accepted, in bytes (16 MiB); ``None`` for any size.
         headers: sent with every request; they override the default ones.
-        proxies: as in requests; taken from the environment unless given.
+        proxies: as in requests; by default taken from the environment.
         verify: as in requests: ``False``, or the path of a certificate authority's file.
         session: your own ``requests.Session``, used as it is and never closed.
 
     Raises:
-        TypeError, ValueError: an argument, or a variable of the environment, cannot be used.
+        TypeError, ValueError: an argument or an environment variable cannot be used.
     """
 
     def __init__(
@@ -171,9 +171,10 @@ class Client:
         The Nile. In the Mediterranean Sea.
 
         Args:
-            system: its system prompt; the client's unless given.
-            messages: the turns so far.
-            on_partial: ``"drop"`` a question whose answer was cut off, or ``"keep"`` both.
+            system: the system prompt; by default the client's.
+            messages: the messages so far.
+            on_partial: what to do with a question whose answer was cut off: ``"drop"`` both, or
+                ``"keep"`` the question and what has arrived.
         """
         system = self._requester.settings.system if system is None else system
         stream = self._requester.for_chat()
@@ -211,7 +212,7 @@ class Client:
 
         Args:
             prompts: an iterable, which may be lazy or endless, of strings, message lists, and dicts
-                with ``prompt`` or ``messages`` and, if you like, ``custom_id`` and ``temperature``;
+                with ``prompt`` or ``messages`` and optionally ``custom_id`` and ``temperature``;
                 the path of a ``.jsonl`` file of these, or of a ``.txt`` file with one on each line;
                 or, for ``template=`` or ``column=``, rows: a ``.csv``, ``.tsv``, ``.parquet`` or
                 ``.jsonl`` file, a frame of pandas or Polars, or an iterable of dicts. As a type:
@@ -229,7 +230,8 @@ class Client:
             dedupe: send identical prompts only once.
             template: the prompt of each row, such as ``"Classify: {review}"``.
             column: instead of a template, the column that has the prompts.
-            id: the column that identifies the rows; ``custom_id``, or else their position.
+            id: the column that identifies the rows; by default ``custom_id`` if there is such a
+                column, or else their position.
             skip_empty: skip rows with nothing in a column that the prompt needs.
             client_factory: makes the client of a worker of the executor.
 
@@ -306,7 +308,7 @@ class Client:
         return client
 
     def to_dict(self, share: float = 1.0) -> dict[str, Any]:
-        """The settings, without secrets, as plain data for another process; in each shard.
+        """The settings, without secrets, as plain data for another process; each shard has them.
 
         >>> client.to_dict()["settings"]["site"]["base_url"]
         'http://127.0.0.1:...'
@@ -315,7 +317,7 @@ class Client:
             share: the part of ``max_requests_per_minute`` that the other process may use.
 
         Raises:
-            ValueError: one cannot be sent, such as a ``session=`` or a secret of an argument.
+            ValueError: a setting cannot be sent: a ``session=``, or a secret given as an argument.
         """
         return self._requester.to_dict(share)
 

@@ -63,7 +63,7 @@ class StatedLimits:
         requests: how many requests are allowed in each ``period``.
         period: seconds; ``None`` beside a number of ``requests`` means that only the number was
             stated.
-        exhausted_until: when a quota that is used up begins again, in seconds since the epoch.
+        exhausted_until: when a used-up quota is renewed, in seconds since the epoch.
     """
 
     wait: float | None = None
@@ -100,9 +100,9 @@ class APIError(AIChatFreeError):
         partial_text: what had arrived of the answer; ``""`` if nothing had.
         retryable: whether the same request may succeed if it is sent again.
         fatal: whether every other request would fail in the same way, until a setting changes.
-        rejection: whether the site rejected the request because there are too many.
-        possible_rejection: whether it may have been one although the response does not say so, such
-            as nginx's page for a 503; if several come together, they are rejections.
+        rejection: whether the site rejected the request because it gets too many.
+        possible_rejection: whether it may be a rejection although the response does not say so,
+            such as nginx's page for a 503; if several come together, they count as rejections.
         limits: what the response says about the site's limits (:class:`StatedLimits`), or ``None``.
     """
 
@@ -158,7 +158,7 @@ class APIError(AIChatFreeError):
 
     @property
     def stated_wait(self) -> float | None:
-        """Seconds that the site asked to wait, or until its used-up quota begins again."""
+        """Seconds that the site asked to wait, or until its used-up quota is renewed."""
         until = self.limits.exhausted_until if self.limits else None
         if until is None:
             return self.retry_after
@@ -166,9 +166,9 @@ class APIError(AIChatFreeError):
 
     @property
     def is_text(self) -> bool:
-        """Whether a text with status 200, as answers have, was read as a refusal.
+        """Whether the error is a text with status 200 that reads like a refusal.
 
-        It may be an answer that resembles one, so that one alone says nothing about other prompts.
+        The text may be a genuine answer, so a single such error says nothing about other prompts.
         """
         return isinstance(self, APIStatusError) and self.status_code == 200
 

@@ -44,8 +44,8 @@ class Finding:
 
     Attributes:
         name: ``url``, ``clock``, ``password``, ``dialect``, ``signature`` or ``answer``.
-        ok: ``None`` if it could not be determined.
-        detail: what was observed and, if it is wrong, what to do.
+        ok: whether it is right; ``None`` if that could not be determined.
+        detail: what was observed and, if something is wrong, what to do.
         site: the base URL of the site.
     """
 

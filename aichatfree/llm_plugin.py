@@ -9,7 +9,6 @@ too, as ``aichatfree-secret``. Neither is an option, because ``llm`` logs option
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, ClassVar
@@ -22,6 +21,7 @@ from pydantic import ConfigDict, Field, field_validator
 import aichatfree
 
 from ._local import is_local
+from ._sites_file import file_of_environment
 
 
 class SiteError(llm.ModelError, click.ClickException):
@@ -102,7 +102,7 @@ class AIChatFree(llm.KeyModel):
 
 
 def _client(options: Any, key: str | None) -> aichatfree.Client:
-    sites = os.environ.get("AICHATFREE_SITES")
+    sites = file_of_environment()
     if sites and not options.base_url:
         if options.dialect or options.model:
             raise ValueError(f"dialect and model belong to each site in {sites}: leave them out")

@@ -27,13 +27,13 @@ class RetryPolicy:
     """How often a failed request is retried, and how long to wait before that.
 
     If the site states a wait (``Retry-After``, or Gemini's ``retryDelay``) or when a used-up quota
-    begins again, the next attempt begins then, plus jitter. If ``max_elapsed`` or ``Timeout.total``
+    is renewed, the next attempt begins then, plus jitter. If ``max_elapsed`` or ``Timeout.total``
     leaves no time for it, the error is raised at once, with ``retry_after``.
 
-    Without a policy (``retry=None``) there is one attempt. If the site has rejected requests, and
-    therefore it could be sent only after more than two seconds, a :class:`RateLimitError` with
-    ``retry_after`` is raised instead and nothing is sent. A wait for ``max_requests_per_minute``
-    alone does not count. Prompts of a batch wait all the same.
+    Without a policy (``retry=None``) there is one attempt. If it would have to wait for more than
+    two seconds because the site has rejected earlier requests, nothing is sent, and a
+    :class:`RateLimitError` with ``retry_after`` is raised. A wait for ``max_requests_per_minute``
+    alone does not count. Prompts of a batch wait in any case.
 
     >>> policy = aichatfree.RetryPolicy(max_attempts=8, max_elapsed=600)
     >>> print(client.generate("Name a river.", retry=policy))
@@ -45,7 +45,7 @@ class RetryPolicy:
             ``None``; batches use ``max_attempts`` only.
         initial_wait: seconds before the second attempt, doubled for each further one.
         max_wait: the longest wait in seconds.
-        jitter: up to so many seconds are added to each wait at random.
+        jitter: up to this many seconds are added to each wait at random.
 
     Raises:
         TypeError: an attribute is not a number.

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Self
 
 from ._routing import RoutingRequester
-from ._settings import CallSettings, environment
-from ._sites_file import read_sites
+from ._settings import CallSettings
+from ._sites_file import file_of_environment, read_sites
 from .client import Client
 from .retry import Retry, RetryPolicy, check_retry
 from .timeout import TimeLimit, Timeout, timeout_from
@@ -17,12 +17,12 @@ from .timeout import TimeLimit, Timeout, timeout_from
 class Router(Client):
     """Several sites as one client: each prompt goes to the site that can take it soonest.
 
-    It has all methods of :class:`Client`, and works wherever a client is expected. A failure that
-    is the site's (no connection, a 5xx, a rejection, a used-up quota, a wrong password, a broken
-    answer) moves the prompt to another site at once; a failure that is the prompt's does not. A
-    site that failed is left alone for as long as it states, or for a second, then two, four, ...
-    up to five minutes; then one prompt tries it again. After a fatal error, such as a wrong
-    password, it is not used any more. In a batch the rate limits of the sites add up.
+    It has all methods of :class:`Client`, and works wherever a client is expected. A failure of the
+    site (no connection, a 5xx, a rejection, a used-up quota, a wrong password, a broken answer)
+    moves the prompt to another site at once; a failure that is due to the prompt does not. A site
+    that failed gets no prompts for as long as it states, or for a second, then two, four, ... up to
+    five minutes; then one prompt tries it again. After a fatal error, such as a wrong password, it
+    is not used any more. In a batch the rate limits of the sites add up.
 
     Once :meth:`~Client.stream` has returned a chunk, the answer stays with its site; a conversation
     stays with its site while that works. ``Reply.site`` and ``BatchResult.site`` say which one
@@ -36,10 +36,11 @@ class Router(Client):
     Router([Client('https://a.example', dialect='openai'), Client('http://127.0.0.1:1', ...)])
 
     Args:
-        clients: one for each site; another ``Router`` stands for all of its sites. Everything of
-            theirs is used, except ``timeout`` and ``retry``. They are closed with the router.
+        clients: one for each site; another ``Router`` stands for all of its sites. All settings of
+            the clients apply, except ``timeout`` and ``retry``. They are closed with the router.
         timeout: a :class:`Timeout`, or seconds for its ``connect`` and ``read``.
-        retry: as for a client; ``max_attempts`` is for each site, all taken together.
+        retry: as for a client, but for failures of sites ``max_attempts`` is multiplied by the
+            number of sites.
 
     Raises:
         TypeError: ``clients`` is not a list of clients, or an argument has the wrong type.
@@ -64,7 +65,7 @@ class Router(Client):
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
-        """The sites of a TOML file. Secrets and passwords are read from the environment.
+        """A router for the sites of a TOML file. Their secrets are read from the environment.
 
         >>> with open("aichatfree.toml", "w") as file:
         ...     _ = file.write('''
@@ -87,7 +88,7 @@ class Router(Client):
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it is not such a file, or a variable that it names is not set.
+            ValueError: it is not a file of sites, or a variable that it names is not set.
             ImportError: it names ``"local"``, and the extra ``local`` is not installed.
         """
         settings = CallSettings(None, Timeout(), RetryPolicy())
@@ -99,11 +100,17 @@ class Router(Client):
         return f"Router([{', '.join(clients)}])"
 
 
+def secrets_of(client: Client) -> list[str]:
+    """The secrets and passwords that a client uses, those of all its sites."""
+    settings = [each.settings for each in client._requester.requesters]
+    return [value for each in settings for value in (each.password, each.site.secret) if value]
+
+
 def client_from_environment() -> Client:
     """A router for the sites in the file ``AICHATFREE_SITES``, if it is set, else a client.
 
     Raises:
         OSError, ValueError: the file or a variable cannot be used.
     """
-    path = environment("SITES")
+    path = file_of_environment()
     return Client() if path is None else Router.from_file(path)

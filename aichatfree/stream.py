@@ -17,10 +17,10 @@ from .errors import APIError, StreamInterruptedError
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Reply(str):
-    """A complete answer: a ``str`` with its text, and the figures of how it came.
+    """A complete answer: a ``str`` with its text, and figures such as how long it took.
 
-    It compares, sorts and hashes as its text does, whatever its figures are. What ``str`` makes of
-    it, such as ``reply + "."``, is a plain ``str``.
+    It compares, sorts and hashes as its text does, whatever its figures are. Results of ``str``
+    operations, such as ``reply + "."``, are plain strings.
 
     >>> reply = client.generate("Name a river.")
     >>> print(reply)
@@ -35,7 +35,7 @@ class Reply(str):
         attempts: requests sent.
         elapsed: seconds from the call to the end of the answer, including retries and waits.
         time_to_first_chunk: seconds from the call to the first text of the successful attempt.
-        reasoning: the model's reasoning where a site sends it in front of the answer, else ``""``.
+        reasoning: the model's reasoning if the site sends it in front of the answer, or ``""``.
         site: the base URL of the site that answered.
     """
 
@@ -192,7 +192,7 @@ class Stream(Iterator[str]):
 
         In a notebook it is formatted text that is updated in place (plain text without the extra
         ``notebook``), elsewhere text on standard output. It returns nothing, because a notebook
-        would display a result, and so the answer, once more.
+        would display a returned answer a second time.
 
         Raises:
             APIError: as :meth:`read` does; what has arrived stays visible.

@@ -13,7 +13,7 @@ from .chat_history import open_history
 from .chat_prompt import ChatPrompt
 from .chat_session import ChatSession
 from .messages import show_retries
-from .options import open_client, secrets_of, site_options, usage_errors
+from .options import open_client, site_options, usage_errors
 
 
 @click.command()
@@ -39,7 +39,9 @@ def chat(system: str | None, no_history: bool, **site: Any) -> int:
     with open_client(**site) as client:
         conversation = client.chat(system=system, on_partial="keep")
         if sys.stdin.isatty():
-            history = None if no_history else open_history(secrets_of(**site))
+            from ..router import secrets_of  # here, to keep --help fast
+
+            history = None if no_history else open_history(secrets_of(client))
             ChatSession(conversation, ChatPrompt(history)).run()
             return 0
         with usage_errors():

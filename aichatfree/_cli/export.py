@@ -21,11 +21,21 @@ from .options import usage_errors
 )
 @click.option("--input", "source", metavar="FILE", help="The input, whose columns are added.")
 @click.option("--id", "id_column", metavar="COLUMN", help="Its column that identifies rows.")
-def export(journal: Path, output: Path, source: str | None, id_column: str | None) -> None:
+@click.option("--prompt", "template", metavar="TEXT", help="As in the batch, for --skip-empty.")
+@click.option("--column", help="As in the batch, for --skip-empty.")
+def export(
+    journal: Path,
+    output: Path,
+    source: str | None,
+    id_column: str | None,
+    template: str | None,
+    column: str | None,
+) -> None:
     """Write the results of a batch as a table.
 
     JOURNAL is the .jsonl output of a batch, complete or not, or out.csv for out.csv.jsonl beside
-    it. Rows are in the order of the input, failures included.
+    it. Rows are in the order of the input, failures included. A row that --skip-empty has skipped
+    looks like one without an answer so far, unless --prompt or --column says which cells it needs.
 
     \b
     Example:
@@ -34,4 +44,4 @@ def export(journal: Path, output: Path, source: str | None, id_column: str | Non
     from ..batch._table import export_journal
 
     with usage_errors(OSError):
-        export_journal(journal, output, source, id_column)
+        export_journal(journal, output, source, id=id_column, template=template, column=column)

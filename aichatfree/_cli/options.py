@@ -78,19 +78,13 @@ def open_client(
         yield client
 
 
-def secrets_of(local: bool, base_url: Sequence[str], sites: str | None, **_: Any) -> list[str]:
-    """The secrets and passwords of the file of sites that these options mean."""
-    from .._sites_file import read_secrets
-
-    path = _file_of_sites(["local"] if local else base_url, sites)
-    return [] if path is None else read_secrets(path)
-
-
 def _file_of_sites(urls: Sequence[str], sites: str | None) -> str | None:
     """The file of sites: as given, of the environment, or in this directory if no site is named."""
     if urls or sites:
         return sites
-    if path := os.environ.get("AICHATFREE_SITES"):
+    from .._sites_file import file_of_environment
+
+    if path := file_of_environment():
         return path
     here = os.path.exists(SITES_FILE) and not os.environ.get("AICHATFREE_BASE_URL")
     return SITES_FILE if here else None

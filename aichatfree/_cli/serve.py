@@ -43,7 +43,7 @@ _THIS_MACHINE: Final = ("127.0.0.1", "::1", "localhost")
 @click.option(
     "--allow-truncated",
     is_flag=True,
-    help="Send chat clients an answer that stopped at a limit of tokens as if it were complete.",
+    help="Send chat clients an answer that stopped at a token limit as if it were complete.",
 )
 def serve(
     host: str,

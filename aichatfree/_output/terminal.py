@@ -19,15 +19,20 @@ def strip_control_characters(text: str) -> str:
     return _CONTROL.sub("\ufffd", text.replace("\r", ""))
 
 
+def width_of_stderr() -> int:
+    """The columns of the terminal of standard error; 0 if it is no terminal or does not say."""
+    if sys.stderr.isatty():
+        with suppress(OSError):
+            return os.get_terminal_size(sys.stderr.fileno()).columns
+    return 0
+
+
 def wrapped(message: str) -> str:
     """A message in lines that fit on the terminal of standard error, broken between words.
 
     If standard error is not a terminal, the message is not changed.
     """
-    columns = 0
-    if sys.stderr.isatty():
-        with suppress(OSError):
-            columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    columns = width_of_stderr()
     if not columns:
         return message
     return "\n".join(

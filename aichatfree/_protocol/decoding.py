@@ -10,7 +10,7 @@ from ..errors import APIError, EmptyReplyError, StreamInterruptedError
 from .endings import Ending
 from .events import END_MARK, EventDecoder, may_be_events
 from .openings import TOOL_TAGS, Opening
-from .responses import content_type, error_in_body, notice_error, web_page_error
+from .responses import content_type, error_in_body, notice_error, stopped_early, web_page_error
 from .sites import Site
 
 _NO_TEXT: Final = (
@@ -18,13 +18,14 @@ _NO_TEXT: Final = (
     "model service behind the site failed. Send it again, or word the prompt differently."
 )
 
+_Utf8Decoder: Final = codecs.getincrementaldecoder("utf-8")
+
 _GLUED: Final = frozenset(b"<ABCDEFGHIJKLMNOPQRSTUVWXYZ") | frozenset(range(0xC0, 0x100))
 """The first bytes of a web page, a capital letter, or another character that is not ASCII."""
 
 
-def _interrupted(what: str, *, again: bool = True) -> StreamInterruptedError:
-    advice = " Send it again." if again else ""
-    return StreamInterruptedError(f"{what}: the answer is incomplete.{advice}", retryable=again)
+def _interrupted(what: str) -> StreamInterruptedError:
+    return StreamInterruptedError(f"{what}: the answer is incomplete. Send it again.")
 
 
 class ReplyDecoder:
@@ -52,7 +53,7 @@ class ReplyDecoder:
     ) -> None:
         self._site = site = site or Site()
         self._headers = headers or {}
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._utf8 = _Utf8Decoder("replace")
         self._may_be_events = site.looks_for("events")
         failures = site.dialect.failure_tails if site.looks_for("failure_tails") else ()
         marks = (END_MARK,) if self._may_be_events else ()
@@ -166,7 +167,8 @@ class ReplyDecoder:
         text = self._opening.feed(text)
         if self._opening.web_page:
             raise web_page_error(self._opening.finish())
-        self._note(text)
+        if text:
+            self._note(text)
         return text
 
     def _note(self, text: str) -> None:
@@ -190,7 +192,7 @@ class ReplyDecoder:
         if events.error:
             return notice_error(events.error, self._has_words, self._site)
         if events.stopped:
-            return _interrupted(f"The model stopped early ({events.stopped})", again=False)
+            return stopped_early(events.stopped)
         if (events.unknown or events.malformed) and not self._length:
             return web_page_error(events.error, "an event stream of an unknown kind")
         if events.malformed:

@@ -214,6 +214,13 @@ _OPERATORS: Final = ("key", "operator", "region", "upstream model", "switched of
 _DIALECTS: Final = ("signature", "unauthorized", "dialect", "no text")
 
 
+def advice_in(error: APIError) -> str:
+    """What the error of a response advises, without the site's words; ``""`` if it is not known."""
+    of_statuses = (*OF_STATUS.values(), *OF_UPSTREAM_STATUS.values())
+    known = (*MEANINGS.values(), *of_statuses, OTHER_4XX, SITES_WORDS, REDIRECT, EMPTY_500)
+    return next((each.advice for each in known if error.message.endswith(each.advice)), "")
+
+
 def is_operators_fault(error: APIError) -> bool:
     """Whether only the site's operator can fix what an error is about."""
     return error.message.endswith(tuple(MEANINGS[name].advice for name in _OPERATORS))

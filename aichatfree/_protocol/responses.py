@@ -105,12 +105,7 @@ def notice_error(notice: str, has_text: bool, site: Site) -> APIError:
     """The error for a notice of a failure at the end of a body."""
     what = f"The site reported a failure in its answer ({one_line(notice, 200)})"
     if has_text and "length" in read_error_body(notice).names:
-        return StreamInterruptedError(
-            "The model stopped at its limit of tokens: the answer is incomplete. Ask for a shorter "
-            "one.",
-            body=notice,
-            retryable=False,
-        )
+        return stopped_early("length", notice)
     if has_text:
         return StreamInterruptedError(
             f"{what}: the answer is incomplete. Send it again.", body=notice
@@ -120,6 +115,16 @@ def notice_error(notice: str, has_text: bool, site: Site) -> APIError:
     status = found.status or status_in(notice[:200]) or 500
     meaning = _meaning(status, found, notice, site, page=False, upstream=True)
     return _error(meaning, what, 200, notice, stated_limits({}, notice))
+
+
+def stopped_early(reason: str, body: str | None = None) -> StreamInterruptedError:
+    """The error for an answer that the model did not complete, for a reason such as ``length``."""
+    return StreamInterruptedError(
+        f"The model stopped early ({reason}): the answer is incomplete. Ask for a shorter one, "
+        "or word the prompt differently.",
+        body=body,
+        retryable=False,
+    )
 
 
 def web_page_error(text: str, what: str = "a web page", status: int = 200) -> ProtocolError:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from .messages import Message, replace_surrogates
 from .sites import Site
+
+_JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def generate_signature(time: int, text: str, secret: str = "") -> str:
@@ -55,4 +57,4 @@ def request_body(
         body[dialect.model_key] = replace_surrogates(model)
     if temperature is not None:
         body["temperature"] = temperature
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return _JSON.encode(body).encode()

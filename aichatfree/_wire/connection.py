@@ -132,7 +132,8 @@ class Connection:
 
     def resume(self) -> None:
         """Read on, if reading was suspended."""
-        self._multiplexer.watch(self, self.events or READ)
+        if not self.events:
+            self._multiplexer.watch(self, READ)
 
     def discard(self) -> None:
         """Close it; under the multiplexer's lock."""

@@ -206,10 +206,9 @@ class Exchange:
             StreamInterruptedError: the call was cancelled.
             APITimeoutError: its deadline has passed.
         """
-        left = self._call.deadline - time.monotonic()
-        if self._interrupted or left <= 0:
+        if self._interrupted or self._call.deadline <= time.monotonic():
             raise self._reason_to_end()
-        return least_seconds(self._call.timeout.connect, left)
+        return self._call.seconds_for(self._call.timeout.connect)
 
     def hold_connecting(self, sock: socket.socket | None) -> None:
         """The socket that :meth:`interrupt` shuts down while urllib3 waits for it, or none."""
@@ -252,12 +251,12 @@ class Exchange:
         self._become(ExchangeState.READING)
         self.begin(response.status, response.headers, framed=response.framed)
 
-    def chunks(self, *, complete: bool = False) -> Generator[bytes, None, None]:
-        """The chunks of the body as they arrive: HTTP chunks, or what each read returned.
+    def chunks(self, *, complete: bool = False) -> Generator[list[bytes], None, None]:
+        """The chunks of the body: HTTP chunks, or what each read returned.
 
         Args:
-            complete: wait for the end of the body before the first one. Then the thread is woken
-                once, and not for each chunk.
+            complete: all at once, at the end of the body; then the thread is woken once. Otherwise
+                each as soon as it has arrived.
 
         Raises:
             StreamInterruptedError: the response was cut off, or the call was cancelled.
@@ -267,13 +266,13 @@ class Exchange:
         try:
             if complete and self._foreign is None:
                 self._wait(_Need.END)
-            while chunk := self._next_chunk():
-                self._chunks_read += 1
-                self.received += len(chunk)
+            while chunks := self._next_chunks(complete):
+                self._chunks_read += len(chunks)
+                self.received += sum(map(len, chunks))
                 if self.received > self._max_bytes:
-                    yield chunk[: int(self._max_bytes - self.received)]
+                    yield [b"".join(chunks)[: int(self._max_bytes - self.received)]]
                     raise self._too_large()
-                yield chunk
+                yield chunks
             self._outcome = "read to its end"
         except APIError as error:
             self._outcome = type(error).__name__
@@ -283,19 +282,21 @@ class Exchange:
         finally:
             self.close()
 
-    def _next_chunk(self) -> bytes:
+    def _next_chunks(self, complete: bool) -> list[bytes]:
+        """Some more chunks; none at the end."""
         if self._foreign is not None:
             self._check()
-            return self._foreign.read_chunk()
+            chunk = self._foreign.read_chunk()
+            return [chunk] if chunk else []
         if self._chunks or self.ended:
             self._check()
         else:
             self._wait(_Need.CHUNK)
         state = self.state  # before looking for chunks: the last one comes before the end
         if self._chunks:
-            return self._chunks.popleft()
+            return [self._chunks.popleft() for _ in range(len(self._chunks) if complete else 1)]
         if state is ExchangeState.COMPLETE:
-            return b""
+            return []
         raise self._error or ConnectionAbortedError()
 
     def _check(self) -> None:
@@ -322,8 +323,8 @@ class Exchange:
         self._max_bytes = limit
         enough = time.monotonic() + self._max_silence
         try:
-            for chunk in self.chunks():
-                body += chunk
+            for chunks in self.chunks():
+                body += b"".join(chunks)
                 if len(body) >= limit or time.monotonic() >= enough:
                     break
         except APIError:
@@ -391,9 +392,3 @@ class Exchange:
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started_at
-
-
-def least_seconds(limit: float | None, left: float) -> float | None:
-    """Seconds for a phase of a call whose time is limited as a whole too."""
-    seconds = min(left, limit or math.inf)
-    return None if seconds == math.inf else max(0.001, seconds)

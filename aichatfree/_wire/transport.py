@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from .._forks import renew_after_fork
 from ..errors import AIChatFreeError
 from .adapter import Adapter, Request
 from .connection_errors import TRANSPORT_ERRORS, innermost
-from .exchange import Exchange, least_seconds, log
+from .exchange import Exchange, log
 from .foreign_responses import UrllibResponse
 from .headers import request_headers
 from .multiplexer import Multiplexer
@@ -158,10 +157,9 @@ class Transport:
     def _send(self, request: Any, exchange: Exchange, call: Call) -> requests.Response:
         assert self._session is not None
         request.exchange = exchange
-        left = call.deadline - time.monotonic()
         timeout = (
-            least_seconds(call.timeout.connect, left),
-            least_seconds(call.timeout.read, left),
+            call.seconds_for(call.timeout.connect),
+            call.seconds_for(call.timeout.read),
         )
         if self._own_session:
             # Session.send would add cookies and hooks, of which there are none, and redirects,

@@ -54,8 +54,8 @@ class Batch(Iterator[BatchResult]):
     """The results of a batch, one by one. Nothing is sent before the first one is requested.
 
     Use it as a context manager or iterate to the end; otherwise its threads continue with the
-    prompts in flight. After Ctrl-C nothing more is sent, and the requests in flight are waited for
-    and their results kept; a second Ctrl-C cancels them.
+    prompts in flight. After Ctrl-C it sends nothing more, waits for the requests in flight and
+    keeps their results; a second Ctrl-C cancels them.
 
     >>> with client.batch(["Name a river.", "Name a lake."]) as batch:
     ...     for result in batch:
@@ -126,9 +126,9 @@ class Batch(Iterator[BatchResult]):
         >>> client.batch(["Name a river.", "Name a lake."]).to_pandas()["answer"].to_list()
         ['The Nile.', 'Lake Baikal.']
 
-        It has the columns of the input (``custom_id`` if that was a lazy iterable) and ``answer``,
-        ``error``, ``attempts``, ``elapsed``, ``time_to_first_chunk`` (both in seconds) and
-        ``site``; what is missing is a missing value.
+        The frame has the columns of the input (``custom_id`` if that was a lazy iterable) and
+        ``answer``, ``error``, ``attempts``, ``elapsed``, ``time_to_first_chunk`` (both in seconds)
+        and ``site``. A row that failed has a missing value as its answer.
 
         Raises:
             ImportError: pandas is not installed.
@@ -142,7 +142,7 @@ class Batch(Iterator[BatchResult]):
         return to_frame(self, self._inputs)
 
     def drain(self) -> list[BatchResult]:
-        """Results that are finished but were not returned yet, for after an interruption."""
+        """The finished results that iterating has not returned; to be called after Ctrl-C."""
         self._finished.skip_missing()
         results = []
         while self._finished:

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
 from .._rate_limiter import RateLimiter, RateStatus
-from ._appending import remove_incomplete_line, write_line
+from ._output_files import check_start, remove_incomplete_line, write_line
 from ._results import utc
 
 SAMPLE_INTERVAL: Final = 5.0
@@ -67,13 +67,7 @@ class EventLog:
         # Guards the file, because Ctrl-C and close() may come from different threads. It is held
         # while a line is written; nothing else may be done while holding it.
         self._lock = threading.Lock()
-        if path.exists():
-            with path.open("rb") as file:
-                start = file.read(len(_START))
-            if not _START.startswith(start):
-                raise ValueError(
-                    f"{path} is not from a batch: name another output, or move it away"
-                )
+        check_start(path, _START)
 
     def add(self, event: str, **fields: Any) -> None:
         """Write an event, which happens now."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 from .._forks import renew_after_fork
 from ..errors import AIChatFreeError
-from ._appending import remove_incomplete_line, write_line
 from ._events import EventLog
+from ._output_files import check_replaceable, check_start, remove_incomplete_line, write_line
 from ._prompts import Item
 from ._results import BatchResult, seconds_of
 from ._run_settings import check_settings
@@ -76,12 +76,7 @@ class Journal:
         self, output: str | os.PathLike[str], settings: Mapping[str, Any], *, resume: bool = True
     ) -> None:
         self.path: Path = Path(output)
-        if not self.path.parent.is_dir():
-            raise FileNotFoundError(
-                f"the output directory {str(self.path.parent)!r} does not exist: create it first"
-            )
-        if self.path.exists() and not self.path.is_file():
-            raise OSError(f"{self.path} is not a regular file, which the output must be")
+        check_replaceable(self.path)
         # Guards the files and _end, so that lines are written one after the other. It is held while
         # a line is written or forced to the disk; nothing else may be done while holding it.
         self._lock = threading.Lock()
@@ -211,14 +206,8 @@ class Journal:
 
     def _remove_failures(self) -> None:
         """Remove the failures of the last run, which are all retried; but not a foreign file."""
-        path = self._failures
-        if not path.exists():
-            return
-        with path.open("rb") as file:
-            start = file.read(len(_FAILURE_START))
-        if start and start != _FAILURE_START:
-            raise ValueError(f"{path} is not from a batch: name another output, or move it away")
-        path.unlink()
+        check_start(self._failures, _FAILURE_START)
+        self._failures.unlink(missing_ok=True)
 
 
 # --- the lock ---------------------------------------------------------------------------------
@@ -292,8 +281,11 @@ def _parse_positions(block: bytes, offset: int, lines_before: int, path: Path) -
             if not isinstance(row["custom_id"], str) or not isinstance(row["text"], str):
                 raise TypeError
         except (ValueError, TypeError, KeyError):
-            raise ValueError(
-                f"{path}, line {number}: not a line of a batch's output; name another file"
-            ) from None
+            raise foreign_line(path, number) from None
         offset += len(line) + 1
     return positions
+
+
+def foreign_line(path: Path, number: int) -> ValueError:
+    """The error for a line of a file that is read as an output, but that no batch has written."""
+    return ValueError(f"{path}, line {number}: not a line of a batch's output; name another file")

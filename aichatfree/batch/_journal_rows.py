@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from ._journal import files_of, offset_in, read_positions
+from ._journal import files_of, foreign_line, offset_in, read_positions
 
 
 class JournalRows:
@@ -31,7 +31,7 @@ class JournalRows:
             self._failed: dict[str, int] = {}
             if failures.exists():
                 self._failures = on_error.enter_context(failures.open("rb"))
-                self._failed = {row["custom_id"]: at for at, row in _rows_of(self._failures)}
+                self._failed = {row["custom_id"]: at for at, row in rows_of(self._failures)}
             self._files = on_error.pop_all()
 
     def find(self, custom_id: str) -> dict[str, Any] | None:
@@ -47,7 +47,7 @@ class JournalRows:
         """All rows in the order of the input."""
         places: list[tuple[int, BinaryIO, int]] = []
         for file in filter(None, (self._answers, self._failures)):
-            places += [(int(row["index"]), file, at) for at, row in _rows_of(file)]
+            places += [(int(row["index"]), file, at) for at, row in rows_of(file)]
         for _, file, at in sorted(places, key=lambda place: place[0]):
             yield _read_row(file, at)
 
@@ -58,12 +58,22 @@ class JournalRows:
         self._files.close()
 
 
-def _rows_of(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each complete row, with its offset."""
+def rows_of(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each row, with its offset; an incomplete last line is left out.
+
+    Raises:
+        ValueError: a line is not that of a journal.
+    """
     offset = file.seek(0)
-    for line in file:
-        if line.endswith(b"\n"):
-            yield offset, json.loads(line)
+    for number, line in enumerate(file, 1):
+        if not line.endswith(b"\n"):
+            return
+        try:
+            row = json.loads(line)
+            row["custom_id"], row["index"]
+        except (ValueError, TypeError, KeyError):
+            raise foreign_line(Path(file.name), number) from None
+        yield offset, row
         offset += len(line)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, Final
 
 from .._output.notebook_display import in_notebook
+from .._output.terminal import width_of_stderr
 from ._summary import Summary
 
 REDRAW_INTERVAL: Final = 0.2  # seconds
@@ -91,11 +90,8 @@ def _tqdm() -> Any:
 
 def _shape() -> dict[str, Any]:
     """The width and the format of the bar, for the terminal's present width."""
-    columns = 0
-    if sys.stderr.isatty():
-        with suppress(OSError):
-            columns = os.get_terminal_size(sys.stderr.fileno()).columns
-    if not columns:  # not a terminal, or its width is unknown
+    columns = width_of_stderr()
+    if not columns:
         return {}
     return {
         "ncols": max(columns - _SPARE_COLUMNS, 1),

@@ -23,9 +23,9 @@ from ._tables.template import EmptyCellError
 PromptSource: TypeAlias = "Iterable[Prompt | Mapping[str, Any]] | Frame | str | os.PathLike[str]"
 """Where the prompts of a batch come from.
 
-- An iterable, lazy and endless ones included, of strings, message lists, and dicts with ``prompt``
-  or ``messages`` and, if you like, ``custom_id`` and ``temperature``; lines of an OpenAI batch file
-  are such dicts.
+- An iterable, which may be lazy or endless, of strings, message lists, and dicts with ``prompt`` or
+  ``messages`` and optionally ``custom_id`` and ``temperature``; lines of an OpenAI batch file work
+  too.
 - The path of a ``.jsonl`` file with one of these on each line, or of a ``.txt`` file with a prompt
   on each line.
 - Rows, for ``template=`` or ``column=``: the path of a ``.csv``, ``.tsv``, ``.parquet`` or

@@ -21,12 +21,11 @@ class RayExecutor(Executor):
     1 answered, 0 failed, ... s, ... a second
 
     At most ``max_workers`` tasks are in flight at a time, and further calls wait in this process.
-    Ray repeats the tasks of a worker that died. A future raises the error of its call as the call
-    raised it.
+    Ray repeats the tasks of a worker that died. A future raises the error that its call raised.
 
     Args:
-        max_workers: tasks at a time; by default as many as the cluster has CPUs now. Each has a
-            thread in this process, which waits for it.
+        max_workers: tasks at a time; by default as many as the cluster has CPUs now. For each task,
+            a thread of this process waits.
         task_options: for ``ray.remote``, such as ``num_cpus=0.25`` or ``runtime_env=``.
 
     Raises:
@@ -71,8 +70,8 @@ class RayExecutor(Executor):
         """Take no more calls. Ray is not shut down.
 
         Args:
-            wait: whether to return only after all calls have ended. Those that could not be
-                cancelled, because they were running, are not waited for: their workers are killed.
+            wait: whether to return only after all calls have ended. A running call that somebody
+                has tried to cancel is not waited for: its worker is killed.
             cancel_futures: whether calls that wait are cancelled.
         """
         with self._lock:

@@ -34,17 +34,17 @@ class BatchResult:
     first True The Nile.
 
     Attributes:
-        custom_id: the prompt's own id, or its position as text.
+        custom_id: the prompt's ``custom_id``, or its position as text.
         index: its position in the input, from 0.
         text: the answer; if it is incomplete, the part that arrived.
         error: why there is no complete answer, or ``None``.
         attempts: requests sent for it; 0 if this run sent none.
-        elapsed: seconds from when a worker took the prompt until the end, waits for the rate limit
-            included.
+        elapsed: seconds from when a worker took the prompt to the end, including waits for the rate
+            limit.
         reused: whether the answer is from an earlier run, or from an identical prompt of this run.
         time_to_first_chunk: seconds from the first request to the first text; ``None`` if there is
             no answer, or it is from an earlier run.
-        time: when it was complete, in seconds since 1970; 0 if that is not known.
+        time: when the result was complete, in seconds since 1970; 0 if that is not known.
         site: the base URL of the site that the last request was sent to; ``""`` if none was sent.
     """
 

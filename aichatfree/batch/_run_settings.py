@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from .._prompt_sender import PromptSender
 from .._settings import Settings
+from ._output_files import foreign_file
 from ._prompts import digest_of
 
 MIN_RANDOM_PORT: Final = 32768
@@ -67,7 +68,7 @@ def check_settings(path: Path, settings: Mapping[str, Any], answers: Path | None
     """
     before = _read_settings(path)
     if path.exists() and (before is None or before.keys() != settings.keys()):
-        raise ValueError(f"{path} is not from a batch: name another output, or move it away")
+        raise foreign_file(path)
     if before is None or answers is None:
         text = json.dumps(settings, indent=1, ensure_ascii=False)
         temporary = path.with_suffix(".tmp")

@@ -19,7 +19,7 @@ class Summary:
 
     Attributes:
         answered: prompts answered by this run.
-        answered_by: the same, for the base URL of each site that has answered.
+        answered_by: the same number for each site that has answered, by its base URL.
         failed: prompts without a complete answer.
         reused: prompts answered from an earlier run, or from an identical prompt of this run.
         elapsed: seconds since the start.
@@ -47,7 +47,7 @@ class Summary:
 
     @property
     def rate(self) -> float:
-        """Prompts answered a second."""
+        """Prompts answered per second."""
         return self.answered / self.elapsed if self.elapsed else 0.0
 
     def __str__(self) -> str:

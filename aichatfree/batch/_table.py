@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ._journal import files_of
 from ._journal_rows import JournalRows
+from ._output_files import check_replaceable, replacing
 from ._prompts import Items
 from ._results import BatchResult
 from ._tables.csv_files import write_csv
@@ -17,7 +19,7 @@ from ._tables.inputs import cells_of
 from ._tables.lines import write_json_lines
 from ._tables.parquet_files import import_pyarrow, write_parquet
 from ._tables.row_prompts import RowPrompts
-from ._tables.table import Cells, Table, check_replaceable, replacing
+from ._tables.table import Cells, Table
 from ._tables.template import Template
 
 if TYPE_CHECKING:
@@ -105,7 +107,13 @@ def write_table_of_run(output: Path, items: Items | None) -> None:
 
 
 def export_journal(
-    journal: Path, output: Path, source: str | None = None, id: str | None = None
+    journal: Path,
+    output: Path,
+    source: str | None = None,
+    *,
+    id: str | None = None,
+    template: str | None = None,
+    column: str | None = None,
 ) -> None:
     """Write the results of a batch, whose run may go on, as a table or as JSON lines.
 
@@ -114,6 +122,9 @@ def export_journal(
         output: the path of the new table.
         source: the input of the batch, for its columns and its order.
         id: the column of the input that identifies rows.
+        template: the prompt of each row, to tell which rows were skipped; otherwise rows that were
+            skipped are like those without an answer so far.
+        column: instead of a template, the column that has the prompts.
 
     Raises:
         ValueError: a file is not what it should be, or the input is that of another batch.
@@ -129,16 +140,18 @@ def export_journal(
         raise ValueError(f"{output} is read for the table: name another output")
     items = None
     if source is not None:
-        # Prompts are not needed, only ids.
-        items = Items(source, lambda *_: None, RowPrompts(Template(()), id))
+        rows = RowPrompts.from_arguments(template, column, id, skip_empty=True)
+        if rows.template is None:  # then only the ids are needed
+            rows = replace(rows, template=Template(()))
+        items = Items(source, lambda *_: None, rows)
         with JournalRows(journal) as results:
             if not any(results.find(item.custom_id) for item in items):
                 raise ValueError(
                     f"{journal} has no results for the rows of {source}: name the column that "
                     "identifies them with --id, as in the batch"
                 )
-    elif id is not None:
-        raise ValueError("--id needs --input, the file with this column")
+    elif (id, template, column) != (None, None, None):
+        raise ValueError("--id, --prompt and --column need --input, the file with the columns")
     write_table(output, journal, items)
 
 

@@ -42,8 +42,8 @@ def run_shard(shard: bytes, client_factory: ClientFactory | None = None) -> byte
 
     Args:
         shard: one that :func:`make_shards` returned.
-        client_factory: makes a ``Client`` if the settings in the shard and the environment of the
-            worker (``AICHATFREE_SECRET``, ``AICHATFREE_PASSWORD``) are not enough.
+        client_factory: makes a ``Client``; needed only if the settings in the shard and the
+            worker's environment (``AICHATFREE_SECRET``, ``AICHATFREE_PASSWORD``) are not enough.
 
     Returns:
         The results, for :func:`read_results`.

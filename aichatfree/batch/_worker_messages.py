@@ -49,7 +49,7 @@ def make_shards(
     id: str | None = None,
     skip_empty: bool = False,
 ) -> Iterator[bytes]:
-    """Split prompts into shards for :func:`run_shard`, for engines without an Executor.
+    """Split prompts into shards for :func:`run_shard`, for systems without an ``Executor``.
 
     >>> from aichatfree.batch import make_shards, read_results, run_shard
     >>> for shard in make_shards(client, ["Name a river.", "Name a lake."], shard_size=1):
@@ -59,11 +59,11 @@ def make_shards(
 
     Args:
         client: the ``Client`` whose settings are put into the shards, without its secrets.
-        prompts: as for ``Client.batch``, as are ``template``, ``column``, ``id`` and
-            ``skip_empty``, if they are rows.
+        prompts: as for ``Client.batch``; if they are rows, so are ``template``, ``column``, ``id``
+            and ``skip_empty``.
         shard_size: prompts in a shard.
         max_workers: threads for each shard.
-        parallel: shards in flight at a time; each gets this part of the client's rate limit.
+        parallel: shards in flight at a time; the client's rate limit is divided among them.
 
     Raises:
         TypeError, ValueError: a prompt cannot be sent or made, or a setting of the client cannot
@@ -151,8 +151,8 @@ class ShardResults:
 def read_results(answer: bytes) -> list[BatchResult]:
     """The results that :func:`run_shard` returned: one for each prompt of the shard, in order.
 
-    A prompt that was not sent, because every prompt would have failed or the worker was
-    interrupted, has an ``AIChatFreeError`` that says so.
+    If a prompt was not sent, because every prompt would have failed or the worker was interrupted,
+    its error is an ``AIChatFreeError`` that says so.
     """
     shard = ShardResults.from_bytes(answer)
     results = list(shard.results)

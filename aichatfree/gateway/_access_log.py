@@ -8,8 +8,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
+from .._protocol.meanings import advice_in
 from .._protocol.responses import one_line
 from .._wire.connection_errors import causes_of, reason
+from ..errors import APIError, APIStatusError, StreamInterruptedError
 from ._engines.engine import EngineError
 
 logger: Final = logging.getLogger(__name__)
@@ -60,11 +62,23 @@ class AccessLogEntry:
 
 
 def summary(error: EngineError) -> str:
-    """What failed, without the message of a model's server, which may repeat the question."""
+    """What failed, without the words of a model's server or a site, which may be the question."""
     words = [str(error.status)]
     if error.code and re.fullmatch(r"[\w.-]{1,60}", error.code):
         words.append(error.code)
     _, *causes = causes_of(error)
     if causes:
         words.append(f"({reason(causes)})")
-    return " ".join(words)
+    cause = error.__cause__
+    advice = _for_operator(cause) if isinstance(cause, APIError) else ""
+    return " ".join(words) + (f": {advice}" if advice else "")
+
+
+def _for_operator(error: APIError) -> str:
+    """What to do about the failure of a site, which names the arguments of its client.
+
+    The variables are left out, because those of the gateway have the same names.
+    """
+    has_sites_words = isinstance(error, (APIStatusError, StreamInterruptedError))
+    advice = advice_in(error) if has_sites_words else error.message
+    return re.sub(r" \(AICHATFREE_[^)]*\)", "", advice)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 
 from .._thread_cache import ThreadCache
 from ._access_log import CUT_OFF, AccessLogEntry, summary
@@ -83,9 +82,7 @@ class App:
     async def _start(self, question: Question) -> Generation:
         await self._slots.acquire()
         try:
-            return Generation(
-                partial(question.ask, self._engine), self._threads, self._slots.release
-            )
+            return Generation(self._engine, question.ask, self._threads, self._slots.release)
         except BaseException:  # its thread cannot be started
             self._slots.release()
             raise

@@ -46,8 +46,8 @@ class Gateway:
     """A chat site on this machine, in both dialects of the protocol, with OpenAI's API at ``/v1``.
 
     It serves as soon as it is created, until :meth:`close` or the end of its ``with`` block. Any
-    thread may close it. Each request is logged in one line at level INFO, unless it is not HTTP;
-    configure the logger ``aichatfree.gateway``, the parent of all loggers in this package.
+    thread may close it. Each HTTP request is logged in one line at level INFO; configure the logger
+    ``aichatfree.gateway``, the parent of all loggers in this package.
 
     >>> from aichatfree.gateway import Gateway, OpenAIUpstream
     >>> ollama = OpenAIUpstream("http://127.0.0.1:11434/v1", "llama3.2")
@@ -65,10 +65,10 @@ class Gateway:
         port: the port to listen on; 0 for any free port.
         secret: the key of the signatures.
         password: the password or passwords that clients may use; ``None`` lets everybody in.
-            After three wrong ones an address has to wait before the next one is checked.
+            After three wrong passwords an address has to wait before the next one is checked.
         time_window: seconds that a request's ``time`` may be off; ``None`` for any time.
         max_streams: answers that may run at once; further questions wait. ``None`` for as many as
-            the engine can produce (its attribute ``max_streams``, 32 unless it has another one).
+            the engine can produce (its attribute ``max_streams``, 32 by default).
         queue_timeout: seconds that a question may wait for a running answer to end; then it is
             refused with a 503.
         max_body: bytes that a request's body may have.
@@ -76,8 +76,8 @@ class Gateway:
             ``time_window``. Signatures are forgotten when the gateway is closed. The same text at
             the same ``time`` has the same signature. So if a client asks the same question twice in
             one millisecond (one second, for clients that count seconds), the second one is refused.
-        allow_truncated: send chat clients an answer that stopped at a limit of tokens as a complete
-            one. Otherwise it is cut off; OpenAI's clients are told by ``finish_reason``.
+        allow_truncated: send an answer that stopped at a token limit to chat clients as if it were
+            complete. Otherwise it is cut off. OpenAI's clients see it from ``finish_reason``.
 
     Raises:
         ImportError: the extra ``local`` is not installed, or a system library that it needs.
@@ -142,7 +142,7 @@ class Gateway:
     def close(self, grace: float = 5.0) -> None:
         """Refuse new questions, let running answers complete for a while, and stop.
 
-        An answer that is not complete by then is cut off in a way that its client notices. Ctrl-C
+        Answers that are not complete by then are cut off in a way that their clients notice. Ctrl-C
         during that time cuts them off at once. Does nothing the second time.
 
         Args:

@@ -14,7 +14,7 @@ from typing import Final
 from .._cancellation import CancelToken
 from .._protocol.messages import replace_surrogates
 from .._thread_cache import ThreadCache
-from ._engines.engine import EngineError
+from ._engines.engine import Engine, EngineError
 
 logger: Final = logging.getLogger(__name__)
 
@@ -43,18 +43,21 @@ class Generation:
       the thread looks at the token after each chunk.
 
     Args:
-        ask: the chunks of the engine's answer; its token is set when nobody waits for them.
+        engine: what answers.
+        ask: the chunks of its answer; the token is set when nobody waits for them.
         threads: where the engine runs.
         on_end: called when the engine has ended, before the reader sees the end.
     """
 
     def __init__(
         self,
-        ask: Callable[[CancelToken], Generator[str, None, None]],
+        engine: Engine,
+        ask: Callable[[Engine, CancelToken], Generator[str, None, None]],
         threads: ThreadCache,
         on_end: Callable[[], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._engine = engine
         self._on_end = on_end
         self._cancel_token = CancelToken()
         self._chunks: deque[str] = deque()
@@ -82,7 +85,7 @@ class Generation:
                 self._room.release(len(chunks))
                 return chunks
             if self._error is not None:
-                raise _engine_error(self._error)
+                raise self._engine_error(self._error)
             if self._ended:
                 return []
 
@@ -90,6 +93,14 @@ class Generation:
         """Tell the engine to stop; nothing is read afterwards."""
         self._cancel_token.set()
         self._room.release()
+
+    def _engine_error(self, error: Exception) -> EngineError:
+        if isinstance(error, EngineError):
+            return error
+        logger.error("the engine %s failed", type(self._engine).__name__, exc_info=error)
+        failure = EngineError("The engine failed; the gateway's log has the reason.")
+        failure.__cause__ = error
+        return failure
 
     def _end(self, error: Exception | None) -> None:
         self._on_end()
@@ -99,10 +110,10 @@ class Generation:
 
     # --- in the engine's thread ---------------------------------------------------------------
 
-    def _run(self, ask: Callable[[CancelToken], Generator[str, None, None]]) -> None:
+    def _run(self, ask: Callable[[Engine, CancelToken], Generator[str, None, None]]) -> None:
         error: Exception | None = None
         try:
-            with closing(ask(self._cancel_token)) as chunks:
+            with closing(ask(self._engine, self._cancel_token)) as chunks:
                 self._produce(chunks)
         except Exception as failure:
             error = failure
@@ -130,12 +141,3 @@ class Generation:
     def _call_in_loop(self, action: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the loop was closed, and nobody reads any more
             self._loop.call_soon_threadsafe(action)
-
-
-def _engine_error(error: Exception) -> EngineError:
-    if isinstance(error, EngineError):
-        return error
-    logger.error("the engine failed", exc_info=error)
-    failure = EngineError("The engine failed; the gateway's log has the reason.")
-    failure.__cause__ = error
-    return failure

@@ -45,11 +45,11 @@ class Answer:
             detect in ``"chunked"`` and ``"length"`` framing only).
             ``"reset"``: the connection is reset (TCP RST), which may overtake the last chunks.
             ``"stall"``: silence until the client disconnects or the site stops.
-        split: send at most so many bytes of the response at a time, so that characters and chunk
+        split: send at most this many bytes of the response at a time, so that characters and chunk
             headers are split (a client that reads slowly receives several parts at once).
 
     Raises:
-        TypeError: a number is not one.
+        TypeError: an argument that should be a number is not one.
         ValueError: an argument is out of its range, or two of ``chunks``, ``stream`` and ``body``
             are given, or ``framing="length"`` with a ``stream``.
     """

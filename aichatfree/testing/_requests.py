@@ -49,11 +49,12 @@ class Request:
         path: such as ``"/api/generate"``; a complete URL when the site is used as a proxy.
         version: ``"HTTP/1.1"`` or ``"HTTP/1.0"``.
         headers: a mapping whose names match in any case.
-        body: its bytes.
+        body: the bytes of the body.
         connection: the number of the TCP connection on which it arrived, from 1.
         received: when it had arrived completely, in seconds of ``time.monotonic()``.
         disconnected: a ``threading.Event``, set once the site notices that the client closed the
-            connection before the end of the response: at once in a silence, else when it sends.
+            connection before the end of the response: at once during a silence, otherwise when the
+            site sends the next bytes.
     """
 
     def __init__(

@@ -52,6 +52,13 @@ def test_an_answer_is_a_json_line(tmp_path: Path) -> None:
     }
 
 
+def test_an_incomplete_line_of_failures_does_not_stop_the_next_run(tmp_path: Path) -> None:
+    """If a run is killed while it writes its first failure, the next run can begin all the same."""
+    (tmp_path / "a.errors.jsonl").write_bytes(b'{"cus')
+    write(tmp_path / "a.jsonl", [BatchResult("x", 0, "answer")])
+    assert not (tmp_path / "a.errors.jsonl").exists()
+
+
 def test_failures_have_their_own_file(tmp_path: Path) -> None:
     """Failures are written to a file beside the output, which the next run removes."""
     path = tmp_path / "a.jsonl"

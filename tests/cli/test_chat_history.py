@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 
@@ -92,6 +94,20 @@ def test_a_password_of_a_file_of_sites_is_not_in_the_history(
         options = [how, str(file)] if how == "--sites" else []
         with terminal("chat", *options, url="") as session:
             type_and_leave(session, "what is s3cret! for?", "one")
+    assert History(path).load() == ["one", "exit"]
+
+
+def test_the_file_of_sites_may_be_a_pipe(path: Path, tmp_path: Path) -> None:
+    """A conversation that keeps a history reads the file of sites once, so a pipe will do."""
+    file = tmp_path / "sites.toml"
+    os.mkfifo(file)
+    with (
+        FakeSite("fine") as site,
+        ThreadPoolExecutor(1) as thread,
+        terminal("chat", "--sites", str(file), url="") as session,
+    ):
+        thread.submit(file.write_text, f'[[site]]\nbase_url = "{site.url}"\n')
+        type_and_leave(session, "one")
     assert History(path).load() == ["one", "exit"]
 
 

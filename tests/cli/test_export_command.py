@@ -47,6 +47,22 @@ def test_an_export_with_the_input_has_all_its_rows() -> None:
     ]
 
 
+@pytest.mark.parametrize("prompt", [BATCH[:2], ["--column", "review"]], ids=["text", "column"])
+def test_an_export_tells_skipped_rows_from_those_without_an_answer(prompt: list[str]) -> None:
+    """With the prompt of the batch, a row that --skip-empty skipped has an error that says so."""
+    with Path("reviews.csv").open("a") as file:
+        file.write("d,added after the batch\n")
+    assert run("export", "answers.jsonl", "-o", "out.jsonl", *INPUT, *prompt).returncode == 0
+    rows = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    skipped = "skipped, because a cell that the prompt needs is empty"
+    assert {row["key"]: row["error"] for row in rows} == {
+        "b": None,
+        "c": skipped,
+        "a": None,
+        "d": None,
+    }
+
+
 def test_the_journal_of_a_table_is_found() -> None:
     """The name of a table stands for the journal beside it."""
     Path("answers.jsonl").rename("table.csv.jsonl")
@@ -54,13 +70,22 @@ def test_the_journal_of_a_table_is_found() -> None:
     assert len(Path("so-far.csv").read_text().splitlines()) == 4
 
 
+def test_a_foreign_file_of_failures_is_named_with_the_line() -> None:
+    """If the file of failures is not from a batch, the message has its name and the line."""
+    Path("answers.errors.jsonl").write_text("mine\n")
+    done = run("export", "answers.jsonl", "-o", "out.csv")
+    assert done.returncode == 2
+    assert b"answers.errors.jsonl, line 1: not a line of a batch's output" in done.stderr
+
+
 WRONG = {
     "another format": (["answers.jsonl", "-o", "out.xlsx"], b"must end with .csv"),
     "no journal": (["none.jsonl", "-o", "out.csv"], b"The file 'none.jsonl' does not exist"),
-    "no directory": (["answers.jsonl", "-o", "no/out.csv"], b"the directory 'no' does not exist"),
+    "no directory": (["answers.jsonl", "-o", "no/out.csv"], b"directory 'no' does not exist"),
     "a file that is not a journal": (["reviews.csv.jsonl", "-o", "out.csv"], b"line 1"),
     "the wrong ids": (["answers.jsonl", "-o", "out.csv", *INPUT[:2]], b"--id"),
     "an id without an input": (["answers.jsonl", "-o", "out.csv", "--id", "key"], b"--input"),
+    "a prompt without an input": (["answers.jsonl", "-o", "o.csv", *BATCH[:2]], b"need --input"),
     "an id that is not a column": (
         ["answers.jsonl", "-o", "out.csv", *INPUT[:2], "--id", "kee"],
         b"Did you mean 'key'",

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Timer
+from typing import Any
+from unittest.mock import patch
 
 import llm
 import llm.cli
@@ -60,23 +62,33 @@ def stop_openai(url: str, key: str) -> None:
 
 def langchain_stream(url: str, key: str, question: str = "Hi") -> Iterator[str]:
     """The text that LangChain yields, chunk by chunk."""
+    with langchain(url, key) as chat:
+        for chunk in chat.stream(question):
+            yield str(chunk.content)
+
+
+@contextmanager
+def langchain(url: str, key: str) -> Iterator[Any]:
+    """LangChain's client. The connections that it makes by itself are never closed."""
     from langchain_openai import ChatOpenAI
     from pydantic import SecretStr
 
-    chat = ChatOpenAI(base_url=url, api_key=SecretStr(key), model="any", timeout=LONG)
-    for chunk in chat.stream(question):
-        yield str(chunk.content)
+    with openai.DefaultHttpxClient() as connections:
+        yield ChatOpenAI(
+            base_url=url,
+            api_key=SecretStr(key),
+            model="any",
+            timeout=LONG,
+            http_client=connections,
+        )
 
 
 def ask_langchain(url: str, key: str, stream: bool) -> str:
     """Ask with LangChain."""
-    from langchain_openai import ChatOpenAI
-    from pydantic import SecretStr
-
     if stream:
         return "".join(langchain_stream(url, key))
-    chat = ChatOpenAI(base_url=url, api_key=SecretStr(key), model="any")
-    return str(chat.invoke("Hi").content)
+    with langchain(url, key) as chat:
+        return str(chat.invoke("Hi").content)
 
 
 def stop_langchain(url: str, key: str) -> None:
@@ -95,6 +107,17 @@ def llm_settings(url: str) -> Iterator[dict[str, str]]:
         yield {"LLM_USER_PATH": folder}
 
 
+@contextmanager
+def openai_clients_closed() -> Iterator[None]:
+    """Close what `llm` leaves open, since it counts on the end of its process."""
+    make = openai.OpenAI
+    with (
+        ExitStack() as clients,
+        patch.object(openai, "OpenAI", lambda **settings: clients.enter_context(make(**settings))),
+    ):
+        yield
+
+
 def llm_arguments(key: str, question: str = "Hi") -> list[str]:
     return ["-m", "gateway", "--key", key, "--no-log", question]
 
@@ -102,7 +125,7 @@ def llm_arguments(key: str, question: str = "Hi") -> list[str]:
 def ask_llm(url: str, key: str, stream: bool) -> str:
     """Ask with the command `llm`."""
     arguments = llm_arguments(key) + ([] if stream else ["--no-stream"])
-    with llm_settings(url) as environment:
+    with llm_settings(url) as environment, openai_clients_closed():
         done = CliRunner().invoke(llm.cli.cli, arguments, env=environment)
     if done.exit_code != 0:
         raise LLMError(done.output)

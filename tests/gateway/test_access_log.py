@@ -137,4 +137,4 @@ def test_the_line_says_why_a_model_server_cannot_be_reached(
         assert post(gateway, signed_body()).status_code == 500
     engine.close()
     (message,) = caplog.messages
-    assert message.endswith(", the model: 500 fetch (ECONNREFUSED)")
+    assert ", the model: 500 fetch (ECONNREFUSED): Nothing answers at " in message

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import requests
@@ -84,6 +86,47 @@ def test_an_unexpected_exception_of_an_engine_is_a_500_and_is_logged(
     assert response.status_code == 500
     assert "Hello" not in response.text
     assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
+class CarelessEngine(ScriptedEngine):
+    """Makes an error of these arguments."""
+
+    def __init__(self, message: Any, options: dict[str, Any]) -> None:
+        super().__init__()
+        self.message, self.options = message, options
+
+    def answer(self) -> Iterator[str]:
+        raise EngineError(self.message, **self.options)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("message", "options", "words"),
+    [
+        ("no", {"status": None}, "status must be a whole number, not NoneType"),
+        ("no", {"status": "429"}, "status must be a whole number, not str"),
+        ("no", {"status": 99}, "status must be from 400 to 599, not 99"),
+        ("no", {"code": 7}, "code must be a str, not int"),
+        (b"no", {}, "message must be a str, not bytes"),
+    ],
+)
+@pytest.mark.parametrize("dialect", [GEMINI, OPENAI], ids=lambda each: each.name)
+def test_a_wrong_argument_of_an_engine_error_is_a_500_and_is_logged(
+    caplog: pytest.LogCaptureFixture,
+    dialect: Dialect,
+    message: object,
+    options: dict[str, Any],
+    words: str,
+) -> None:
+    """The log names the engine, and says what is wrong with the error that it raised; the client
+    gets a 500 in its dialect.
+    """
+    with Gateway(CarelessEngine(message, options)) as gateway:
+        response = post(gateway, signed_body(dialect=dialect))
+    assert response.status_code == 500
+    assert "The engine failed" in response.json()["error"]["message"]
+    assert "the engine CarelessEngine failed" in caplog.text
+    assert words in caplog.text
 
 
 @pytest.mark.parametrize("failure", [EngineError("no"), ZeroDivisionError()])

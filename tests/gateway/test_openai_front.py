@@ -170,7 +170,6 @@ def test_an_http_1_0_client_gets_no_stream(gateway: Gateway) -> None:
         (429, 429, "rate_limit_error"),
         (500, 500, "server_error"),
         (503, 503, "server_error"),
-        (200, 502, "server_error"),
     ],
 )
 @pytest.mark.parametrize("stream", [True, False])

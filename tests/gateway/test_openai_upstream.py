@@ -70,6 +70,18 @@ def test_an_error_event_ends_the_answer_with_its_message_and_status() -> None:
     assert caught.value.status == 507
 
 
+def test_an_error_event_with_a_code_that_is_not_an_http_status_is_a_500() -> None:
+    """The number of an error in an event may be the server's own; then the status is 500."""
+    error = b'data: {"error": {"message": "out of memory", "code": 99}}\n\n'
+    with (
+        Server(OK, error, DONE) as server,
+        upstream(server.url) as engine,
+        pytest.raises(EngineError, match="out of memory") as caught,
+    ):
+        list(generate(engine))
+    assert caught.value.status == 500
+
+
 @pytest.mark.parametrize(
     "junk", [b"data: {\n\n", b"data: 7\n\n", b"data: " + b"[" * 9999 + b"\n\n"]
 )
@@ -120,6 +132,7 @@ def refusal(status: str, body: bytes, headers: bytes = b"") -> bytes:
         (refusal("401 X", b'{"error": "Unauthorized"}'), 401, "invalid_api_key", "Unauthorized"),
         (refusal("502 X", b"<html>\nBad Gateway"), 502, None, "<html> Bad Gateway"),
         (refusal("503 X", b""), 503, None, "answered 503"),
+        (refusal("999 X", b""), 500, None, "answered 999"),
         (refusal("307 X", b"", b"Location: http://127.0.0.1:1/\r\n"), 502, None, "answered 307"),
     ],
 )

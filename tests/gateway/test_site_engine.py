@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -11,9 +12,11 @@ import pytest
 
 from aichatfree import OPENAI, Client, Dialect, Message
 from aichatfree._cancellation import CancelToken
-from aichatfree.gateway import EngineError, SiteEngine
+from aichatfree.gateway import EngineError, Gateway, SiteEngine
 from aichatfree.testing import Answer, FakeSite, Raw
 from helpers import AT_ONCE, FAST, SHORT, UNREACHABLE, ClientFor, wait_until
+
+from .connections import ask
 
 QUESTION: list[Message] = [{"role": "user", "content": "Hi"}]
 IMAGE: list[Message] = [
@@ -86,6 +89,55 @@ def test_a_stated_wait_is_passed_on(client_for: ClientFor) -> None:
     """The wait that the site asks for is that of the error."""
     with FakeSite(Answer(status=429, headers={"Retry-After": "33"}, body="No.")) as site:
         assert failure(client_for(site.url, retry=None)).retry_after == 33
+
+
+@pytest.mark.parametrize(
+    ("answer", "told", "advice"),
+    [
+        (
+            Answer(status=401, body="Invalid password: Hi"),
+            "The site behind this gateway rejects the gateway's password or secret.",
+            "Set the site's password with password=.",
+        ),
+        (
+            Answer(status=404, body="Not found: Hi"),
+            "The site behind this gateway failed: Not found: Hi",
+            "Check base_url=: no chat API is there.",
+        ),
+        (
+            Answer(status=429, body="Too many requests: Hi"),
+            "The site behind this gateway limits its requests: Too many requests: Hi",
+            "Wait, or send less: max_requests_per_minute= keeps to a limit.",
+        ),
+        (
+            Answer(status=503, body="<html>Hi"),
+            "The site behind this gateway is overloaded.",
+            "Try again in a while.",
+        ),
+        (
+            Answer("<html>", content_type="text/html"),
+            "The site behind this gateway failed.",
+            "Check base_url=: it is the part before /api/generate.",
+        ),
+    ],
+)
+def test_clients_are_told_what_happened_and_the_operator_what_to_do(
+    client_for: ClientFor,
+    caplog: pytest.LogCaptureFixture,
+    answer: Answer,
+    told: str,
+    advice: str,
+) -> None:
+    """The advice of an error names arguments of the site's client, which no client of the gateway
+    can set, so it is in the log. The site's words may repeat the question, so they are not.
+    """
+    caplog.set_level(logging.INFO, "aichatfree.gateway")
+    with FakeSite(answer) as site, Gateway(SiteEngine(client_for(site.url, retry=None))) as gateway:
+        message = ask(gateway, {"messages": QUESTION, "model": "m"}).json()["error"]["message"]
+    assert message == told
+    (line,) = [record.getMessage() for record in caplog.records if "POST /v1" in record.message]
+    assert line.endswith(advice)
+    assert "Hi" not in line
 
 
 @pytest.mark.parametrize(

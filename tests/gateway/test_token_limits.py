@@ -19,7 +19,7 @@ def test_an_answer_that_stopped_at_a_limit_of_tokens_is_incomplete(dialect: str)
     with (
         Gateway(ScriptedEngine("so far", error=TokenLimitError())) as gateway,
         Client(gateway.url, dialect=dialect) as client,
-        pytest.raises(StreamInterruptedError, match="limit of tokens") as caught,
+        pytest.raises(StreamInterruptedError, match=r"stopped early \(length\)") as caught,
     ):
         client.generate("Hello")
     assert (caught.value.partial_text, caught.value.attempts) == ("so far", 1)

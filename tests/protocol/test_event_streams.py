@@ -60,3 +60,15 @@ def test_text_that_looks_like_json_is_text(token: str) -> None:
     """In a stream of plain text, an event that happens to be JSON is the text that was sent."""
     body = f"data: Print\n\ndata: {token}\n\n".encode() + DONE
     assert decode(body) == (f"Print{token}", None)
+
+
+def test_a_limit_of_tokens_is_the_same_error_in_an_event_and_in_a_notice() -> None:
+    """How a site reports a token limit does not matter: one message, and it is not retried."""
+    plain = ReplyDecoder(framed=True)
+    events = ReplyDecoder(framed=True, headers={"Content-Type": "text/event-stream"})
+    plain.feed(b"The Ni")
+    plain.feed(b'{"error": {"message": "too long", "code": "length"}}')
+    events.feed(event("The Ni", "length") + DONE)
+    errors = [decoder.finish()[1] for decoder in (plain, events)]
+    assert str(errors[0]) == str(errors[1])
+    assert not any(error is None or error.retryable for error in errors)

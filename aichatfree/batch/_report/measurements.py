@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from .._journal import files_of
+from .._journal_rows import rows_of
 from .._results import seconds_of
 from .._run_settings import stable_name
 from .runs import Event, Runs, read_events
@@ -190,8 +190,10 @@ class Measurements:
         self.failures: dict[tuple[str, object], Failures] = {}  # by type and status code
         self.without_time: int = 0
         for path in (files.answers, files.failures):
-            for row in _rows_of(path) if path == files.answers or path.exists() else ():
-                self._add(row)
+            if path == files.answers or path.exists():
+                with path.open("rb") as file:
+                    for _, row in rows_of(file):
+                        self._add(row)
         for event in self.events:
             if event.kind == "rejections":
                 count = int(event.number("count") or 0)
@@ -222,19 +224,3 @@ class Measurements:
         if kind not in self.failures and len(self.failures) >= _MAX_KINDS:
             kind = (OTHER, None)
         self.failures.setdefault(kind, Failures()).add(row, str(error.get("message")))
-
-
-def _rows_of(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The rows of a file; an incomplete last line is left out."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                row = json.loads(line)
-                row["custom_id"], row["index"]
-            except (ValueError, TypeError, KeyError):
-                raise ValueError(
-                    f"{path}, line {number}: not a line of a batch's output; name another file"
-                ) from None
-            yield row

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from .._output_files import replacing
 from .._table import journal_of
-from .._tables.table import replacing
 from .charts import Chart, duration, safe_text
 from .figures import draw_charts
 from .measurements import Failures, Group, Measurements
@@ -32,7 +32,7 @@ class Report:
     rivers.report.html
 
     In a notebook it is shown as the value of a cell. It is made from the output and the files
-    beside it, also while a run writes to them, and has neither prompts nor answers in it.
+    beside it, even while a run writes to them, and contains neither prompts nor answers.
 
     Args:
         output: the output of a batch.
@@ -50,8 +50,8 @@ class Report:
         """Write the report as one HTML file, which needs no other files.
 
         Args:
-            path: of the file, which is replaced; by default beside the output, with the suffix
-                ``.report.html``.
+            path: of the HTML file; an existing file is replaced. By default it is beside the
+                output, with the suffix ``.report.html``.
 
         Raises:
             ValueError: the path does not end with .html.

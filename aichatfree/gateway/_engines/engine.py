@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from ..._arguments import check_number, check_optional_str
 from ..._cancellation import CancelToken
 from ..._protocol.messages import Message
 from ...errors import AIChatFreeError
@@ -21,11 +22,15 @@ class EngineError(AIChatFreeError):
 
     Args:
         message: what happened and what to do next; clients see it.
-        status: the HTTP status that fits; 400 means that the conversation itself was refused.
+        status: the HTTP status that fits, from 400 to 599; 400 means that the conversation itself
+            was refused.
         code: a short name for the reason, such as ``"insufficient_quota"``.
         retry_after: seconds after which another attempt may succeed; a number that is negative or
-            more than a year counts as none.
-        retried: whether the engine has tried again in vain, so that clients need not do it too.
+            more than a year counts as ``None``.
+        retried: whether the engine has retried in vain, so that clients need not retry too.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong. If an engine causes this, the gateway logs it.
     """
 
     def __init__(
@@ -37,6 +42,10 @@ class EngineError(AIChatFreeError):
         retry_after: float | None = None,
         retried: bool = False,
     ) -> None:
+        if not isinstance(message, str):
+            raise TypeError(f"message must be a str, not {type(message).__name__}")
+        check_number("status", status, min=400, max=599, integer=True)
+        check_optional_str("code", code)
         super().__init__(message)
         self.message = message
         self.status = status
@@ -47,7 +56,7 @@ class EngineError(AIChatFreeError):
 
 
 class TokenLimitError(EngineError):
-    """The answer stopped at a limit of tokens; raised after the last chunk."""
+    """The answer stopped at a token limit; raised after the last chunk."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -59,7 +68,7 @@ class TokenLimitError(EngineError):
 
 @dataclass(frozen=True)
 class Usage:
-    """What an answer has cost; an engine that counts yields it once, after the last chunk.
+    """The tokens of an answer; an engine that counts them yields this once, after the last chunk.
 
     >>> aichatfree.gateway.Usage(prompt_tokens=9, completion_tokens=2)
     Usage(prompt_tokens=9, completion_tokens=2)
@@ -74,7 +83,9 @@ class Usage:
 
 
 class Engine(ABC):
-    """A model, or a way to reach one. A subclass needs ``generate``, and ``close`` if it has to.
+    """A model, or a way to reach one.
+
+    A subclass defines ``generate``, and ``close`` if there is something to release.
 
     >>> class Shouting(aichatfree.gateway.Engine):
     ...     def generate(self, messages, **options):
@@ -108,11 +119,11 @@ class Engine(ABC):
             messages: the conversation; the last message is to be answered.
             temperature: as the client asked, or ``None``.
             max_tokens: the most tokens that the client wants, or ``None``.
-            cancelled: set when nobody waits for the answer any more. Then stop soon, even while
-                waiting for the next chunk.
+            cancelled: set when the answer is no longer needed. The engine must then stop soon, even
+                while it waits for the next chunk.
 
         Raises:
-            TokenLimitError: after the last chunk, the answer stopped at a limit of tokens.
+            TokenLimitError: after the last chunk, if the answer stopped at a token limit.
             EngineError: there is no answer, or it is incomplete; at once or while iterating.
         """
 

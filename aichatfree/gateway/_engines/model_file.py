@@ -35,7 +35,7 @@ def download_model(directory: Path | None = None) -> Path:
     finish replaces the others' files.
 
     Args:
-        directory: where to keep the file; the user's cache directory unless given.
+        directory: where to keep the file; by default the user's cache directory.
 
     Raises:
         EngineError: the file could not be downloaded, checked or stored; no part of it is left.

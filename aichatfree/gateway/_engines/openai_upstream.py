@@ -76,7 +76,7 @@ class OpenAIUpstream(Engine):
         return f"{type(self).__name__}({self._base_url + PATH!r}, {self.models[0]!r})"
 
     def check(self) -> None:
-        """See whether the server answers, without asking its model.
+        """Check that the server can be reached and accepts the key, without asking its model.
 
         Raises:
             EngineError: it cannot be reached, it fails, or it refuses the key; with its URL.
@@ -118,7 +118,7 @@ class OpenAIUpstream(Engine):
             with closing(self._transport.post(PATH, json.dumps(body).encode(), call)) as exchange:
                 if exchange.status != 200:
                     raise self._refusal(exchange)
-                for item in _answer(_events(exchange.chunks())):
+                for item in _answer(_events(map(b"".join, exchange.chunks()))):
                     if cancelled.is_set():
                         return
                     yield item
@@ -154,7 +154,7 @@ class OpenAIUpstream(Engine):
             message = message.replace(self._api_key, "***")
         return EngineError(
             one_line(message) or f"The model's server answered {status}.",
-            status=status,
+            status=_error_status(status),
             code=code or None,
             retry_after=retry_after(exchange.headers, text),
         )
@@ -225,10 +225,13 @@ def _event(data: str) -> dict[str, Any]:
     if event.get("error"):
         message, code = error_words(data)
         status = event["error"].get("code") if isinstance(event["error"], dict) else None
-        if not isinstance(status, int):
-            status = 500
-        raise EngineError(one_line(message), status=status, code=code or None)
+        raise EngineError(one_line(message), status=_error_status(status), code=code or None)
     return event
+
+
+def _error_status(value: object) -> int:
+    """The value if it is the status of an HTTP error; else 500."""
+    return value if isinstance(value, int) and 400 <= value <= 599 else 500
 
 
 def _usage(value: object) -> Usage | None:

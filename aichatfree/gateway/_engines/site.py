@@ -6,11 +6,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Final, Protocol
 
+from ..._protocol.error_bodies import error_words
 from ..._protocol.messages import Message
+from ..._protocol.responses import one_line
 from ...errors import (
     AIChatFreeError,
     APIConnectionError,
     APIError,
+    APIStatusError,
     APITimeoutError,
     AuthenticationError,
     BadRequestError,
@@ -22,19 +25,19 @@ from ...errors import (
 from ...stream import Stream
 from .engine import Engine, EngineError, on_cancel
 
-MEANINGS: Final[dict[type[APIError], tuple[int, str]]] = {
-    RateLimitError: (429, "rate_limit_exceeded"),
-    OverloadedError: (503, "overloaded"),
-    BadRequestError: (400, "bad_request"),
-    # Otherwise clients would think that their own password was refused.
-    AuthenticationError: (401, "invalid_api_key"),
-    APITimeoutError: (504, "timeout"),
-    APIConnectionError: (502, "connection_failed"),
-    StreamInterruptedError: (502, "cut_off"),
-    EmptyReplyError: (502, "empty_reply"),
-    APIError: (502, "site_failed"),
+MEANINGS: Final[dict[type[APIError], tuple[int, str, str]]] = {
+    RateLimitError: (429, "rate_limit_exceeded", "limits its requests"),
+    OverloadedError: (503, "overloaded", "is overloaded"),
+    BadRequestError: (400, "bad_request", "refuses the question"),
+    # Without the site's words, or clients would think that their own password was refused.
+    AuthenticationError: (401, "invalid_api_key", "rejects the gateway's password or secret"),
+    APITimeoutError: (504, "timeout", "does not answer in time"),
+    APIConnectionError: (502, "connection_failed", "cannot be reached"),
+    StreamInterruptedError: (502, "cut_off", "did not complete its answer"),
+    EmptyReplyError: (502, "empty_reply", "sent an answer without text"),
+    APIError: (502, "site_failed", "failed"),
 }
-"""The status and the code of an error; those of its first base class that is listed."""
+"""The status, the code and what happened, for an error; of its first base class that is listed."""
 
 
 class SiteClient(Protocol):
@@ -52,9 +55,9 @@ class SiteClient(Protocol):
 class SiteEngine(Engine):
     """An engine that asks a chat site: other programs can then use it through OpenAI's API.
 
-    The client retries and keeps to the site's rate limit as it always does. ``max_tokens`` is
-    ignored, because the sites have none, and so is the temperature in dialects without one. A
-    model's reasoning is not part of its answer.
+    The client retries and keeps to the site's rate limit as usual. ``max_tokens`` is ignored,
+    because chat sites do not have it, and so is the temperature in dialects without one. A model's
+    reasoning is not part of its answer.
 
     >>> from aichatfree.gateway import Gateway, SiteEngine
     >>> with Gateway(SiteEngine(client)) as gateway:
@@ -63,8 +66,8 @@ class SiteEngine(Engine):
 
     Args:
         client: a :class:`~aichatfree.Client` of the site; :meth:`close` closes it.
-        models: the names that clients see in a list of models. The site never sees them: the
-            model that it is asked for is the client's.
+        models: the names that the gateway lists as its models. The site never sees them: requests
+            to it name the client's own ``model``.
 
     Raises:
         TypeError, ValueError: ``models`` is not a list, or is empty.
@@ -122,15 +125,22 @@ class SiteEngine(Engine):
 
 
 def _engine_error(error: APIError) -> EngineError:
-    status, code = next(MEANINGS[kind] for kind in type(error).__mro__ if kind in MEANINGS)
-    message = f"The site behind this gateway: {error.message}"
-    if status == 401:
-        message = "The site behind this gateway refuses the gateway's password or secret."
+    """What happened, for clients. The advice in the error is for the gateway's operator."""
+    kind = next(kind for kind in type(error).__mro__ if kind in MEANINGS)
+    status, code, what = MEANINGS[kind]
+    words = _words_of_site(error)
     return EngineError(
-        message,
+        f"The site behind this gateway {what}{f': {words}' if words else '.'}",
         status=status,
         code=code,
         retry_after=error.retry_after,
         # The client retries only until the answer has begun.
         retried=not error.partial_text,
     )
+
+
+def _words_of_site(error: APIError) -> str:
+    if not isinstance(error, APIStatusError) or isinstance(error, AuthenticationError):
+        return ""
+    words = one_line(error_words(error.body or "")[0])
+    return "" if words.startswith("<") else words  # a web page

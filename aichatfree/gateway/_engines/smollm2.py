@@ -82,7 +82,7 @@ class SmolLM2(Engine):
 
     Args:
         path: the GGUF file of another chat model to use instead.
-        threads: CPU threads for each answer; half of the processor's unless given.
+        threads: CPU threads for each answer; by default half as many as there are CPUs.
         parallel: answers that are produced at the same time; further questions wait.
         context: tokens that one conversation may have, including its answer.
         max_tokens: tokens after which an answer ends, incomplete.

@@ -36,7 +36,7 @@ class ChatSiteFront:
 
     Args:
         authenticator: decides who gets an answer.
-        allow_truncated: treat an answer that stopped at a limit of tokens as complete, because
+        allow_truncated: treat an answer that stopped at a token limit as complete, because
             this protocol cannot tell the client of the limit. Otherwise such an answer is cut off.
     """
 
@@ -102,7 +102,7 @@ class ChatSiteFront:
 class _PlainText:
     """The text of the answer; an incomplete one is cut off.
 
-    If the cause is a limit of tokens, clients would retry in vain. So it is appended, in the way in
+    If the cause is a token limit, clients would retry in vain. So it is appended, in the way in
     which sites append the errors of their models.
     """
 
@@ -141,15 +141,14 @@ def _engine_error(error: EngineError, dialect: Dialect) -> Response:
     """An engine's error before its first chunk, as a site of that dialect would report it."""
     if error.status == 400:
         return _error(400, {"message": error.message, "code": error.code})
-    status = error.status if 400 <= error.status < 600 else 500
     if dialect == GEMINI:
-        return _error(500, {"code": "Error", "message": _gemini_message(error, status)})
+        return _error(500, {"code": "Error", "message": _gemini_message(error)})
     details = {"message": error.message, "type": error.code, "param": None, "code": error.code}
-    return _error(status, details, wait_header(error.retry_after))
+    return _error(error.status, details, wait_header(error.retry_after))
 
 
-def _gemini_message(error: EngineError, status: int) -> str:
-    line = status_line(status)
+def _gemini_message(error: EngineError) -> str:
+    line = status_line(error.status)
     message = f"[GoogleGenerativeAI Error]: Error fetching from : [{line}] {error.message}"
     if error.retry_after is None:
         return message

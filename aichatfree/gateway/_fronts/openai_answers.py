@@ -32,7 +32,7 @@ class ChatCompletion:
 
     An incomplete stream ends with an event that has the error, and is then cut off. Some clients
     notice only one of the two, and without either they take what has arrived for the answer.
-    An answer that stopped at a limit of tokens ends normally, because this API can say so.
+    An answer that stopped at a token limit ends normally, because this API can say so.
 
     Args:
         model: the name that the client gave.
@@ -121,7 +121,7 @@ def _error(
 
 
 def _status(error: EngineError) -> int:
-    passed_on = error.status in STATUSES_OF_ENGINES or 500 <= error.status < 600
+    passed_on = error.status in STATUSES_OF_ENGINES or error.status >= 500
     return error.status if passed_on else 502
 
 
