@@ -162,6 +162,8 @@ class PromptRejections:
         if is_first:
             self._sent_before = sent
             others_pass = others_pass and not is_limited
+        elif not is_limited and not self.is_last:
+            others_pass = others_pass or outcomes.are_rejections_rare
         if is_first or any(other > self._last_number for other in outcomes.accepted):
             self._persistent += 1
             self._last_number = number
