@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 
 from ._forks import renew_after_fork
+from ._locks import SignalSafeLock
 
 Work = Callable[[], None]
 
@@ -45,11 +46,13 @@ class ThreadCache:
     Args:
         name: of the threads.
         idle_timeout: seconds.
+        stack_size: bytes of a thread's stack; 0 for Python's default, mostly 8 MB.
     """
 
-    def __init__(self, name: str, idle_timeout: float = 1.0) -> None:
+    def __init__(self, name: str, idle_timeout: float = 1.0, *, stack_size: int = 0) -> None:
         self._name = name
         self._idle_timeout = idle_timeout
+        self._stack_size = stack_size
         self.after_fork()
         renew_after_fork(self)
 
@@ -58,6 +61,8 @@ class ThreadCache:
         # guards _threads and _closed. Neither start nor join a thread while holding it, nor wait
         # for the queue.
         self._lock = threading.Lock()
+        # Held while a thread is started, because the size of its stack is a setting of the process.
+        self._start_lock = SignalSafeLock()
         self._idle = 0
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
@@ -75,9 +80,21 @@ class ThreadCache:
                 self._queue.put(work)
                 return
         thread = threading.Thread(target=self._work, args=([work],), name=self._name, daemon=True)
-        thread.start()
+        self._start(thread)
         with self._lock:
             self._threads.add(thread)
+
+    def _start(self, thread: threading.Thread) -> None:
+        if not self._stack_size:
+            thread.start()
+            return
+        with self._start_lock:
+            before = threading.stack_size()
+            try:
+                threading.stack_size(self._stack_size)
+                thread.start()
+            finally:
+                threading.stack_size(before)
 
     def close(self, timeout: float) -> bool:
         """End all threads: the idle ones at once, the others after their work.

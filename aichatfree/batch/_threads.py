@@ -23,7 +23,10 @@ from ._recorder import Recorder
 from ._rejections import Deferred, batch_retrying, deferral
 from ._results import BatchResult
 
-THREAD_CACHE: Final = ThreadCache("aichatfree-batch")
+STACK_SIZE: Final = 2 * 1024 * 1024
+"""Bytes of a thread's stack. With less, Python 3.13 crashes when it reads deeply nested JSON."""
+
+THREAD_CACHE: Final = ThreadCache("aichatfree-batch", stack_size=STACK_SIZE)
 """The cache that all batches of this process share."""
 
 OTHER_FILES: Final = 20

@@ -1,8 +1,8 @@
 """What becomes of texts that nobody tuned the classifier on: ``python -m benchmarks.refusals``.
 
-``texts.json`` has refusals and failures that a site might send with status 200, and answers of models
-that resemble them. Both were written without a look at the words that are searched for, and are not
-among the cases of the tests. Printed is each text that is misjudged.
+``texts.json`` has refusals and failures that a site might send with status 200, and answers of
+models that resemble them. Both were written without a look at the words that are searched for, and
+are not among the cases of the tests. Printed is each text that is misjudged.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import ctypes
+import json
 import queue
 import resource
 import signal
@@ -16,6 +18,7 @@ import pytest
 
 from aichatfree import Timeout
 from aichatfree._thread_cache import ThreadCache
+from aichatfree.batch._threads import STACK_SIZE, THREAD_CACHE
 from aichatfree.testing import Answer, FakeSite, Request
 from helpers import AT_ONCE, LONG, SHORT, ClientFor, echo, run_python, threads_named, wait_until
 
@@ -112,6 +115,40 @@ def test_the_thread_cache_keeps_no_work_alive() -> None:
     ThreadCache("test", LONG).run(work)
     del work
     wait_until(lambda: reference() is None, AT_ONCE)
+
+
+def stack_size() -> int:
+    """Bytes of the stack of the thread that calls this (glibc)."""
+    libc, attributes, size = ctypes.CDLL(None), ctypes.create_string_buffer(64), ctypes.c_size_t()
+    libc.pthread_self.restype = ctypes.c_void_p
+    libc.pthread_getattr_np(ctypes.c_void_p(libc.pthread_self()), attributes)
+    libc.pthread_attr_getstacksize(attributes, ctypes.byref(size))
+    return size.value
+
+
+def test_the_stacks_of_a_batch_are_small_and_those_of_others_are_not() -> None:
+    """The threads of a batch have stacks of 2 MiB; threads started later have the default size."""
+    sizes: queue.SimpleQueue[int] = queue.SimpleQueue()
+    default = threading.stack_size()
+    cache = ThreadCache("test", stack_size=STACK_SIZE)
+    cache.run(lambda: sizes.put(stack_size()))
+    assert STACK_SIZE <= sizes.get(timeout=LONG) < 1.1 * STACK_SIZE
+    assert threading.stack_size() == default
+
+
+@pytest.mark.parametrize("nested", ["[", '{"a":'])
+def test_the_stack_of_a_thread_is_large_enough_for_nested_json(nested: str) -> None:
+    """JSON that is nested more deeply than Python allows is an error in a thread of a batch."""
+    errors: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        try:
+            json.loads(nested * 1_000_000)
+        except (RecursionError, ValueError) as error:
+            errors.put(type(error).__name__)
+
+    THREAD_CACHE.run(read)
+    assert errors.get(timeout=LONG)
 
 
 @pytest.mark.parametrize("where", ["threads", "executor"])
