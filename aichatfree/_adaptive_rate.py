@@ -155,11 +155,6 @@ class AdaptiveRate:
         self._epoch_progress, self._epoch_unit = CUBIC_K, self._unit(math.inf)
         self._epoch_start, self._last_rejection = now, self.sent
 
-    def doubt(self) -> None:
-        """Start slowly again, because what was measured may not be a limit."""
-        if self.phase is Phase.CONGESTION_AVOIDANCE and self.rate < self._max_rate:
-            self._start_slowly(self.rate)
-
     def record_answer(self, number: int) -> None:
         """Note the answer to request `number`, which matters in the initial window only."""
         if self.phase is Phase.INITIAL_WINDOW:

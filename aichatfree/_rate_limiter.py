@@ -188,11 +188,11 @@ class RateLimiter(SlotQueue[int]):
         """Whether rejections delay requests now, more than a configured limit does."""
         return self._adaptive_rate.is_reduced
 
-    def record_answer(self, number: int, prompt: PromptRejections | None = None) -> None:
-        """Learn that the site answered request `number`; `prompt` has its earlier rejections."""
+    def record_answer(self, number: int) -> None:
+        """Learn that the site answered request `number`."""
         with self._lock:
             now = self._clock()
-            self._outcomes.record_answer(number, now, was_rejected=bool(prompt))
+            self._outcomes.record_answer(number, now)
             self._adaptive_rate.record_answer(number)
             self._kept += 1
             if self._kept >= self._max_kept and self._stated_rate < self._configured_rate:
@@ -212,20 +212,24 @@ class RateLimiter(SlotQueue[int]):
             prompt: the earlier rejections of the same prompt.
         """
         with self._lock:
-            now = self._clock()
-            self._others_sent = 0
-            is_limited = self._shows_limit(error)
-            sent = self._adaptive_rate.sent
-            cause = prompt.add(number, now, self._outcomes, sent=sent, is_limited=is_limited)
-            if not error.rejection and not self._is_rejection(number):
+            is_one_of_several = not error.rejection
+            if is_one_of_several and not self._is_rejection(number):
                 self._adaptive_rate.ignore(number)
                 return
             error.rejection = True
             self._rejected += 1
+            now = self._clock()
             self._last_message, self._retry_at = error.message, now + (error.retry_after or 0.0)
+            cause = prompt.add(
+                number,
+                now,
+                self._outcomes,
+                sent=self._adaptive_rate.sent,
+                is_limited=is_one_of_several or self._shows_limit(error),
+                retry_after=error.retry_after,
+            )
             if cause is Cause.LIMIT:
                 self._evidence += 1
-                prompt.evidence += 1
                 self._learn(number, now, error)
             else:
                 self._adaptive_rate.ignore(number)
@@ -234,7 +238,7 @@ class RateLimiter(SlotQueue[int]):
             error.rejection = error.retryable = False
             error.message += (
                 f" The site rejected this prompt {len(prompt)} times although it accepted others: "
-                "run it again later, shorten it, or leave it out."
+                "shorten it, or leave it out."
             )
             error.args = (error.message,)
 
@@ -275,14 +279,11 @@ class RateLimiter(SlotQueue[int]):
         self._adaptive_rate.lift_limit(self._configured_rate, now)
 
     def _forget(self, prompt: PromptRejections) -> None:
-        """Start again if the rate was learnt from nothing but rejections of such prompts."""
-        are_last = self._outcomes.are_last(self._clock())
-        self._evidence -= self._evidence if are_last else min(prompt.evidence, self._evidence)
+        """Start again if the rate was learnt from nothing but this prompt's rejections."""
+        self._evidence -= min(prompt.evidence, self._evidence)
         prompt.evidence = 0
         if not self._evidence and self._adaptive_rate.is_reduced:
             self._reset(self._adaptive_rate.sent)
-        elif not self._outcomes.has_accepted_rejected:
-            self._adaptive_rate.doubt()
 
     def _take(self, now: float, delayed: bool) -> int | None:
         if self._adaptive_rate.slot > now:

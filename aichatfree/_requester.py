@@ -154,7 +154,7 @@ class Requester(PromptSender):
                 if error.rejection or error.possible_rejection:
                     self.rate_limiter.record_rejection(number, error, call.rejections)
                 raise
-            self.rate_limiter.record_answer(number, call.rejections)
+            self.rate_limiter.record_answer(number)
 
         return send
 

@@ -34,9 +34,9 @@ class _Waiter(NamedTuple):
 class SlotQueue(ABC, Generic[T]):
     """Calls that wait for a slot, in the order in which their threads arrived.
 
-    Guarantees: requests are sent in that order, except that a prompt that was rejected before is
-    sent again after three others, because what becomes of them shows whether it is the cause. A
-    call that is cancelled, or cannot be sent before its deadline, stops waiting within
+    Guarantees: requests are sent in that order, except that a prompt that was rejected once is sent
+    again after three others, because its second rejection may show that it is the cause. A call
+    that is cancelled, or cannot be sent before its deadline, stops waiting within
     ``_POLL_INTERVAL`` or two, and the next one takes its slot.
 
     Only the first thread in the queue watches the clock, because hundreds of threads that all woke
@@ -68,7 +68,6 @@ class SlotQueue(ABC, Generic[T]):
         # holding it.
         self._lock = threading.Lock()
         self._queue: deque[_Waiter] = deque()
-        self._others_sent = 0  # since the last rejection, or since a rejected prompt was sent again
         self._last_poll = -math.inf
         self._total_wait = 0.0
 
@@ -132,7 +131,7 @@ class SlotQueue(ABC, Generic[T]):
         with self._lock:
             arrived = self._clock()
             self._check(call, self._place(call), arrived)
-            taken = None if self._queue else self._take_for(call, take, arrived, delayed=False)
+            taken = None if self._queue else take(arrived, False)
         if taken is None:
             taken = self._acquire_in_queue(call, take, arrived)
         call.begin_attempt()
@@ -155,26 +154,14 @@ class SlotQueue(ABC, Generic[T]):
                 if self._queue:
                     self._queue[0].awake.set()
 
-    def _take_for(
-        self, call: Call, take: Callable[[float, bool], T | None], now: float, *, delayed: bool
-    ) -> T | None:
-        taken = take(now, delayed)
-        if taken is not None:
-            self._others_sent = 0 if call.rejections else self._others_sent + 1
-        return taken
-
     def _place(self, call: Call) -> int:
         """The place in the queue of a call that arrives now."""
-        others = self._others_sent
-        for place, waiter in enumerate(self._queue):
-            if waiter.call.rejections:
-                if not call.rejections and others < SUSPECT_SHARE:
-                    return place
-                others = 0
-            elif call.rejections and others >= SUSPECT_SHARE:
-                return place
-            else:
-                others += 1
+        new = 0
+        if len(call.rejections) == 1:
+            for place, waiter in enumerate(self._queue):
+                new += not len(waiter.call.rejections)
+                if new == SUSPECT_SHARE:
+                    return place + 1
         return len(self._queue)
 
     def _wait_for_slot(self, waiter: _Waiter, take: Callable[[float, bool], T | None]) -> T:
@@ -186,7 +173,7 @@ class SlotQueue(ABC, Generic[T]):
                 self._check(waiter.call, ahead, now)
                 seconds = self._slot_time(now) - now
                 if not ahead and seconds <= 0:
-                    taken = self._take_for(waiter.call, take, now, delayed=True)
+                    taken = take(now, True)
                     if taken is not None:
                         return taken
                 if not ahead:

@@ -14,7 +14,6 @@ from aichatfree import APIError, Timeout
 from aichatfree._call import Call
 from aichatfree._prompt_rejections import PromptRejections
 from aichatfree._rate_limiter import RateLimiter
-from aichatfree.batch._threads import OTHERS_FIRST
 
 ANSWER_TIME = 1.5
 REJECTION_TIME = 0.05
@@ -62,43 +61,35 @@ class SimulatedBatch(Simulation):
         self.limiter = RateLimiter(clock=lambda: self.now, wait=self.wait)
         self.idle = threads
         self.waiting: deque[PromptRejections] = deque()  # prompts to be sent again
-        self.others = 0  # sent since the last rejection
 
     def run(self, seconds: float) -> None:
         """Send until so many seconds have passed or the site's quota is exhausted."""
         while self.now < seconds and self.stopped == math.inf:
             if self.idle:
-                self.send(self.next_prompt())
+                prompt = self.waiting.popleft() if self.waiting else PromptRejections()
+                self.send(prompt)
             else:
                 self.advance(math.inf)
-
-    def next_prompt(self) -> PromptRejections:
-        if self.waiting and self.others >= OTHERS_FIRST:
-            self.others = 0
-            return self.waiting.popleft()
-        self.others += 1
-        return PromptRejections()
 
     def send(self, prompt: PromptRejections) -> None:
         number = self.limiter.acquire(Call(Timeout(), rejections=prompt))
         self.idle -= 1
         error = self.site.receive(self.now)
         if error is None:
-            self.later(ANSWER_TIME, lambda: self.answered(number, prompt))
+            self.later(ANSWER_TIME, lambda: self.answered(number))
         else:
             self.later(REJECTION_TIME, lambda: self.rejected(number, error, prompt))
 
-    def answered(self, number: int, prompt: PromptRejections) -> None:
+    def answered(self, number: int) -> None:
         self.idle += 1
-        self.limiter.record_answer(number, prompt)
+        self.limiter.record_answer(number)
 
     def rejected(self, number: int, error: APIError, prompt: PromptRejections) -> None:
         self.idle += 1
-        self.others = 0
         self.limiter.record_rejection(number, error, prompt)
         if not error.retryable:
             self.failed += 1
             return
         if self.limiter.exhausted is not None:
             self.stopped = min(self.stopped, self.now)
-        self.later(error.retry_after or 0.0, lambda: self.waiting.append(prompt))
+        self.later(error.retry_after or prompt.wait, lambda: self.waiting.append(prompt))

@@ -8,19 +8,16 @@ import pytest
 
 from aichatfree import RateLimitError
 from aichatfree._prompt_rejections import (
-    LAST_FAIL_AFTER,
+    ALONE_FOR,
+    MAX_FIRST_WAIT,
+    MIN_INTERVAL,
     MIN_REJECTIONS,
-    MOST_IN_A_ROW,
-    RARE,
-    RARE_FAIL_AFTER,
+    MIN_WAIT,
     Cause,
     Outcomes,
     PromptRejections,
 )
 from simulated_batch import SimulatedBatch
-
-PAUSE = 5.0
-"""Seconds between two attempts of a prompt that is rejected."""
 
 
 @dataclass
@@ -40,21 +37,16 @@ class Others:
         for _ in range(rejected):
             self.reject(PromptRejections())
 
-    def reject(self, prompt: PromptRejections) -> Cause:
+    def reject(self, prompt: PromptRejections, retry_after: float | None = None) -> Cause:
         self.sent += 1
         return prompt.add(
-            self.sent, self.now, self.outcomes, sent=self.sent, is_limited=self.is_limited
+            self.sent,
+            self.now,
+            self.outcomes,
+            sent=self.sent,
+            is_limited=self.is_limited,
+            retry_after=retry_after,
         )
-
-    def reject_last(self, prompts: list[PromptRejections]) -> float:
-        """Reject the last prompts of a batch until all have failed; the seconds that it took."""
-        start, left = self.now, list(prompts)
-        while left:
-            for prompt in left:
-                prompt.is_last = True
-            left = [prompt for prompt in left if self.reject(prompt) is not Cause.PROMPT]
-            self.go_on(seconds=PAUSE)
-        return self.now - start
 
 
 def causes(rounds: int, *, accepted: int, rejected: int, seconds: float = 1.0) -> list[Cause]:
@@ -76,7 +68,7 @@ def test_a_prompt_that_alone_is_rejected_fails_after_five() -> None:
 @pytest.mark.parametrize("rejected", [0, 30])
 def test_a_prompt_does_not_fail_if_nothing_is_accepted(rejected: int) -> None:
     """While nobody's request is accepted, each rejection is evidence of the rate limit."""
-    found = causes(30, accepted=0, rejected=rejected)
+    found = causes(30, accepted=0, rejected=rejected, seconds=MIN_INTERVAL)
     assert set(found) == {Cause.LIMIT}
 
 
@@ -85,28 +77,11 @@ def test_a_prompt_does_not_fail_by_chance() -> None:
     assert Cause.PROMPT not in causes(10, accepted=30, rejected=30)
 
 
-def test_a_rejection_shows_the_limit_unless_three_others_pass() -> None:
-    """With two others accepted after each of its rejections, a prompt is not suspect."""
-    assert set(causes(3, accepted=2, rejected=0)) == {Cause.LIMIT}
-    assert causes(3, accepted=3, rejected=0)[1:] == [Cause.SUSPECT] * 2
-
-
-def test_others_pass_whatever_was_rejected_before_them() -> None:
-    """Of five that were rejected in a row, the first is suspect as soon as three others pass."""
-    prompts, others = [PromptRejections() for _ in range(5)], Others()
-    assert {others.reject(prompt) for prompt in prompts} == {Cause.LIMIT}
-    others.go_on(accepted=3)
-    assert others.reject(prompts[0]) is Cause.SUSPECT
-
-
-def test_others_that_passed_long_ago_do_not_count() -> None:
-    """After a thousand others have passed, a prompt is suspect a few times and not 300 times."""
-    prompt, others = PromptRejections(), Others()
-    others.reject(prompt)
-    others.go_on(accepted=1000)
-    found = [others.reject(prompt) for _ in range(2 * MIN_REJECTIONS)]
-    assert found[:2] == [Cause.SUSPECT] * 2
-    assert found[-1] is Cause.LIMIT
+def test_with_two_threads_more_rejections_are_needed() -> None:
+    """With one other accepted after each rejection, a prompt fails only after seven of them."""
+    found = causes(7, accepted=1, rejected=0)
+    assert found.index(Cause.PROMPT) == 6
+    assert set(found[:6]) == {Cause.LIMIT}
 
 
 def test_several_such_prompts_do_not_excuse_one_another() -> None:
@@ -118,6 +93,31 @@ def test_several_such_prompts_do_not_excuse_one_another() -> None:
         found = [others.reject(prompt) for prompt in prompts]
         others.go_on(accepted=60)
     assert found == [Cause.PROMPT] * 5
+
+
+@pytest.mark.parametrize(("seconds", "fails"), [(1.0, False), (MIN_INTERVAL, True)])
+def test_once_nothing_else_is_sent_time_must_pass(seconds: float, fails: bool) -> None:
+    """After the last answer, only rejections with ten seconds between them count."""
+    prompt, others = PromptRejections(), Others()
+    others.reject(prompt)
+    others.go_on(accepted=50)
+    found = []
+    for _ in range(5):
+        found.append(others.reject(prompt))
+        others.go_on(seconds=seconds)
+    assert (Cause.PROMPT in found) == fails
+
+
+def test_a_rejection_after_the_stated_wait_counts() -> None:
+    """A prompt that is rejected again after each wait that the site stated fails after five."""
+    prompt, others = PromptRejections(), Others()
+    others.reject(prompt, retry_after=2.0)
+    others.go_on(accepted=50, seconds=2.0)
+    found = []
+    for _ in range(4):
+        found.append(others.reject(prompt, retry_after=2.0))
+        others.go_on(seconds=2.0)
+    assert found[-1] is Cause.PROMPT
 
 
 # A site that has rejected nothing so far
@@ -138,15 +138,6 @@ def test_rare_rejections_say_nothing() -> None:
     assert {others.reject(PromptRejections()) for _ in range(5)} == {Cause.SUSPECT}
 
 
-def test_more_in_a_row_are_a_limit() -> None:
-    """Whatever a site has answered before, not more than twenty neighbours are taken for odd."""
-    others = Others(is_limited=False)
-    others.go_on(accepted=100_000)
-    found = [others.reject(PromptRejections()) for _ in range(MOST_IN_A_ROW + 1)]
-    assert set(found[:MOST_IN_A_ROW]) == {Cause.SUSPECT}
-    assert found[MOST_IN_A_ROW] is Cause.LIMIT
-
-
 def test_a_single_thread_learns_from_the_second() -> None:
     """If no other prompt is sent before it is rejected again, the rejection is the limit."""
     prompt, others = PromptRejections(), Others(is_limited=False)
@@ -154,66 +145,44 @@ def test_a_single_thread_learns_from_the_second() -> None:
     assert [others.reject(prompt) for _ in range(2)] == [Cause.SUSPECT, Cause.LIMIT]
 
 
-# The last prompts of a batch
+def test_the_last_prompt_of_a_batch_fails_alone() -> None:
+    """A prompt after which no other is sent fails when a minute has passed."""
+    prompt, others = PromptRejections(), Others(is_limited=False)
+    others.go_on(accepted=10)
+    start = others.now
+    while others.reject(prompt) is not Cause.PROMPT:
+        others.is_limited = True
+        others.go_on(seconds=MIN_INTERVAL)
+    assert ALONE_FOR <= others.now - start <= ALONE_FOR + MIN_INTERVAL
 
 
-@pytest.mark.parametrize("count", [1, 5])
-def test_the_last_prompts_of_a_batch_fail_after_a_minute(count: int) -> None:
-    """Prompts beside which there are no others to send fail together, when a minute is over."""
-    others = Others()
-    others.go_on(accepted=5)
-    seconds = others.reject_last([PromptRejections() for _ in range(count)])
-    assert LAST_FAIL_AFTER <= seconds <= LAST_FAIL_AFTER + 2 * PAUSE
+# Waits
 
 
-def test_they_fail_sooner_if_nearly_all_others_were_answered() -> None:
-    """Where at most 4 % were rejected, the last ones fail after ten seconds and five attempts."""
-    others = Others()
-    others.go_on(accepted=5 * RARE)
-    seconds = others.reject_last([PromptRejections() for _ in range(5)])
-    assert RARE_FAIL_AFTER <= seconds <= RARE_FAIL_AFTER + 2 * PAUSE
+def test_an_isolated_rejection_is_repeated_when_others_were_sent() -> None:
+    """The first wait is the time that the last answers took, at most two seconds."""
+    others = Others(is_limited=False)
+    others.go_on(accepted=3)
+    others.go_on(seconds=1.0)
+    prompt = PromptRejections()
+    others.reject(prompt)
+    assert prompt.wait == 1.0
+    others.go_on(accepted=500)
+    others.go_on(seconds=60.0)
+    prompt = PromptRejections()
+    others.reject(prompt)
+    assert prompt.wait == MAX_FIRST_WAIT
 
 
-def test_a_site_that_accepts_a_rejected_prompt_later_gets_a_minute() -> None:
-    """A prompt that was accepted after a rejection shows that the last ones have to wait, too."""
-    others = Others()
-    others.go_on(accepted=5 * RARE)
-    others.outcomes.record_answer(others.sent, others.now, was_rejected=True)
-    assert others.reject_last([PromptRejections()]) >= LAST_FAIL_AFTER
-
-
-def test_prompts_do_not_fail_while_there_are_others_to_send() -> None:
-    """Ten minutes of rejections fail no prompt of a batch that has others, which may pass."""
-    prompt, others = PromptRejections(), Others()
-    others.go_on(accepted=5 * RARE)
-    found = []
-    for _ in range(120):
-        found.append(others.reject(prompt))
-        others.go_on(seconds=PAUSE)
-    assert Cause.PROMPT not in found
-
-
-def test_prompts_do_not_fail_if_the_site_has_answered_nobody() -> None:
-    """A site that has answered nothing yet has no quota left, whatever the prompt is."""
-    prompt, others, found = PromptRejections(), Others(), set()
-    prompt.is_last = True
-    for _ in range(30):
-        found.add(others.reject(prompt))
-        others.go_on(seconds=PAUSE)
-    assert found == {Cause.LIMIT}
-
-
-def test_many_last_prompts_are_a_used_up_quota() -> None:
-    """More than twenty that were rejected since the last answer do not fail, however long."""
-    others, found = Others(), set()
-    others.go_on(accepted=1000)
-    prompts = [PromptRejections() for _ in range(MOST_IN_A_ROW + 1)]
-    for _ in range(20):
-        for prompt in prompts:
-            prompt.is_last = True
-            found.add(others.reject(prompt))
-        others.go_on(seconds=PAUSE)
-    assert Cause.PROMPT not in found
+def test_a_suspect_waits_longer_if_nothing_was_accepted() -> None:
+    """The rate limiter does not delay a suspect, so that it must not be repeated in a loop."""
+    prompt, others, waits = PromptRejections(), Others(), []
+    others.reject(prompt)
+    others.go_on(accepted=50)
+    for _ in range(4):
+        others.reject(prompt)
+        waits.append(prompt.wait)
+    assert waits == [0, MIN_WAIT, 2 * MIN_WAIT, 4 * MIN_WAIT]
 
 
 # Honest limits

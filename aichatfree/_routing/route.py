@@ -95,7 +95,7 @@ class Route:
 
             return own.copy(
                 retry=lambda state: self._failed_site is not None or own.retry(state),
-                wait=lambda state: own.wait(state) if self._failed_site is None else 0.0,
+                wait=lambda state: own.wait(state) if self._failed_site is None else self._wait(),
                 stop=stop,
             )
 
@@ -131,6 +131,13 @@ class Route:
         if isinstance(error, RateLimitError) and not error.rejection:
             return False  # it rejected this prompt alone, again and again
         return error.fatal or not isinstance(error, _OF_THE_PROMPT)
+
+    def _wait(self) -> float:
+        """Seconds before the next attempt, beside what the selector waits for a site."""
+        assert self._failed_site is not None
+        if self._selector.is_ready_beside(self._failed_site):
+            return 0.0
+        return self._rejections[self._failed_site].wait
 
 
 def _is_failed_connection(error: APIError) -> bool:

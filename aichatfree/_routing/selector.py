@@ -174,6 +174,11 @@ class SiteSelector(SlotQueue[Visit]):
 
         self._acquire(call, take)
 
+    def is_ready_beside(self, failed: int) -> bool:
+        """Whether another site than this one can take a prompt now."""
+        with self._lock:
+            return any(site != failed for site in self._ready(self._clock()))
+
     def _ready(self, now: float) -> list[int]:
         self._settle()
         return [index for index, site in enumerate(self._sites) if site.ready_at() <= now]

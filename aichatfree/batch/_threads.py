@@ -12,7 +12,6 @@ from typing import Final
 
 from .._call import Call
 from .._cancellation import CancelToken
-from .._prompt_rejections import SUSPECT_SHARE
 from .._prompt_sender import PromptSender
 from .._thread_cache import ThreadCache
 from ..errors import APIError
@@ -33,10 +32,6 @@ OTHER_FILES: Final = 20
 """Files that a process has open besides the connections of a batch."""
 
 
-OTHERS_FIRST: Final = SUSPECT_SHARE + 1
-"""Others that are begun after a rejection before a rejected prompt is sent again."""
-
-
 def check_open_files(max_workers: int) -> None:
     """Raise ValueError if this process may not open a connection for each thread."""
     try:
@@ -55,9 +50,7 @@ def check_open_files(max_workers: int) -> None:
 class ThreadBackend:
     """Answers items in threads, as many as are needed.
 
-    A deferred item occupies no thread. When its wait is over, it is sent again after a few others,
-    or if there are none: a rejected prompt is told from a rate limit by others that pass, and a few
-    rejected ones must not occupy all threads.
+    A deferred item occupies no thread; it is queued again when its wait is over.
 
     Args:
         requester: sends the prompts.
@@ -84,8 +77,6 @@ class ThreadBackend:
         # Guards _deferred, a heap of (due, index, item). Do not block while holding it.
         self._deferred_lock = threading.Lock()
         self._deferred: list[tuple[float, int, Item]] = []
-        # Items begun since the last rejection. Changed without a lock: it may be off by one.
-        self._others = 0
         # Enough that other threads stay busy while ordered results wait for one slow item.
         self.capacity: int = 16 * max_workers
 
@@ -131,38 +122,20 @@ class ThreadBackend:
         wait_interruptibly([finished.wait for finished in self._threads], timeout)
 
     def _queue_deferred(self) -> None:
-        """Queue the deferred items if threads wait for some, or if nothing more will be sent."""
-        if self._stopping.is_set() or self._items.empty():
-            while (item := self._pop_deferred(is_last=True)) is not None:
-                self._items.put(item)
-
-    def _pop_deferred(self, *, is_last: bool) -> Item | None:
-        """The first deferred item if it is due; any one if nothing more will be sent."""
+        """Queue the deferred items that are due; all of them if nothing more will be sent."""
+        if not self._deferred:
+            return
         now = math.inf if self._stopping.is_set() else time.monotonic()
         with self._deferred_lock:
-            if not self._deferred or self._deferred[0][0] > now:
-                return None
-            item = heapq.heappop(self._deferred)[2]
-        if item.rejections is not None:
-            item.rejections.is_last = is_last
-        return item
+            while self._deferred and self._deferred[0][0] <= now:
+                self._items.put(heapq.heappop(self._deferred)[2])
 
     def _work(self, finished: threading.Event) -> None:
         try:
-            while (item := self._next()) is not None:
+            while (item := self._items.get()) is not None:
                 self._process(item)
         finally:
             finished.set()
-
-    def _next(self) -> Item | None:
-        is_last = self._items.empty()
-        if self._deferred and (is_last or self._others >= OTHERS_FIRST):
-            item = self._pop_deferred(is_last=is_last)
-            if item is not None:
-                self._others = 0
-                return item
-        self._others += 1
-        return self._items.get()
 
     def _process(self, item: Item) -> None:
         outcome: BatchResult | Deferred | BaseException | None = None
@@ -172,15 +145,11 @@ class ThreadBackend:
             except BaseException as error:
                 outcome = error
         if isinstance(outcome, Deferred):
-            self._defer(item, outcome)
+            due = time.monotonic() + outcome.seconds
+            with self._deferred_lock:
+                heapq.heappush(self._deferred, (due, item.index, item))
         else:
             self._outcomes.put((item, outcome))
-
-    def _defer(self, item: Item, wait: Deferred) -> None:
-        self._others = 0
-        due = time.monotonic() + wait.seconds
-        with self._deferred_lock:
-            heapq.heappush(self._deferred, (due, item.index, item))
 
     def _answer(self, item: Item) -> BatchResult | Deferred | None:
         """Send one prompt; ``None`` if the run was stopped before it was answered."""

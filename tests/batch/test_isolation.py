@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -16,20 +15,15 @@ from helpers import LONG, ClientFor, echo
 WORDS = "Request too large for the limit of 30000 tokens per minute"
 
 
-def rejecting(rejected: set[str]) -> Callable[[Request], Answer]:
-    """The script of a site that always rejects some prompts."""
+def run(client_for: ClientFor, prompts: int, rejected: set[str]) -> tuple[list[BatchResult], float]:
+    """The results of a batch at a site that always rejects some prompts, and its total wait."""
 
     def answer(request: Request) -> Answer:
         if request.text in rejected:
             return Answer(status=429, body=WORDS)
         return Answer(echo(request))
 
-    return answer
-
-
-def run(client_for: ClientFor, prompts: int, rejected: set[str]) -> tuple[list[BatchResult], float]:
-    """The results of a batch at a site that always rejects some prompts, and its total wait."""
-    with FakeSite(rejecting(rejected)) as site:
+    with FakeSite(answer) as site:
         batch = client_for(site.url).batch([str(i) for i in range(prompts)])
         return list(batch), batch.summary.rate_limit_wait
 
@@ -57,37 +51,6 @@ def test_two_prompts_do_not_stop_a_batch(client_for: ClientFor) -> None:
     results, _ = run(client_for, 400, {"10", "11"})
     assert [r.custom_id for r in results if not r.ok] == ["10", "11"]
     assert time.monotonic() - started < LONG
-
-
-@pytest.mark.parametrize("first", [0, 5])
-def test_neighbours_among_the_first_do_not_slow_down_a_batch(
-    client_for: ClientFor, first: int
-) -> None:
-    """Five neighbours that look like a low limit at first cost the other 995 a few seconds."""
-    rejected = {str(first + i) for i in range(5)}
-    started = time.monotonic()
-    results, _ = run(client_for, 1000, rejected)
-    assert {r.custom_id for r in results if not r.ok} == rejected
-    assert time.monotonic() - started < LONG
-
-
-def test_the_last_prompts_fail_and_do_not_stop_the_batch(client_for: ClientFor) -> None:
-    """If the last three prompts are always rejected, a batch ends with their failures."""
-    rejected = {"197", "198", "199"}
-    results, _ = run(client_for, 200, rejected)
-    failed = {r.custom_id: r.error for r in results if not r.ok}
-    assert failed.keys() == rejected
-    assert all(WORDS in str(error) for error in failed.values())
-
-
-def test_rejected_prompts_do_not_occupy_all_threads(client_for: ClientFor) -> None:
-    """Before two rejected prompts are sent again, each of two threads sends another prompt."""
-    with FakeSite(rejecting({"10", "11"})) as site:
-        batch = client_for(site.url).batch([str(i) for i in range(100)], max_workers=2)
-        batch.run()
-        sent = [request.text for request in site.requests]
-    before = sent[: sent.index("13")]
-    assert (before.count("10"), before.count("11")) == (1, 1)
 
 
 def test_a_real_limit_fails_no_prompt(client_for: ClientFor) -> None:
