@@ -33,8 +33,8 @@ _ZONES.update(
 )
 """Hours that the clocks of a zone are ahead of UTC."""
 
-_ZONE: Final = rf"(?:{'|'.join(_ZONES)})(?:[+-]\d{{1,2}}(?::?00)?)?(?![\w:+-])"
-_HOUR: Final = r"(?<![\d.:])[012]?\d"
+_ZONE: Final = rf"(?:{'|'.join(_ZONES)})(?:[+-](?:0?\d|1[0-4])(?::?00)?)?(?![\w:+-])"
+_HOUR: Final = r"(?<![\d.:])(?:2[0-3]|[01]?\d)"
 _INSTANT: Final = (
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)? ?(?:Z|UTC|GMT|[+-]\d\d:?\d\d)(?!\w)"
 )
@@ -77,7 +77,7 @@ def parse_point(text: str, now: float) -> float | None:
     """The next time, in seconds since the epoch, that a text of the form ``POINT`` names."""
     if re.fullmatch(_INSTANT, text, re.IGNORECASE):
         try:
-            return datetime.fromisoformat(re.sub(r" ?(?:UTC|GMT)$", "Z", text)).timestamp()
+            return datetime.fromisoformat(re.sub(" ?(?:UTC|GMT)$", "Z", text.upper())).timestamp()
         except (ValueError, OverflowError):
             return None
     clock, zone = _CLOCK.search(text), _OF_ZONE.search(text)

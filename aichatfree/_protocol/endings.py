@@ -51,6 +51,9 @@ _CONTEXT: Final = 64
 _CUT_OFF_END: Final = re.compile(r"[^\W_]$|[,;(|，、；（-]$|(?:^|\n)\s*\d+\.$")
 """How an answer ends that was cut off."""
 
+_KEY_AND_VALUE: Final = re.compile(r"\n[^\n:：]{1,30}[:：][^\n]*$")
+"""A last line such as "Priority: P1", which other lines follow."""
+
 _CUT_OFF: Final = 12
 """Characters of the shortest answer that is seen to be cut off."""
 
@@ -217,6 +220,8 @@ class Ending:
             return _is_error_object(text.removeprefix(_EVENT).encode()) is True
         glued = text[:1].isupper() or text[:1] in "<{" or phrases.has_notice_label(text)
         begins = "\n" in space or (not space and glued)
+        if space == "\n" and _KEY_AND_VALUE.search(end.rstrip()):
+            begins = False
         if space.count("\n") < 2 and not (cut_off and begins):
             return False
         if text.startswith("{"):

@@ -54,20 +54,21 @@ _TRY_AGAIN: Final = (
     r"|intent|intént|esper|réessay|attend|tent|aguard|riprov"
 )
 _WAIT: Final = re.compile(
-    rf"(?:{_TRY_AGAIN})[^.!?。！？\n]{{0,40}}?({DURATION})"
+    rf"(?<![a-z])(?:{_TRY_AGAIN})[^.!?。！？\n]{{0,40}}?({DURATION})"
     rf"|({DURATION})\s*(?:之?[后後]|から|あと|뒤|후|(?:later|from now)\b)",
     re.IGNORECASE,
 )
 _UNTIL: Final = re.compile(
-    rf"(?:{_TRY_AGAIN}|until|back|renew|refresh|до\b|после|сброс|обновит|恢复|恢復|重置)"
+    rf"(?<![a-z])(?:{_TRY_AGAIN}|until|back\b|renew|refresh|до\b|после|сброс|обновит|恢复|恢復|重置)"
     rf"[^.!?。！？\n]{{0,40}}?({POINT})|({POINT})\s*(?:之?[后後]|恢复|恢復|重置|刷新|再)",
     re.IGNORECASE,
 )
 _MIDNIGHT: Final = re.compile(
-    r"(?:(明天|明日|次日|每[天日])|(翌日|毎日))\s*(?:凌晨|午前)?\s*(?:0|零|00:00)\s*[点點时時]?(?![\d.:])"
+    r"(?:(明天|明日|次日|每[天日])|(翌日|毎日))\s*(?:凌晨|午前)?\s*(?:[0零]\s*[点點时時]|00:00)"
 )
 """Midnight in China or Japan, whose words name the zone."""
 
+_SHORTEST: Final = 5.0  # seconds; an earlier point in time is that of the response itself
 _MOMENT: Final = 3600.0  # seconds; a used-up quota begins again later than that
 
 _OPENAI: Final = re.compile(
@@ -118,8 +119,9 @@ def stated_limits(
     else:
         wait = _header_wait(headers, now)
         wait = _body_wait(text) if wait is None else wait
-        if wait is None and (point := _body_point(text, now)) is not None:
-            wait = max(0.0, point - now)
+        point = _body_point(text, now) if wait is None else None
+        if point is not None and point - now > _SHORTEST:
+            wait = point - now
             until = point if wait > _MOMENT else None
     return StatedLimits(wait, requests, period, until)
 

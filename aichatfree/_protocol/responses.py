@@ -81,7 +81,7 @@ def error_in_body(text: str, headers: Mapping[str, str], site: Site) -> APIStatu
     if refusals is None or not text.strip():
         return None
     label, value = _object_in(text)
-    if value and not (label or _says_failed(value) or _has_only_keys_of_errors(value)):
+    if value and not (label or _has_failed(value) or _has_only_keys_of_errors(value)):
         return None
     name = meaning_of_body(text, refusals)
     meaning, words = MEANINGS.get(name or ""), text
@@ -198,7 +198,7 @@ def _error(
     if limits.exhausted_until is not None:
         until = datetime.fromtimestamp(limits.exhausted_until, UTC)
         advice = (
-            f"The site's quota for the day is used up until {until:%Y-%m-%d %H:%M} UTC: try again "
+            f"The site's quota is used up until {until:%Y-%m-%d %H:%M} UTC: try again "
             "then, or use another site."
         )
     error = meaning.error(
@@ -270,7 +270,12 @@ def _says_failed(value: dict[str, Any]) -> bool:
     """Whether a JSON object says of itself that it is an error."""
     errors = [value[key] for key in ERRORS if key in value]
     is_error = any(error is True or isinstance(error, dict) for error in errors)
-    return is_error or (bool(errors) and value.get("success") is False)
+    return is_error or _has_failed(value)
+
+
+def _has_failed(value: dict[str, Any]) -> bool:
+    """Whether a JSON object has an error and ``"success": false``, whatever else is in it."""
+    return value.get("success") is False and not value.keys().isdisjoint(ERRORS)
 
 
 def _address(location: str) -> str:

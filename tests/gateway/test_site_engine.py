@@ -96,7 +96,7 @@ def test_a_stated_wait_is_passed_on(client_for: ClientFor) -> None:
     [
         (
             Answer(status=401, body="Invalid password: Hi"),
-            "The site behind this gateway rejects the gateway's password or secret.",
+            "The site behind this gateway refuses the gateway, or its own key is wrong.",
             "Set the site's password with password=.",
         ),
         (

@@ -41,7 +41,11 @@ def test_wait_in_words(body: str, wait: float | None) -> None:
     ("body", "hours"),
     [
         ("Please retry after 2025-11-25T20:46:40Z", 1),
-        ("Please retry after 2025-11-25T20:46:40.000+01:00", 0),
+        ("Please retry after 2025-11-25T20:46:40.000+01:00", None),  # it has passed
+        ("Backend unavailable, timestamp 2025-11-25T23:46:40Z", None),
+        ("resets at 2025-11-25 20:46 utc", 0.99),
+        ("It resets at 29:59 UTC", None),
+        ("每日 0 次", None),
         ("Your quota resets at 20:46 UTC.", 0.99),
         ("The limit resets at midnight UTC", 4.22),
         ("Come back at 9 pm GMT", 1.22),

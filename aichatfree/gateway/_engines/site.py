@@ -30,7 +30,7 @@ MEANINGS: Final[dict[type[APIError], tuple[int, str, str]]] = {
     OverloadedError: (503, "overloaded", "is overloaded"),
     BadRequestError: (400, "bad_request", "refuses the question"),
     # Without the site's words, or clients would think that their own password was refused.
-    AuthenticationError: (401, "invalid_api_key", "rejects the gateway's password or secret"),
+    AuthenticationError: (401, "invalid_api_key", "refuses the gateway, or its own key is wrong"),
     APITimeoutError: (504, "timeout", "does not answer in time"),
     APIConnectionError: (502, "connection_failed", "cannot be reached"),
     StreamInterruptedError: (502, "cut_off", "did not complete its answer"),
