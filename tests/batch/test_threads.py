@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import ctypes
 import json
 import queue
 import resource
@@ -117,22 +116,25 @@ def test_the_thread_cache_keeps_no_work_alive() -> None:
     wait_until(lambda: reference() is None, AT_ONCE)
 
 
-def stack_size() -> int:
-    """Bytes of the stack of the thread that calls this (glibc)."""
-    libc, attributes, size = ctypes.CDLL(None), ctypes.create_string_buffer(64), ctypes.c_size_t()
-    libc.pthread_self.restype = ctypes.c_void_p
-    libc.pthread_getattr_np(ctypes.c_void_p(libc.pthread_self()), attributes)
-    libc.pthread_attr_getstacksize(attributes, ctypes.byref(size))
-    return size.value
-
-
-def test_the_stacks_of_a_batch_are_small_and_those_of_others_are_not() -> None:
+def test_the_stacks_of_a_batch_are_small_and_those_of_others_are_not(
+    client_for: ClientFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The threads of a batch have stacks of 2 MiB; threads started later have the default size."""
-    sizes: queue.SimpleQueue[int] = queue.SimpleQueue()
+    sizes = []
+    start = threading.Thread.start
+
+    def record(thread: threading.Thread) -> None:
+        if thread.name == THREADS:
+            sizes.append(threading.stack_size())
+        start(thread)
+
+    wait_until(lambda: not threads_named(THREADS))
+    monkeypatch.setattr(threading.Thread, "start", record)
     default = threading.stack_size()
-    cache = ThreadCache("test", stack_size=STACK_SIZE)
-    cache.run(lambda: sizes.put(stack_size()))
-    assert STACK_SIZE <= sizes.get(timeout=LONG) < 1.1 * STACK_SIZE
+    with FakeSite(echo) as site:
+        client_for(site.url).batch(["x"] * 4, max_workers=2).run()
+    assert sizes == [STACK_SIZE] * len(sizes)
+    assert sizes
     assert threading.stack_size() == default
 
 

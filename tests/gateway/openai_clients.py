@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -19,7 +19,7 @@ import llm.cli
 import openai
 from click.testing import CliRunner
 
-from helpers import AT_ONCE, LONG
+from helpers import LONG, SHORT
 
 
 class LLMError(Exception):
@@ -155,8 +155,11 @@ def stop_llm(url: str, key: str) -> None:
         try:
             assert process.stdout is not None
             assert process.stdout.read(1), "llm has ended, or was killed, without any text"
-            process.send_signal(signal.SIGINT)
-            process.wait(AT_ONCE)
+            while process.poll() is None:
+                # Pressed again, because Python ignores an interrupt that is raised in a destructor.
+                process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(SHORT)
         finally:
             limit.cancel()
             process.kill()
