@@ -142,7 +142,8 @@ class ThreadBackend:
         if not self._stopping.is_set():
             try:
                 outcome = self._answer(item)
-            except BaseException as error:
+            except BaseException as error:  # the disk is full, for example: it ends the run
+                self._stopping.set()
                 outcome = error
         if isinstance(outcome, Deferred):
             due = time.monotonic() + outcome.seconds
