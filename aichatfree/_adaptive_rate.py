@@ -87,8 +87,7 @@ class AdaptiveRate:
 
         Args:
             limit: requests/s that are known to be allowed, or infinite to learn the limit.
-            sent: the number of the last request sent before; rejections up to it are ignored. If
-                there was one, the site is not unknown, and there is no initial window.
+            sent: the number of the last request sent before; rejections up to it are ignored.
         """
         self._max_rate = limit * CONFIGURED_SHARE
         self.rate: float = self._max_rate
@@ -108,10 +107,8 @@ class AdaptiveRate:
         self._slow_start_step = 0.0  # requests/s for each delayed request
         self._round_trip = 0.0  # seconds
         self._initial_window = InitialWindow()
-        if limit < math.inf:
-            self._enter(Phase.CONGESTION_AVOIDANCE)
-        else:
-            self._enter(Phase.UNLIMITED if sent else Phase.INITIAL_WINDOW)
+        is_known = limit < math.inf
+        self._enter(Phase.CONGESTION_AVOIDANCE if is_known else Phase.INITIAL_WINDOW)
 
     @property
     def is_reduced(self) -> bool:

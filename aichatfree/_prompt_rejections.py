@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
@@ -41,6 +42,7 @@ class Outcomes:
     Attributes:
         accepted: the numbers of those that were answered.
         rejected: the numbers of those that were the first of their prompt to be rejected.
+        unexplained: those of them whose prompts are not suspected of being the reason.
         answers: how many there were.
         answers_in_a_row: those since another prompt was rejected for the first time.
         answered_at: the clock times of the last answers.
@@ -49,6 +51,7 @@ class Outcomes:
     def __init__(self) -> None:
         self.accepted: deque[int] = deque(maxlen=1000)
         self.rejected: deque[int] = deque(maxlen=1000)
+        self.unexplained: deque[int] = deque(maxlen=1000)
         self.answers: int = 0
         self.answers_in_a_row: int = 0
         self.answered_at: deque[float] = deque(maxlen=LAST_ANSWERS)
@@ -63,7 +66,13 @@ class Outcomes:
     def record_first_rejection(self, number: int) -> None:
         """Request `number` was the first of its prompt to be rejected."""
         self.rejected.append(number)
+        self.unexplained.append(number)
         self.answers_in_a_row = 0
+
+    def explain_rejection(self, number: int) -> None:
+        """The prompt of request `number` is suspected of being the reason why it was rejected."""
+        if number in self.unexplained:
+            self.unexplained.remove(number)
 
     @property
     def are_rejections_rare(self) -> bool:
@@ -71,9 +80,9 @@ class Outcomes:
         is_rare = self.answers >= RARE * (len(self.rejected) + 1)
         return is_rare or self.answers_in_a_row >= SUSPECT_SHARE
 
-    def after(self, number: int) -> tuple[int, int]:
-        """How many requests after `number` were answered, and how many prompts rejected."""
-        return sum(n > number for n in self.accepted), sum(n > number for n in self.rejected)
+
+def _after(number: int, numbers: Iterable[int]) -> int:
+    return sum(other > number for other in numbers)
 
 
 class PromptRejections:
@@ -103,6 +112,7 @@ class PromptRejections:
         self._count = 0
         self._persistent = 0  # those that count towards MIN_REJECTIONS
         self._first_time = 0.0  # clock time of the first one
+        self._first_number = 0  # of its request
         self._sent_before = 0  # the number of the last request sent before it arrived
         self._last_number = 0  # of the last one that counted
         self._last_time = -math.inf  # clock time of it
@@ -133,7 +143,7 @@ class PromptRejections:
         """
         is_first = not self._count
         if is_first:
-            self._first_time, self._sent_before = now, sent
+            self._first_number, self._first_time, self._sent_before = number, now, sent
             self._is_isolated = not is_limited and outcomes.are_rejections_rare
             outcomes.record_first_rejection(number)
         passed = not is_first and any(other > self._last_number for other in outcomes.accepted)
@@ -143,7 +153,10 @@ class PromptRejections:
             self._persistent += 1
             self._last_number, self._last_time = number, now
         self._retry_at = math.inf if retry_after is None else now + retry_after
-        self.cause = self._judge(now, outcomes, sent)
+        others_pass = not is_first and not self._answers_needed(outcomes, self._count - 1)
+        self.cause = self._judge(now, outcomes, sent, others_pass)
+        if others_pass:
+            outcomes.explain_rejection(self._first_number)
         self._unanswered = 0 if is_first or passed else self._unanswered + 1
         self.wait = self._wait_after(self.cause, now, outcomes)
         self.evidence += self.cause is Cause.LIMIT
@@ -159,8 +172,20 @@ class PromptRejections:
             return min(MIN_WAIT * 2.0 ** min(self._unanswered - 1, 30), MIN_INTERVAL)
         return 0.0
 
-    def _judge(self, now: float, outcomes: Outcomes, sent: int) -> Cause:
-        accepted, rejected = outcomes.after(self._sent_before)
+    def answers_needed(self, outcomes: Outcomes) -> int:
+        """How many more answers to others make another rejection the prompt's own.
+
+        Ever more, because after the same number each time a prompt could meet the limit each time.
+        """
+        return self._answers_needed(outcomes, self._count)
+
+    def _answers_needed(self, outcomes: Outcomes, repeated: int) -> int:
+        others = _after(self._sent_before, outcomes.unexplained) + repeated * (repeated + 1) // 2
+        return max(0, SUSPECT_SHARE * others - _after(self._sent_before, outcomes.accepted))
+
+    def _judge(self, now: float, outcomes: Outcomes, sent: int, others_pass: bool) -> Cause:
+        accepted = _after(self._sent_before, outcomes.accepted)
+        rejected = _after(self._sent_before, outcomes.rejected)
         is_alone = self._is_isolated and not rejected
         share = (rejected + 1) / (accepted + rejected + 2)
         if self._persistent >= MIN_REJECTIONS:
@@ -171,5 +196,4 @@ class PromptRejections:
         others_sent = sent - self._sent_before - repeated
         if not repeated or (is_alone and others_sent >= SUSPECT_SHARE):
             return Cause.SUSPECT if is_alone else Cause.LIMIT
-        others_pass = accepted >= SUSPECT_SHARE * (rejected + repeated)
         return Cause.SUSPECT if others_pass else Cause.LIMIT

@@ -143,6 +143,10 @@ class RateLimiter(SlotQueue[int]):
             rate.exhausted is not None,
         )
 
+    def answers_needed(self, prompt: PromptRejections) -> int:
+        with self._lock:
+            return prompt.answers_needed(self._outcomes)
+
     def begin_run(self) -> None:
         with self._lock:
             if self._adaptive_rate.exhausted is not None:

@@ -13,7 +13,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from ._call import Call
 from ._cancellation import cancelled_error
-from ._prompt_rejections import SUSPECT_SHARE
+from ._prompt_rejections import SUSPECT_SHARE, PromptRejections
 from .errors import APIError
 
 _POLL_INTERVAL: Final = 0.025
@@ -89,6 +89,10 @@ class SlotQueue(ABC, Generic[T]):
     @abstractmethod
     def begin_run(self) -> None:
         """Forget a used-up quota: when a new batch begins, it may have been renewed."""
+
+    def answers_needed(self, prompt: PromptRejections) -> int:
+        """How many more answers to others make another rejection of a prompt its own."""
+        return 0
 
     # What a subclass decides; all of these are called while the lock is held.
 

@@ -6,14 +6,14 @@ import heapq
 import itertools
 import math
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 from aichatfree import APIError, Timeout
 from aichatfree._call import Call
-from aichatfree._prompt_rejections import PromptRejections
 from aichatfree._rate_limiter import RateLimiter
+from aichatfree.batch._deferred import DeferredItems
+from aichatfree.batch._prompts import Item
 
 ANSWER_TIME = 1.5
 REJECTION_TIME = 0.05
@@ -60,36 +60,37 @@ class SimulatedBatch(Simulation):
         self.failed = 0  # prompts
         self.limiter = RateLimiter(clock=lambda: self.now, wait=self.wait)
         self.idle = threads
-        self.waiting: deque[PromptRejections] = deque()  # prompts to be sent again
+        self.deferred = DeferredItems(self.limiter.answers_needed)
+        self.items = (Item(index, str(index), "") for index in itertools.count())
 
     def run(self, seconds: float) -> None:
         """Send until so many seconds have passed or the site's quota is exhausted."""
         while self.now < seconds and self.stopped == math.inf:
             if self.idle:
-                prompt = self.waiting.popleft() if self.waiting else PromptRejections()
-                self.send(prompt)
+                self.send(self.deferred.next(self.now) or next(self.items))
             else:
                 self.advance(math.inf)
 
-    def send(self, prompt: PromptRejections) -> None:
-        number = self.limiter.acquire(Call(Timeout(), rejections=prompt))
+    def send(self, item: Item) -> None:
+        number = self.limiter.acquire(Call(Timeout(), rejections=item.rejections))
         self.idle -= 1
         error = self.site.receive(self.now)
         if error is None:
             self.later(ANSWER_TIME, lambda: self.answered(number))
         else:
-            self.later(REJECTION_TIME, lambda: self.rejected(number, error, prompt))
+            self.later(REJECTION_TIME, lambda: self.rejected(number, error, item))
 
     def answered(self, number: int) -> None:
         self.idle += 1
         self.limiter.record_answer(number)
 
-    def rejected(self, number: int, error: APIError, prompt: PromptRejections) -> None:
+    def rejected(self, number: int, error: APIError, item: Item) -> None:
         self.idle += 1
-        self.limiter.record_rejection(number, error, prompt)
+        self.limiter.record_rejection(number, error, item.rejections)
         if not error.retryable:
             self.failed += 1
             return
         if self.limiter.exhausted is not None:
             self.stopped = min(self.stopped, self.now)
-        self.later(error.retry_after or prompt.wait, lambda: self.waiting.append(prompt))
+        wait = item.rejections.wait if error.retry_after is None else error.retry_after
+        self.deferred.add(item, self.now + wait)

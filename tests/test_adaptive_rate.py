@@ -85,10 +85,10 @@ def test_nothing_is_delayed_before_the_first_rejection() -> None:
     assert (adaptive.phase, adaptive.rate) == (Phase.UNLIMITED, math.inf)
 
 
-def test_a_client_that_starts_again_knows_the_site() -> None:
-    """After a new start there is no initial window: requests are sent at once."""
+def test_a_new_start_is_careful() -> None:
+    """After a new start few requests are sent until they are accepted, as in the beginning."""
     adaptive = AdaptiveRate(sent=50)
-    assert adaptive.phase is Phase.UNLIMITED
+    assert adaptive.phase is Phase.INITIAL_WINDOW
 
 
 def test_one_odd_rejection_costs_only_seconds() -> None:

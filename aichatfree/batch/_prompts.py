@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -48,7 +48,7 @@ class Item:
         temperature: the randomness of the answer, or ``None``.
         error: why the input cannot be sent, in which case there is no prompt; or ``None``.
         attempts: requests that were sent for it before it was last deferred.
-        rejections: those of its requests so far, or ``None``.
+        rejections: those of its requests so far.
         started: when a worker first took it (monotonic clock), or 0.
     """
 
@@ -58,7 +58,7 @@ class Item:
     temperature: float | None = None
     error: Exception | None = None
     attempts: int = 0
-    rejections: PromptRejections | None = None
+    rejections: PromptRejections = field(default_factory=PromptRejections)
     started: float = 0.0
 
     def digest(self) -> str:

@@ -1,23 +1,21 @@
 """How a batch treats a rejection, a response that says that there are too many requests.
 
 A single call gives up after a few. A batch does not count them as attempts, because the rate
-limiter delays the next request until the site may accept it. If the site states a longer wait, the
-prompt is deferred, so that it occupies no thread meanwhile. A prompt that is rejected again and
-again while others are accepted fails; see `PromptRejections`.
+limiter delays the next request until the site may accept it. The prompt is deferred, so that it
+occupies no thread meanwhile. One that is rejected again and again while others are accepted fails;
+see `PromptRejections` and `DeferredItems`.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import tenacity
 
 from .._call import Call
+from .._prompt_rejections import PromptRejections
 from ..errors import APIError
 from ..retry import RetryPolicy, stop_with_call
-
-MAX_THREAD_WAIT: Final = 1.0
-"""Seconds of a stated wait that a thread waits for; for a longer one the prompt is deferred."""
 
 
 class Deferred(NamedTuple):
@@ -26,41 +24,39 @@ class Deferred(NamedTuple):
     seconds: float
 
 
-def deferral(error: APIError) -> Deferred | None:
-    """How long to defer a prompt after this error; ``None`` for an error that does not defer it."""
-    wait = error.retry_after or 0.0
-    return Deferred(wait) if error.rejection and wait > MAX_THREAD_WAIT else None
+def deferral(error: APIError, rejections: PromptRejections) -> Deferred | None:
+    """How long to defer a prompt after this error; ``None`` for an error that does not defer it.
+
+    Args:
+        error: the failure.
+        rejections: those of the prompt so far.
+    """
+    if not error.rejection:
+        return None
+    return Deferred(rejections.wait if error.retry_after is None else error.retry_after)
 
 
-def batch_retrying(policy: RetryPolicy, call: Call) -> tenacity.Retrying:
-    """The tenacity object of a policy, except that rejections are treated as described above."""
+def batch_retrying(policy: RetryPolicy, call: Call, *, failures: int = 0) -> tenacity.Retrying:
+    """The tenacity object of a policy, except that a rejection ends the attempts without counting.
 
-    def wait(state: tenacity.RetryCallState) -> float:
-        error = _error_of(state)
-        if error is not None and error.rejection and error.retry_after is None:
-            return call.rejections.wait  # the rate limiter delays the next attempt
-        return policy.wait(state)
-
+    Args:
+        policy: the policy.
+        call: the call.
+        failures: earlier ones of the same prompt, other than rejections.
+    """
     return policy.retrying(call).copy(
-        wait=wait,
-        stop=_stop_after_failures(policy.max_attempts) | stop_with_call(call, call.deadline),
+        stop=_stop_after_failures(policy.max_attempts - failures)
+        | stop_with_call(call, call.deadline)
     )
 
 
 class _stop_after_failures(tenacity.stop.stop_base):  # noqa: N801  (named like tenacity's own)
-    """Stop after so many failures other than rejections, or if the prompt is to be deferred."""
+    """Stop after so many failures, or after a rejection."""
 
     def __init__(self, failures: int) -> None:
         self._left = failures
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
-        error = _error_of(retry_state)
-        if error is None:
-            return True
-        self._left -= not error.rejection
-        return self._left <= 0 or deferral(error) is not None
-
-
-def _error_of(state: tenacity.RetryCallState) -> APIError | None:
-    error = state.outcome.exception() if state.outcome else None
-    return error if isinstance(error, APIError) else None
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        self._left -= 1
+        return self._left <= 0 or (isinstance(error, APIError) and error.rejection)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 import queue
 import threading
@@ -17,6 +16,7 @@ from .._thread_cache import ThreadCache
 from ..errors import APIError
 from ..retry import RetryPolicy
 from ._backend import Outcome, wait_interruptibly
+from ._deferred import DeferredItems
 from ._prompts import Item
 from ._recorder import Recorder
 from ._rejections import Deferred, batch_retrying, deferral
@@ -50,7 +50,7 @@ def check_open_files(max_workers: int) -> None:
 class ThreadBackend:
     """Answers items in threads, as many as are needed.
 
-    A deferred item occupies no thread; it is queued again when its wait is over.
+    A rejected item is deferred, and the threads answer others meanwhile; see `DeferredItems`.
 
     Args:
         requester: sends the prompts.
@@ -74,9 +74,7 @@ class ThreadBackend:
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._threads: list[threading.Event] = []  # one for each, set when it has finished
         self._calls: set[Call] = set()  # in flight
-        # Guards _deferred, a heap of (due, index, item). Do not block while holding it.
-        self._deferred_lock = threading.Lock()
-        self._deferred: list[tuple[float, int, Item]] = []
+        self._deferred = DeferredItems(requester.rate_limiter.answers_needed)
         # Enough that other threads stay busy while ordered results wait for one slow item.
         self.capacity: int = 16 * max_workers
 
@@ -97,12 +95,13 @@ class ThreadBackend:
         """Nothing to do: every item is begun as soon as a thread is free."""
 
     def get(self, timeout: float) -> list[Outcome]:
-        self._queue_deferred()
         try:
             outcomes = [self._outcomes.get(timeout=timeout)]
             while not self._outcomes.empty():
                 outcomes.append(self._outcomes.get_nowait())
         except queue.Empty:
+            if timeout > 0:  # the threads have answered what there was
+                self._queue_deferred()
             return []
         return outcomes
 
@@ -122,20 +121,22 @@ class ThreadBackend:
         wait_interruptibly([finished.wait for finished in self._threads], timeout)
 
     def _queue_deferred(self) -> None:
-        """Queue the deferred items that are due; all of them if nothing more will be sent."""
-        if not self._deferred:
-            return
+        """Queue the deferred items that are due, for threads that have nothing else to do."""
+        # If nothing more will be sent, all of them end now.
         now = math.inf if self._stopping.is_set() else time.monotonic()
-        with self._deferred_lock:
-            while self._deferred and self._deferred[0][0] <= now:
-                self._items.put(heapq.heappop(self._deferred)[2])
+        if self._items.empty():
+            while (item := self._deferred.next(now, has_others=False)) is not None:
+                self._items.put(item)
 
     def _work(self, finished: threading.Event) -> None:
         try:
-            while (item := self._items.get()) is not None:
+            while (item := self._next()) is not None:
                 self._process(item)
         finally:
             finished.set()
+
+    def _next(self) -> Item | None:
+        return self._deferred.next(time.monotonic()) or self._items.get()
 
     def _process(self, item: Item) -> None:
         outcome: BatchResult | Deferred | BaseException | None = None
@@ -146,9 +147,7 @@ class ThreadBackend:
                 self._stopping.set()
                 outcome = error
         if isinstance(outcome, Deferred):
-            due = time.monotonic() + outcome.seconds
-            with self._deferred_lock:
-                heapq.heappush(self._deferred, (due, item.index, item))
+            self._deferred.add(item, time.monotonic() + outcome.seconds)
         else:
             self._outcomes.put((item, outcome))
 
@@ -163,18 +162,20 @@ class ThreadBackend:
         self._calls.add(call)
         failure: APIError | None = None
         first_chunk: float | None = None
+        failures = item.attempts - len(item.rejections)
+        retrying = partial(batch_retrying, failures=failures)
         try:
-            reply = self._requester.answer(item.prompt, item.temperature, call, batch_retrying)
+            reply = self._requester.answer(item.prompt, item.temperature, call, retrying)
             text, attempts = reply.text, reply.attempts
             first_chunk = reply.time_to_first_chunk
         except APIError as error:
             if self._stopping.is_set():
                 return None  # cancelled, or the reason why the run stops: the next run retries it
-            deferred = deferral(error) if isinstance(settings.retry, RetryPolicy) else None
-            if deferred is not None:
+            again = deferral(error, call.rejections)
+            if again is not None and isinstance(settings.retry, RetryPolicy):
                 item.attempts += error.attempts
                 item.rejections = call.rejections
-                return deferred
+                return again
             text, failure, attempts = error.partial_text, error, error.attempts
         finally:
             self._calls.discard(call)
