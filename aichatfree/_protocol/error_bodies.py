@@ -61,9 +61,9 @@ ERROR_KEYS: Final = frozenset(
 TRACEBACK: Final = "Traceback (most recent call last):"
 _PYTHON_TRACE: Final = rf"{re.escape(TRACEBACK)}(?:\n[ \t][^\n]*)+"
 STACK_TRACE: Final = re.compile(
-    rf"(?:{_PYTHON_TRACE}\n[A-Z_a-z][^\n ]*(?: [^\n]*)?\n\s*(?:During|The above)[^\n]*:\n\s*)*"
-    rf"{_PYTHON_TRACE}\n([A-Z_a-z][\w.]*(?::[^\n]*(?:\n[ \t][^\n]*)*)?)\s*"
-    r"|((?:Uncaught )?[\w.]*(?:Error|Exception)\b[^\n]*)(?:\n\s+at [^\n]+)+\s*"
+    rf"[^\w`]{{0,4}}(?:(?:{_PYTHON_TRACE}\n\S[^\n]*\n\s*(?:During|The above)[^\n]*:\n\s*)*"
+    rf"{_PYTHON_TRACE}\n([A-Z_a-z][\w.]*(?::[^\n]*(?:\n[ \t][^\n]*)*)?)"
+    r"|((?:Uncaught )?[\w.]*(?:Error|Exception)\b[^\n]*)(?:\n\s+at [^\n]+)+)\s*"
 )
 """A text that is nothing but a stack trace of Python or JavaScript; its groups are the error."""
 

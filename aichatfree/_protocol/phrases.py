@@ -47,6 +47,11 @@ _ERROR_PAGE: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _ITEM: Final = re.compile(r"[-*+•] |\d+[.)] |`|\|")
+_BEFORE_SUBJECT: Final = re.compile(
+    r"[\W\d]*(?:(?:the|an?|el|la|le|il|o|der|die|das|une?|una|ein|our|se)\b|l['’])?\W*"
+)
+"""A status, and the article of the first word."""
+
 _NUMBER: Final = re.compile(r"\d+")
 _ALONE: Final = re.compile(r"(?<![\d.,-])\d{4}(?![.,]\d|\d|\W?\d\d\W)")
 """Four digits that are no part of a date, an amount or an address."""
@@ -309,7 +314,7 @@ def is_notice(content: str, rest: str) -> bool:
 
 
 def is_glued_failure(text: str) -> bool | None:
-    """Whether a text after the letters of a word that it is no part of tells of a failure.
+    """Whether a text that is glued to an answer, or follows a cut sentence, tells of a failure.
 
     ``None`` if that cannot be told yet.
     """
@@ -317,8 +322,9 @@ def is_glued_failure(text: str) -> bool | None:
     page = folded.startswith("<")
     if not page and (len(folded) > MAX_NOTICE or "\n\n" in folded or "`" in folded):
         return False
-    begins = any(folded.startswith(word) for word in phrase_table().glued)
-    if not begins and not any(word.startswith(folded) for word in phrase_table().glued):
+    first = folded if page else _BEFORE_SUBJECT.sub("", folded, count=1)
+    begins = first.startswith(phrase_table().glued)
+    if not begins and not any(word.startswith(first) for word in phrase_table().glued):
         return False
     return True if begins and is_last_words(text, cut_off=True) else None
 
