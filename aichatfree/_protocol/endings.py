@@ -31,12 +31,10 @@ _ERROR: Final = b'{"error"'
 _SIGN: Final = rb"[ \t\r]*(?:\*|_|\(|>|%b)" % b"|".join(
     mark.encode() for mark in ("【", "（", *_SIGNS)
 )
-_GLUED: Final = rb"[A-Z<]|\xd0[\x90-\xaf]|[45]\d\d [A-Z]"
-_FIRST_SIGN: Final = re.compile(_SIGN)
-_FIRST_GLUED: Final = re.compile(_GLUED)
 _MARK: Final = re.compile(
     rb"\[|\{\s*\"|(?:^|\n)%b|(?:^|\n[ \t\r]*)\n(?=\*\*|[\w\xc3-\xf4])"
-    rb"|(?:^|(?<=[a-z0-9,\x80-\xbf])|(?<=[.!?])(?=\d))(?:%b)" % (_SIGN, _GLUED)
+    rb"|(?:^|(?<=[a-z0-9,\x80-\xbf])|(?<=[.!?])(?=\d))(?:[A-Z<]|\xd0[\x90-\xaf]|[45]\d\d [A-Z])"
+    % _SIGN
 )
 """Where a notice may begin: a sign, a paragraph, or what is glued to a word."""
 
@@ -191,8 +189,7 @@ class Ending:
         if self._notice_held and _notice_in(data) is not False:
             return 0
         self._notice_held = False
-        may_begin = bool(self.is_suspicious(data) or _FIRST_SIGN.match(data))
-        may_begin = may_begin or (bool(self.before) and bool(_FIRST_GLUED.match(data)))
+        may_begin = self.is_suspicious(data) or _MARK.match(data)
         # A notice with its details is no longer than that.
         marks = _MARK.finditer(data, max(0, len(data) - MAX_DETAILS)) if may_begin else ()
         for mark in marks:
