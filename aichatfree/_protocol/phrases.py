@@ -48,7 +48,7 @@ _ERROR_PAGE: Final = re.compile(
 )
 _ITEM: Final = re.compile(r"[-*+•] |\d+[.)] |`|\|")
 _BEFORE_SUBJECT: Final = re.compile(
-    r"[*_\d ]*(?:(?:the|an?|el|la|le|il|o|der|die|das|une?|una|ein|our|se)\b|l['’])?\W*"
+    r"[*_\d ]*(?:(?:the|an?|el|la|le|il|o|der|die|das|une?|una|ein|our|se)(?: +|$)|l['’])?"
 )
 """A status, and the article of the first word."""
 

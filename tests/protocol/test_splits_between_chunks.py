@@ -82,7 +82,7 @@ def test_a_stack_trace_with_an_explanation_or_a_fence_is_text(around: str) -> No
     assert decode(*pieces) == (text, None)
 
 
-@pytest.mark.parametrize("size", [3, 11, 5000])
+@pytest.mark.parametrize("size", [3, 5, 11, 5000])
 def test_a_failure_after_a_cut_sentence_is_found_in_chunks_of_any_size(size: int) -> None:
     """A proxy may merge a last paragraph that tells of a failure into the text before it."""
     long = (
