@@ -33,7 +33,7 @@ _SIGN: Final = rb"[ \t\r]*(?:\*|_|\(|>|%b)" % b"|".join(
 )
 _MARK: Final = re.compile(
     rb"\[|\{\s*\"|(?:^|\n)%b|(?:^|\n[ \t\r]*)\n(?=\*\*|[\w\xc3-\xf4])"
-    rb"|(?:^|(?<=[a-z0-9,\x80-\xbf])|(?<=[.!?])(?=\d))(?:[A-Z<]|\xd0[\x90-\xaf]|[45]\d\d [A-Z])"
+    rb"|(?:^|(?<=[a-z0-9,\x80-\xbf])|(?<=[^\s\d])(?=\d))(?:[A-Z<]|\xd0[\x90-\xaf]|[45]\d\d [A-Z])"
     % _SIGN
 )
 """Where a notice may begin: a sign, a paragraph, or what is glued to a word."""
@@ -60,6 +60,7 @@ _CUT_SENTENCE: Final = re.compile(
 """A last line that is too long for a heading, in which a sentence stops in the middle."""
 
 _SENTENCE_END: Final = re.compile(r"[^\W\d_]{2}[.!?…][\"')”’»]*$|[。！？]$")
+"""How a sentence ends, not an abbreviation or a number."""
 
 _KEY_AND_VALUE: Final = re.compile(r"\n[^\n:：]{1,30}[:：][^\n]*$")
 """A last line such as "Priority: P1", which other lines follow."""
@@ -94,7 +95,8 @@ class Ending:
 
     A failure is one of the tails, glued to a character that is not a space or as a last HTTP chunk
     of its own; a notice such as ``[upstream error 502] ...`` as a last paragraph or chunk; or a
-    refusal such as ``Rate limit exceeded, try again later`` as a last paragraph in its own chunk.
+    refusal such as ``Rate limit exceeded, try again later`` as a last paragraph in its own chunk,
+    after a sentence that was cut off, or glued to the text.
 
     Args:
         framed: whether each chunk is one HTTP chunk, as the server sent it.
@@ -238,7 +240,7 @@ class Ending:
         return phrases.is_last_words(text, cut_off)
 
     def _may_begin(self, data: bytes, start: int, begin: int) -> bool:
-        """Whether a notice may begin there: a paragraph, or a bracket not after a space."""
+        """Whether a notice may begin there: a paragraph, a bracket not after a space, or words."""
         before = self._context(data, start)
         is_object = data[start : start + 1] == b"{"
         if _IN_WORDS.match(data, start):
