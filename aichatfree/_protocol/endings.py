@@ -27,17 +27,19 @@ _CLOSING: Final = {
     _QUOTED: "**",
 }
 _SIGNS: Final = "⚠❌⛔🚫"
-_FIRST_GLUED: Final = frozenset(b"<ABCDEFGHIJKLMNOPQRSTUVWXYZ\xd0")
 _ERROR: Final = b'{"error"'
 _SIGN: Final = rb"[ \t\r]*(?:\*|_|\(|>|%b)" % b"|".join(
     mark.encode() for mark in ("【", "（", *_SIGNS)
 )
-_GLUED: Final = rb"(?:[A-Z<]|\xd0[\x90-\xaf])"
-_FIRST_SIGN: Final = re.compile(_SIGN)
 _MARK: Final = re.compile(
-    rb"\[|\{\s*\"|(?:^|\n)%b|(?:^|(?<=[a-z0-9,\x80-\xbf]))%b" % (_SIGN, _GLUED)
+    rb"\[|\{\s*\"|(?:^|\n)%b|(?:^|\n[ \t\r]*)\n(?=\*\*|[\w\xc3-\xf4])"
+    rb"|(?:^|(?<=[a-z0-9,\x80-\xbf])|(?<=[^\s\d])(?=\d))(?:[A-Z<]|\xd0[\x90-\xaf]|[45]\d\d [A-Z])"
+    % _SIGN
 )
-"""Where a notice may begin; a capital letter or a web page if it is glued to a small one."""
+"""Where a notice may begin: a sign, a paragraph, or what is glued to a word."""
+
+_IN_WORDS: Final = re.compile(rb"\*\*|(?!%b)[\w\xc3-\xf4<]" % _SIGN)
+"""How a failure begins that has no sign: after a cut sentence, or glued to the text before."""
 
 _ANY_CASE: Final = 4
 """Letters of a tail from which on upper and lower case are the same."""
@@ -45,11 +47,20 @@ _ANY_CASE: Final = 4
 _EXPLAINED: Final = re.compile('(?:[:=|>(`"*]|：|（|—|→)$'.encode())
 """How a text ends that names or explains the words of a tail, in capital letters of its own."""
 
-_CONTEXT: Final = 64
+_CONTEXT: Final = 256
 """Bytes of text that are remembered, to know what a failure follows."""
 
 _CUT_OFF_END: Final = re.compile(r"[^\W_]$|[,;(|，、；（-]$|(?:^|\n)\s*\d+\.$")
 """How an answer ends that was cut off."""
+
+_CUT_SENTENCE: Final = re.compile(
+    r"(?:^|\n)(?!\s*(?:[-*+•#>|]|\d+[.)]))(?:[^\n]{60,}|[^\n]*[\u3040-\ua4cf\uac00-\ud7af][^\n]{20,})"
+    r"(?:[^\W_]|[,;，、；])$"
+)
+"""A last line that is too long for a heading, in which a sentence stops in the middle."""
+
+_SENTENCE_END: Final = re.compile(r"[^\W\d_]{2}[.!?…][\"')”’»]*$|[。！？]$")
+"""How a sentence ends, not an abbreviation or a number."""
 
 _KEY_AND_VALUE: Final = re.compile(r"\n[^\n:：]{1,30}[:：][^\n]*$")
 """A last line such as "Priority: P1", which other lines follow."""
@@ -84,7 +95,8 @@ class Ending:
 
     A failure is one of the tails, glued to a character that is not a space or as a last HTTP chunk
     of its own; a notice such as ``[upstream error 502] ...`` as a last paragraph or chunk; or a
-    refusal such as ``Rate limit exceeded, try again later`` as a last paragraph in its own chunk.
+    refusal such as ``Rate limit exceeded, try again later`` as a last paragraph in its own chunk,
+    after a sentence that was cut off, or glued to the text.
 
     Args:
         framed: whether each chunk is one HTTP chunk, as the server sent it.
@@ -179,8 +191,7 @@ class Ending:
         if self._notice_held and _notice_in(data) is not False:
             return 0
         self._notice_held = False
-        may_begin = bool(self.is_suspicious(data) or _FIRST_SIGN.match(data))
-        may_begin = may_begin or (bool(self.before) and data[0] in _FIRST_GLUED)
+        may_begin = self.is_suspicious(data) or _MARK.match(data)
         # A notice with its details is no longer than that.
         marks = _MARK.finditer(data, max(0, len(data) - MAX_DETAILS)) if may_begin else ()
         for mark in marks:
@@ -229,11 +240,16 @@ class Ending:
         return phrases.is_last_words(text, cut_off)
 
     def _may_begin(self, data: bytes, start: int, begin: int) -> bool:
-        """Whether a notice may begin there: a paragraph, or a bracket not after a space."""
+        """Whether a notice may begin there: a paragraph, a bracket not after a space, or words."""
         before = self._context(data, start)
         is_object = data[start : start + 1] == b"{"
-        if data[start] in _FIRST_GLUED:
-            end = before.decode("utf-8", "ignore").rpartition("\n")[2]
+        if _IN_WORDS.match(data, start):
+            text = before.decode("utf-8", "ignore")
+            end = text.rpartition("\n")[2]
+            if not end:
+                return bool(_BLANK_LINE.search(before) and _CUT_SENTENCE.search(text.rstrip()))
+            if data[start : start + 1].isdigit() and _SENTENCE_END.search(end):
+                return True
             return bool(_PROSE.search(end)) and end[-1:].lower() == end[-1:]
         if _BLANK_LINE.search(before) and not is_object:
             return True
@@ -262,7 +278,7 @@ def _suspicious(tails: tuple[str, ...], notices: bool) -> re.Pattern[bytes]:
     ]
     if not notices:
         return re.compile(b"[%b](?:%b)" % (first, b"|".join(parts)) if parts else b"(?!)")
-    parts.append(rb"(?<=[a-z0-9,\x80-\xbf][A-Z<])")
+    parts += [rb"(?<=[a-z0-9,\x80-\xbf][A-Z<])", rb"(?<=[45]\d\d [A-Z])"]
     return re.compile(
         # Second bytes of Cyrillic capitals are common in other scripts: they come last.
         rb"[%bA-Z<\x90-\xaf](?:(?<![\x90-\xaf])(?:%b)|(?<=\xd0.)(?<=[a-z0-9,\x80-\xbf]..))"
@@ -294,7 +310,7 @@ def _notice_in(data: bytes) -> bool | None:
     if text[0] == "{":
         return _is_error_object(data)
     mark = next((mark for mark in _CLOSING if text.startswith(mark)), "")
-    if mark:
+    if mark and not text.startswith("**"):
         content, closed, rest = text.removeprefix(mark).partition(_CLOSING[mark])
     elif text[0] in _SIGNS:
         content, closed, rest = text, "", ""

@@ -48,15 +48,24 @@ _CODES: Final = (
         "コード",
     ),
 )
+_OF_DATA: Final = ("title", "info", "data", "result", "path", "timestamp", "id", "object")
 ERROR_KEYS: Final = frozenset(
     [
-        *(*MESSAGES, *_CODES, "error_code", "errcode", "errno"),
-        *("success", "sucesso", "exito", "ok", "title", "info", "data", "result", "path"),
-        *("timestamp", "id", "request_id", "requestid", "trace_id", "traceid", "retry_after"),
-        *("object", "param", "retcode", "retmsg", "ret", "errormsg", "raw_status_code"),
+        *(*MESSAGES, *_CODES, *_OF_DATA, "error_code", "errcode", "errno", "success", "sucesso"),
+        *("exito", "ok", "request_id", "requestid", "trace_id", "traceid", "retry_after"),
+        *("param", "retcode", "retmsg", "ret", "errormsg", "raw_status_code"),
     ]
 )
 """The keys of JSON objects that tell of an error and nothing else, in lower case."""
+
+TRACEBACK: Final = "Traceback (most recent call last):"
+_PYTHON_TRACE: Final = rf"{re.escape(TRACEBACK)}(?:\n[ \t][^\n]*)+"
+STACK_TRACE: Final = re.compile(
+    rf"[^\w`]{{0,4}}(?:(?:{_PYTHON_TRACE}\n\S[^\n]*\n\s*(?:During|The above)[^\n]*:\n\s*)*"
+    rf"{_PYTHON_TRACE}\n([A-Z_a-z][\w.]*(?::[^\n]*(?:\n[ \t][^\n]*)*)?)"
+    r"|((?:Uncaught )?[\w.]*(?:Error|Exception)\b[^\n]*)(?:\n\s+at [^\n]+)+)\s*"
+)
+"""A text that is nothing but a stack trace of Python or JavaScript; its groups are the error."""
 
 _STATUS_IN_WORDS: Final = re.compile(
     r"\[(\d{3}) [^\]\n]{0,80}\]|\bHTTP[_/ ](?:status |error )?(\d{3})\b"
@@ -112,24 +121,32 @@ class ErrorBody:
         status: the innermost HTTP status that is named, from 400 to 599, or ``None``.
         names: all identifiers (codes, types, reasons), in lower case, the innermost last.
         text: all that was said, on every level, for searching.
+        value: the JSON object that it is, or that is alone in a list; ``{}`` for other texts.
     """
 
     message: str
     status: int | None
     names: tuple[str, ...]
     text: str
+    value: Mapping[str, Any]
 
     @property
     def nested(self) -> bool:
         """Whether it describes the error of another server, one behind the site."""
         return self.status is not None
 
+    @property
+    def is_data(self) -> bool:
+        """Whether its status is a number among data, as in ``{"status": 500, "title": "Dune"}``."""
+        keys = {key.lower() for key, value in self.value.items() if value}.difference(_CODES)
+        return bool(keys) and keys.issubset(_OF_DATA)
+
 
 def read_error_body(text: str) -> ErrorBody:
     """Read an error body in any of the forms that servers and the proxies before them use."""
     message, status, names, levels = text, None, list[str](), [text]
+    outermost = value = _json_in(text)
     for _ in range(MAX_DEPTH):
-        value = _json_in(message)
         found = list(_names_in(value, message))
         names += [name.lower() for name in found]
         status = _status_of(found, message) or status
@@ -138,7 +155,11 @@ def read_error_body(text: str) -> ErrorBody:
             break
         message = inner
         levels.append(inner)
-    return ErrorBody(message, status, tuple(names), "\n".join(levels))
+        value = _json_in(inner)
+    if isinstance(outermost, list) and len(outermost) == 1:
+        outermost = outermost[0]
+    outermost = outermost if isinstance(outermost, dict) else {}
+    return ErrorBody(message, status, tuple(names), "\n".join(levels), outermost)
 
 
 def error_words(text: str) -> tuple[str, str]:
@@ -181,7 +202,7 @@ def _message_of(value: Any) -> str | None:
     if isinstance(error, str):
         return error
     if isinstance(error, dict):
-        for key in MESSAGES:
+        for key in (*MESSAGES, "title"):
             if isinstance(error.get(key), str) and error[key]:
                 return str(error[key])
     return None

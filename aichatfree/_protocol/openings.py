@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from . import phrases
-from .error_bodies import MESSAGES
+from .error_bodies import MESSAGES, TRACEBACK
 
 REASONING_TAGS: Final = ("think", "thinking", "thought", "reasoning")
 TOOL_TAGS: Final = ("tool", "tool_data", "tool_call", "tool_result")
@@ -36,8 +36,8 @@ _ERRORS: Final = dict.fromkeys(
         *('{"type":"error"', '{"code"', '{"status', '{"success":false', '{"ok":false'),
     ),
     512,
-) | {'{"error"': 16 * 1024}
-"""How JSON objects with an error begin, and the length up to which they are held back."""
+) | {'{"error"': 16 * 1024, "".join(TRACEBACK.split()): 4096}
+"""How errors of programs begin, without spaces, and the length up to which they are held back."""
 
 
 class Opening:
@@ -158,10 +158,10 @@ class Opening:
 
 
 def _may_be_error(text: str) -> bool:
-    """Whether it begins like a JSON object with an error in it."""
+    """Whether it begins like a JSON object with an error in it, or like a traceback."""
     start = "".join(text[:40].split())
     return (
-        start.startswith("{")
+        start[:1] in ("{", "T")
         and not _NO_ERROR.match(text)
         and any(
             len(text) <= limit and (error.startswith(start) or start.startswith(error))

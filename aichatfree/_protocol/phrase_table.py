@@ -103,7 +103,7 @@ def phrase_table() -> PhraseTable:
         },
         standard=frozenset(body["standard"]),
         not_in_labels=frozenset(body["not_in_labels"]),
-        glued=tuple(body["glued"]),
+        glued=(*body["glued"], *body["openings"]),
         notice_labels=re.compile(rf"\W*(?:{body['notice_labels']})\W*"),
     )
 

@@ -47,6 +47,11 @@ _ERROR_PAGE: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _ITEM: Final = re.compile(r"[-*+•] |\d+[.)] |`|\|")
+_BEFORE_SUBJECT: Final = re.compile(
+    r"[*_\d ]*(?:(?:the|an?|el|la|le|il|o|der|die|das|une?|una|ein|our|se)(?: +|$)|l['’])?"
+)
+"""A status, and the article of the first word."""
+
 _NUMBER: Final = re.compile(r"\d+")
 _ALONE: Final = re.compile(r"(?<![\d.,-])\d{4}(?![.,]\d|\d|\W?\d\d\W)")
 """Four digits that are no part of a date, an amount or an address."""
@@ -98,7 +103,8 @@ def meaning_in_error(
     for phrase in table.phrases:
         if (status in phrase.statuses or not phrase.statuses) and phrase.is_in(found):
             return phrase.meaning
-    said = _lists_of_sentences(message[:MAX_REFUSAL], besides=False)[:_FIRST_SENTENCES]
+    first = _sentences(message[:MAX_REFUSAL])[:_FIRST_SENTENCES]
+    said = [table.words_of_refusals.found_in(each) for each in first]
     for refusal in table.refusals:
         if status in refusal.statuses and any(map(refusal.is_in, said)):
             return refusal.meaning
@@ -134,30 +140,30 @@ def _meaning(body: str, needed: int, may_be_label: bool) -> str | None:
         may_be_label: whether a body of a few words may be the label of a classification.
     """
     table, points = phrase_table(), phrase_table().points
-    everything = _lists(_lists_of_sentences(body, besides=False))
+    own = body if '{"' in body else _QUOTATION.sub(_without_words, body)
+    sentences = _sentences(own) if len(body) <= MAX_REFUSAL else []
+    said = [table.words_of_refusals.found_in(sentence) for sentence in sentences]
+    everything = _lists(said)
     if table.subjects.isdisjoint(everything):
         return None  # most answers
-    if not any(refusal.is_in(everything) for refusal in table.in_bodies):
+    possible = [refusal for refusal in table.in_bodies if refusal.is_in(everything)]
+    if not possible:
         return None
-    said = _lists_of_sentences(body)
+    for lists, sentence in zip(said, sentences, strict=True):
+        lists |= table.words_besides.found_in(sentence)
     everything = _lists(said)
     around = _points_besides(body, everything)
-    own = body if '{"' in body else _QUOTATION.sub(_without_words, body)
-    if own != body:
-        said = _lists_of_sentences(own)
-        everything = _lists(said)
-    possible = [refusal for refusal in table.in_bodies if refusal.is_in(everything)]
     if may_be_label and _resembles_label(body, everything):
         around += points["label"]
     parts = list[tuple[Set[str], int]]()
     so_far = set[str]()
-    for sentence in said[:_FIRST_SENTENCES]:
-        so_far |= sentence
-        parts.append((sentence, around + _points_of_explanations(so_far)))
+    for lists in said[:_FIRST_SENTENCES]:
+        so_far |= lists
+        parts.append((lists, around + _points_of_explanations(so_far)))
     parts.append((everything, around + _points_of_explanations(everything) + points["apart"]))
     for refusal in possible:
-        for lists, others in parts:
-            if refusal.points + others >= needed and refusal.is_in(lists):
+        for part, others in parts:
+            if refusal.points + others >= needed and refusal.is_in(part):
                 return refusal.meaning
     return None
 
@@ -221,21 +227,17 @@ def _points_of_explanations(lists: Set[str]) -> int:
     return sum(points[name] for name in ("explains", "conditional") if name in lists)
 
 
-def _lists_of_sentences(text: str, *, besides: bool = True) -> list[set[str]]:
-    """The lists that have a word in each sentence; none for a text that is too long.
+def _sentences(text: str) -> list[str]:
+    """The sentences of a text, folded."""
+    found: list[str] = _SENTENCE.findall(_folded(text))
+    return found
 
-    Args:
-        text: the text.
-        besides: whether to look for the words that are said besides a refusal too.
-    """
-    if len(text) > MAX_REFUSAL:
-        return []
-    folded, table = _folded(text), phrase_table()
-    spans = [found.span() for found in _SENTENCE.finditer(folded)]
-    said = [table.words_of_refusals.found_in(folded, *span) for span in spans]
-    for lists, span in zip(said, spans, strict=True) if besides else ():
-        lists |= table.words_besides.found_in(folded, *span)
-    return said
+
+def _lists_of_sentences(text: str) -> list[set[str]]:
+    """The lists that have a word in each sentence."""
+    table = phrase_table()
+    words = (table.words_of_refusals, table.words_besides)
+    return [_lists([each.found_in(sentence) for each in words]) for sentence in _sentences(text)]
 
 
 def _lists(said: list[set[str]]) -> set[str]:
@@ -309,7 +311,7 @@ def is_notice(content: str, rest: str) -> bool:
 
 
 def is_glued_failure(text: str) -> bool | None:
-    """Whether a text after the letters of a word that it is no part of tells of a failure.
+    """Whether a text that is glued to an answer, or follows a cut sentence, tells of a failure.
 
     ``None`` if that cannot be told yet.
     """
@@ -317,8 +319,9 @@ def is_glued_failure(text: str) -> bool | None:
     page = folded.startswith("<")
     if not page and (len(folded) > MAX_NOTICE or "\n\n" in folded or "`" in folded):
         return False
-    begins = any(folded.startswith(word) for word in phrase_table().glued)
-    if not begins and not any(word.startswith(folded) for word in phrase_table().glued):
+    first = folded if page else _BEFORE_SUBJECT.sub("", folded, count=1)
+    begins = first.startswith(phrase_table().glued)
+    if not begins and not any(word.startswith(first) for word in phrase_table().glued):
         return False
     return True if begins and is_last_words(text, cut_off=True) else None
 
@@ -343,7 +346,7 @@ def is_last_words(paragraph: str, cut_off: bool) -> bool:
 def goes_on_with_refusal(paragraph: str) -> bool:
     """Whether a paragraph after a refusal belongs to it: it gives advice, or is a refusal too."""
     lists = _lists(_lists_of_sentences(paragraph))
-    if "explains" in lists:
+    if len(paragraph) > MAX_REFUSAL or "explains" in lists:
         return False
     needed = phrase_table().points["refusal"]
     return "advice" in lists or _meaning(paragraph, needed, may_be_label=False) is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from ..errors import (
     StatedLimits,
     StreamInterruptedError,
 )
-from .error_bodies import ERROR_KEYS, ERRORS, ErrorBody, read_error_body
+from .error_bodies import ERROR_KEYS, ERRORS, STACK_TRACE, ErrorBody, read_error_body
 from .limits import stated_limits
 from .meanings import EMPTY_500, MEANINGS, SITES_WORDS, Meaning, meaning_of_status
 from .phrases import meaning_in_error, meaning_of_body, names, status_in
@@ -80,14 +79,19 @@ def error_in_body(text: str, headers: Mapping[str, str], site: Site) -> APIStatu
     refusals = site.refusals if site.looks_for("refusals") else None
     if refusals is None or not text.strip():
         return None
-    label, value = _object_in(text)
-    if value and not (label or _has_failed(value) or _has_only_keys_of_errors(value)):
-        return None
+    text = text.strip()
+    begin, trace = _BEFORE_OBJECT.match(text), STACK_TRACE.fullmatch(text)
+    found = None
+    if trace:
+        found = read_error_body(trace[1] or trace[2])
+    elif begin:
+        found = read_error_body(text[begin.end() :])
+        if found.value and not (begin[0] or _may_be_error(found)):
+            return None
     name = meaning_of_body(text, refusals)
     meaning, words = MEANINGS.get(name or ""), text
     if meaning is None:
-        found = _error_in(text, value) if value else None
-        if found is None:
+        if found is None or not (trace or (found.value and _tells_of_error(found))):
             return None
         words = found.message
         name = None if found.status else meaning_of_body(words, {}, may_be_label=False)
@@ -98,7 +102,7 @@ def error_in_body(text: str, headers: Mapping[str, str], site: Site) -> APIStatu
         meaning,
         f"The site sent an error in place of an answer ({one_line(words)})",
         200,
-        text.strip(),
+        text,
         stated_limits(headers, text),
     )
     return error if isinstance(error, APIStatusError) else None
@@ -240,40 +244,24 @@ def _meaning(
     return meaning_of_status(meant, upstream=upstream or found.nested)
 
 
-def _error_in(text: str, value: dict[str, Any]) -> ErrorBody | None:
-    """The error that a body tells of, which is a JSON object; ``None`` if it tells of none."""
-    found = read_error_body(text)
-    named = found.status or value.get("type") == "error" or _says_failed(value)
-    if named or meaning_of_body(found.message, {}, may_be_label=False):
-        return found
-    return None
+def _may_be_error(found: ErrorBody) -> bool:
+    """Whether a JSON object has no keys but those of errors, or says that it failed."""
+    return ERROR_KEYS.issuperset(map(str.lower, found.value)) or _has_failed(found.value)
 
 
-def _object_in(text: str) -> tuple[str, dict[str, Any]]:
-    """What a body has before the JSON object that it is, such as ``Error: ``, and the object."""
-    text = text.strip()
-    begin = _BEFORE_OBJECT.match(text)
-    try:
-        value = json.loads(text[begin.end() :]) if begin else None
-    except (ValueError, RecursionError):
-        value = None
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    return (begin[0] if begin else "", value) if isinstance(value, dict) else ("", {})
+def _tells_of_error(found: ErrorBody) -> bool:
+    """Whether a JSON object names an error: its status, itself as one, or one in its message."""
+    errors = [found.value[key] for key in ERRORS if key in found.value]
+    return bool(
+        (found.status and not found.is_data)
+        or found.value.get("type") == "error"
+        or any(error is True or isinstance(error, dict) for error in errors)
+        or _has_failed(found.value)
+        or meaning_of_body(found.message, {}, may_be_label=False)
+    )
 
 
-def _has_only_keys_of_errors(value: dict[str, Any]) -> bool:
-    return ERROR_KEYS.issuperset(map(str.lower, value))
-
-
-def _says_failed(value: dict[str, Any]) -> bool:
-    """Whether a JSON object says of itself that it is an error."""
-    errors = [value[key] for key in ERRORS if key in value]
-    is_error = any(error is True or isinstance(error, dict) for error in errors)
-    return is_error or _has_failed(value)
-
-
-def _has_failed(value: dict[str, Any]) -> bool:
+def _has_failed(value: Mapping[str, Any]) -> bool:
     """Whether a JSON object has an error and ``"success": false``, whatever else is in it."""
     return value.get("success") is False and not value.keys().isdisjoint(ERRORS)
 

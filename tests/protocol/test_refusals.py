@@ -40,6 +40,8 @@ QUOTES_A_FAILURE: Final = {
     "a log at the end",
     "brackets explained",
     "O erro 500 (Internal Server Error) indica que algo deu errad",
+    "Internal Server Error → 500",
+    "See the section on proxies.504 Gateway Timeout means that th",
     "Use `^(?:\\S+ ){2}\\[?(ERROR|FATAL)\\]?:? (.+)$` with the multi",
 }
 REFUSALS: Final = [
@@ -48,6 +50,7 @@ REFUSALS: Final = [
     if "text" not in case
     and case.get("chunks", [""])[0][:1].isalpha()
     and "{" not in case["chunks"][0]
+    and "\n " not in case["chunks"][0]  # a stack trace
     and case["error"] not in ("StreamInterruptedError", "ProtocolError")
 ]
 

@@ -7,10 +7,15 @@ import time
 import pytest
 
 from aichatfree._protocol.decoding import ReplyDecoder
-from aichatfree.errors import APIError, RateLimitError, StreamInterruptedError
+from aichatfree.errors import APIError, RateLimitError, ServerError, StreamInterruptedError
 
 EVENT = 'data: {"choices":[{"delta":{"content":"Hello"},"finish_reason":"stop"}]}\n\n'
 REFUSAL = "Rate limit exceeded. Please try again later."
+TRACE = (
+    "Traceback (most recent call last):\n"
+    + '  File "/app/server.py", line 12, in generate\n    reply = model.generate(prompt)\n' * 9
+    + "ValueError: the list is empty"
+)
 PAGE = "<html><head><title>502 Bad Gateway</title></head><body>502</body></html>"
 
 
@@ -61,6 +66,32 @@ def test_a_refusal_that_is_glued_to_a_long_answer_is_found(before: str, refusal:
     """A refusal right behind an unfinished sentence, in its own chunk, makes it incomplete."""
     long = "A sentence of an answer. " * 30
     assert decode(long, before, refusal) == (long + before, StreamInterruptedError)
+
+
+def test_a_bare_stack_trace_is_an_error_and_no_text() -> None:
+    """Of a long traceback in small chunks nothing is returned, since it may be a site's failure."""
+    pieces = [TRACE[start : start + 7] for start in range(0, len(TRACE), 7)]
+    assert decode(*pieces) == ("", ServerError)
+
+
+@pytest.mark.parametrize("around", ["```\n{}\n```", "{}\n\nThe last line says why.", "So:\n{}"])
+def test_a_stack_trace_with_an_explanation_or_a_fence_is_text(around: str) -> None:
+    """A traceback that is fenced, or has words before or after it, is a part of an answer."""
+    text = around.format(TRACE)
+    pieces = [text[start : start + 7] for start in range(0, len(text), 7)]
+    assert decode(*pieces) == (text, None)
+
+
+@pytest.mark.parametrize("size", [3, 5, 11, 5000])
+def test_a_failure_after_a_cut_sentence_is_found_in_chunks_of_any_size(size: int) -> None:
+    """A proxy may merge a last paragraph that tells of a failure into the text before it."""
+    long = (
+        "A sentence of an answer. " * 30
+        + "The towers of the cathedral were built by masons from the"
+    )
+    body = f"{long}\n\nThe upstream server closed the connection. Please try again later."
+    pieces = [body[start : start + size] for start in range(0, len(body), size)]
+    assert decode(*pieces) == (long, StreamInterruptedError)
 
 
 def test_an_error_that_is_null_is_not_awaited() -> None:
