@@ -185,7 +185,7 @@ class AdaptiveRate:
         self._last_rejection, self._recovery_point = number, self.sent
         self._rejected_in_flight = 0
         if retry_after is not None and retry_after > MAX_RETRY_AFTER:
-            self.exhausted = f"the server asks to wait {retry_after:.0f} s"
+            self.exhausted = "it asks for a long wait"
 
     def _enter(self, phase: Phase) -> None:
         self.phase: Phase = phase

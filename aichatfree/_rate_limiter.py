@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from ._adaptive_rate import MAX_RETRY_AFTER, AdaptiveRate, Phase
 from ._arguments import check_number
-from ._call import MAX_SINGLE_WAIT, Call
+from ._call import Call
 from ._forks import renew_after_fork
 from ._prompt_rejections import Cause, Outcomes, PromptRejections
-from ._slot_queue import SlotQueue, run_again_in
+from ._slot_queue import SlotQueue, allow_more_time, not_sent, run_again_in
 from .errors import APIError, RateLimitError, StatedLimits
 
 _MIN_REQUESTS_PER_MINUTE: Final = 0.001
@@ -308,15 +308,14 @@ class RateLimiter(SlotQueue[int]):
     def _earliest(self, ahead: int, now: float) -> float:
         return self._adaptive_rate.earliest(ahead)
 
-    def _too_late_error(self, now: float) -> RateLimitError:
+    def _too_late_error(self, call: Call, now: float) -> RateLimitError:
         slot = self._adaptive_rate.slot
+        wait = max(0.0, (self._retry_at if self._retry_at > now else slot) - now)
         message = f" Its last message was: {self._last_message}" if self._last_message else ""
         return RateLimitError(
-            "The site's rate limit allows this request only after its deadline, so it was not "
-            f"sent.{message} Try again later, or allow more time with timeout=Timeout(total=...) "
-            "or retry=RetryPolicy(max_elapsed=...); with retry=None a call waits for "
-            f"{MAX_SINGLE_WAIT:.0f} s at most.",
-            retry_after=max(0.0, (self._retry_at if self._retry_at > now else slot) - now),
+            "The site's rate limit allows this request only after its deadline, so "
+            f"{not_sent(call)}.{message} {allow_more_time(wait)}",
+            retry_after=wait,
             retryable=False,
         )
 

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from ._call import Call
+from ._call import MAX_SINGLE_WAIT, Call
 from ._cancellation import cancelled_error
 from ._prompt_rejections import SUSPECT_SHARE, PromptRejections
+from ._protocol.durations import format_duration
 from .errors import APIError
 
 _POLL_INTERVAL: Final = 0.025
@@ -114,7 +115,7 @@ class SlotQueue(ABC, Generic[T]):
         """The clock time before which a call with `ahead` others before it cannot be sent."""
 
     @abstractmethod
-    def _too_late_error(self, now: float) -> APIError:
+    def _too_late_error(self, call: Call, now: float) -> APIError:
         """The error for a call that can be sent only after its deadline."""
 
     # What a subclass uses.
@@ -193,7 +194,9 @@ class SlotQueue(ABC, Generic[T]):
         if self._is_refused(call, ahead, now):
             if call.cancel_token.stopping.is_set():
                 raise cancelled_error()
-            raise call.deadline_error() if now >= call.deadline else self._too_late_error(now)
+            if now >= call.deadline:
+                raise call.deadline_error()
+            raise self._too_late_error(call, now)
 
     def _is_refused(self, call: Call, ahead: int, now: float) -> bool:
         too_late = max(now, self._earliest(ahead, now)) > self._latest(call)
@@ -205,6 +208,21 @@ class SlotQueue(ABC, Generic[T]):
             for ahead, waiter in enumerate(self._queue):
                 if self._is_refused(waiter.call, ahead, now):
                     waiter.awake.set()
+
+
+def not_sent(call: Call) -> str:
+    """What became of a call that would have to wait for too long, as the end of a sentence."""
+    return "it was not retried" if call.attempts else "it was not sent"
+
+
+def allow_more_time(wait: float) -> str:
+    """What to do about a call that would have to wait for so many seconds, as a sentence."""
+    when = f"in {format_duration(wait)}" if 0 < wait < math.inf else "later"
+    return (
+        f"Try again {when}, or allow more time with timeout=Timeout(total=...) or "
+        "retry=RetryPolicy(max_elapsed=...); with retry=None a call waits for "
+        f"{MAX_SINGLE_WAIT:.0f} s at most."
+    )
 
 
 def run_again_in(seconds: float) -> str:

@@ -195,7 +195,8 @@ FILES = {
 def paste(line: str, *, url: str, folder: Path) -> None:
     """Run a line as a user pastes it into a shell, and check that it succeeds.
 
-    A server is stopped as soon as it serves. The line finds the ``FILES``.
+    A server is stopped as soon as it serves, and the requests of curl are sent to `url`. The line
+    finds the ``FILES``.
     """
     for name, text in FILES.items():
         if not (folder / name).exists():
@@ -204,6 +205,8 @@ def paste(line: str, *, url: str, folder: Path) -> None:
     if serving:  # on any free port, for which 0 stands
         line = f"exec env {re.sub(r' --port [0-9]+', '', line)} --port 0"
         line = line.replace("http://127.0.0.1:11434", url)  # Ollama
+    elif line.startswith("curl "):
+        line = line.replace("http://127.0.0.1:8000", url)  # aichatfree serve
     scripts = sysconfig.get_path("scripts")
     with subprocess.Popen(
         line,

@@ -146,7 +146,7 @@ def test_an_exhausted_quota_is_reported_with_the_sites_message() -> None:
     error = RateLimitError("Come back tomorrow.", retry_after=7200.0)
     limiter.record_rejection(limiter.acquire(call()), error, PromptRejections())
     assert limiter.exhausted is not None
-    assert "7200 s" in limiter.exhausted
+    assert "a long wait" in limiter.exhausted
     assert "Come back tomorrow." in limiter.exhausted
 
 
@@ -185,6 +185,26 @@ def test_a_call_that_is_not_sent_quotes_the_last_rejection() -> None:
     with pytest.raises(RateLimitError, match="One a minute, please") as caught:
         limiter.acquire(call(deadline=clock.now + 1))
     assert caught.value.retry_after == 60.0
+
+
+def test_a_call_that_has_to_wait_for_too_long_knows_how_long() -> None:
+    """The error of a call whose slot is after its deadline says in how many seconds it is."""
+    limiter, clock = simulated(6)
+    limiter.acquire(call())
+    with pytest.raises(RateLimitError, match=r"it was not sent\. Try again in 10 s, or allow"):
+        limiter.acquire(call(clock.now + 5))
+
+
+def test_the_error_of_a_call_that_was_attempted_does_not_deny_it() -> None:
+    """If a retry has to wait until after the deadline, the error says that there was none, not that
+    nothing was sent.
+    """
+    limiter, clock = simulated(6)
+    attempted = call(clock.now + 5)
+    limiter.acquire(attempted)
+    with pytest.raises(RateLimitError, match="it was not retried") as caught:
+        limiter.acquire(attempted)
+    assert "not sent" not in str(caught.value)
 
 
 def test_a_deadline_in_the_past_is_a_timeout() -> None:

@@ -1,4 +1,4 @@
-"""Durations and points in time, in all the forms in which servers write them."""
+"""Durations and points in time, in all the forms in which servers write them, and in ours."""
 
 from __future__ import annotations
 
@@ -56,6 +56,18 @@ def parse_duration(text: str) -> float | None:
     if not _COMPLETE.fullmatch(text):
         return None
     return sum(_seconds(number, unit) for number, unit in _PARTS.findall(text))
+
+
+def format_duration(seconds: float) -> str:
+    """A duration with its two largest units."""
+    if seconds < 60:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    first = next(place for place, (number, _) in enumerate(parts) if number)
+    return " ".join(f"{number} {unit}" for number, unit in parts[first : first + 2] if number)
 
 
 def parse_seconds(text: str) -> float | None:

@@ -18,6 +18,7 @@ from ..errors import (
     StatedLimits,
     StreamInterruptedError,
 )
+from .durations import format_duration
 from .error_bodies import ERROR_KEYS, ERRORS, STACK_TRACE, ErrorBody, read_error_body
 from .limits import stated_limits
 from .meanings import EMPTY_500, MEANINGS, SITES_WORDS, Meaning, meaning_of_status
@@ -205,6 +206,8 @@ def _error(
             f"The site's quota is used up until {until:%Y-%m-%d %H:%M} UTC: try again "
             "then, or use another site."
         )
+    elif limits.wait and not stated_limits({}, what).wait:
+        what += f" and asks to wait {format_duration(limits.wait)}"
     error = meaning.error(
         f"{what}. {advice}",
         status_code=status,

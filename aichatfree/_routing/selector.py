@@ -13,7 +13,7 @@ from .._call import MAX_SINGLE_WAIT, Call
 from .._forks import renew_after_fork
 from .._prompt_rejections import Cause
 from .._rate_limiter import RateLimiter
-from .._slot_queue import SlotQueue, run_again_in
+from .._slot_queue import SlotQueue, allow_more_time, not_sent, run_again_in
 from ..errors import APIConnectionError, APIError, RateLimitError
 from .availability import LONG_OUTAGE, Availability, SiteState
 
@@ -272,18 +272,17 @@ class SiteSelector(SlotQueue[Visit]):
     def _soonest(self) -> float:
         return min(site.earliest() for site in self._sites)
 
-    def _too_late_error(self, now: float) -> APIError:
+    def _too_late_error(self, call: Call, now: float) -> APIError:
         if all(site.is_disabled for site in self._sites):
             return APIError(f"No site can answer. {self._reasons()}", fatal=True)
         errors = [site.last_error for site in self._sites if not site.is_disabled]
         limited = any(error is None or error.rejection for error in errors)
         kind = RateLimitError if limited else APIConnectionError
+        wait = max(0.0, self._soonest() - now)
         return kind(
-            "No site can take this prompt before its deadline, so it was not sent. "
-            f"{self._reasons()} Try again later, or allow more time with "
-            "timeout=Timeout(total=...) or retry=RetryPolicy(max_elapsed=...); with retry=None a "
-            f"call waits for {MAX_SINGLE_WAIT:.0f} s at most.",
-            retry_after=max(0.0, self._soonest() - now),
+            f"No site can take this prompt before its deadline, so {not_sent(call)}. "
+            f"{self._reasons()} {allow_more_time(wait)}",
+            retry_after=wait,
             retryable=False,
         )
 

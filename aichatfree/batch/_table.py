@@ -145,7 +145,8 @@ def export_journal(
             rows = replace(rows, template=Template(()))
         items = Items(source, lambda *_: None, rows)
         with JournalRows(journal) as results:
-            if not any(results.find(item.custom_id) for item in items):
+            has_ids = any(results.find(item.custom_id) for item in items)
+            if not has_ids and any(results.in_order()):
                 raise ValueError(
                     f"{journal} has no results for the rows of {source}: name the column that "
                     "identifies them with --id, as in the batch"

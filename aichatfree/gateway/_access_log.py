@@ -20,6 +20,8 @@ CLIENT_CLOSED_REQUEST: Final = 499
 """The status in the log when a client disconnected before its response began."""
 CUT_OFF: Final = "cut off"
 """The outcome of a request until its response is complete."""
+AS_ASKED: Final = "stopped at the client's max_tokens"
+"""The outcome of a request whose answer is as long as the client allowed."""
 
 
 @dataclass

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from .._thread_cache import ThreadCache
-from ._access_log import CUT_OFF, AccessLogEntry, summary
+from ._access_log import AS_ASKED, CUT_OFF, AccessLogEntry, summary
 from ._engines.engine import Engine, EngineError
-from ._fronts.front import AnswerFormat, Front, Question, Request
+from ._fronts.front import Front, Question, Request
 from ._generation import Generation
 from ._responses import Headers, Response
 from ._slots import Slots
@@ -65,12 +65,12 @@ class App:
         try:
             received += await generation.read()
             if question.format.streamed:
-                return Stream(question.format, generation, received, entry)
+                return Stream(question, generation, received, entry)
             while chunks := await generation.read():
                 received += chunks
         except EngineError as error:
             response = question.format.response("".join(received), error)
-            entry.respond(response.status, f"the model: {summary(error)}")
+            entry.respond(response.status, _outcome(question, "the model", error))
             return response
         except asyncio.CancelledError:
             generation.cancel()
@@ -97,13 +97,14 @@ class Stream:
 
     def __init__(
         self,
-        answer_format: AnswerFormat,
+        question: Question,
         generation: Generation,
         received: list[str],
         entry: AccessLogEntry,
     ) -> None:
-        self.headers: Headers = answer_format.headers
-        self._format = answer_format
+        self.headers: Headers = question.format.headers
+        self._question = question
+        self._format = question.format
         self._generation = generation
         self._received = received
         self._entry = entry
@@ -123,7 +124,7 @@ class Stream:
         except EngineError as error:
             failure = error
         ending = self._format.ending(failure)
-        self._entry.outcome = f"incomplete: {summary(failure)}" if failure else ""
+        self._entry.outcome = _outcome(self._question, "incomplete", failure) if failure else ""
         if ending.body:
             await write(ending.body)
         return ending.complete
@@ -131,3 +132,8 @@ class Stream:
     def close(self) -> None:
         """Stop the engine if it is still running."""
         self._generation.cancel()
+
+
+def _outcome(question: Question, what: str, error: EngineError) -> str:
+    """Why there is no complete answer, as the log shows it."""
+    return AS_ASKED if question.ends_as_asked(error) else f"{what}: {summary(error)}"

@@ -155,15 +155,16 @@ class Gateway:
         with self._closing:
             if self._state is GatewayState.CLOSED:
                 return
-            self._state = GatewayState.STOPPING
             try:
+                self._state = GatewayState.STOPPING
                 self._stop(grace)
             except BaseException:  # Ctrl-C
                 self._stop(grace=0)
                 raise
 
     def _stop(self, grace: float) -> None:
-        self._server.stop(grace)
+        if not self._server.stop(grace):
+            logger.warning("the server's thread did not end in time")
         if not self._app.join(ENGINE_TIMEOUT):
             logger.warning("an engine did not stop when it was told to")
         if self._own_engine is not None:

@@ -34,6 +34,8 @@ BACKLOG: Final = 1024
 """Clients that may wait to be accepted."""
 STOP_TIMEOUT: Final = 5.0
 """Seconds that connections may take to end after they were cut off."""
+STOP_MARGIN: Final = 5.0
+"""Seconds that the rest of stopping may take, on a busy machine."""
 POLL_INTERVAL: Final = 0.02
 """Seconds between two checks whether all responses have been sent."""
 
@@ -56,18 +58,28 @@ class HTTPServer:
         self._stopping = asyncio.Event()
         self._deadline = math.inf  # on the loop's clock; responses are cut off then
         self._server: Server | None = None
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="aichatfree-gateway", daemon=True)
         self._thread.start()
         renew_after_fork(self)
 
-    def stop(self, grace: float) -> None:
+    def stop(self, grace: float) -> bool:
         """Stop serving; responses that are not complete after ``grace`` seconds are cut off.
 
         If Ctrl-C interrupts it, call it again.
+
+        Returns:
+            Whether the server's thread has ended; not if something blocks it, such as a handler of
+            the log, for longer than the grace, ``STOP_TIMEOUT`` and ``STOP_MARGIN`` together.
         """
         with suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._stop_soon, grace)
-        self._thread.join()
+        # Before Python 3.13, a join that Ctrl-C interrupts takes the thread for ended.
+        limit = min(grace + STOP_TIMEOUT + STOP_MARGIN, threading.TIMEOUT_MAX)
+        has_ended = self._ended.wait(limit)
+        if has_ended:
+            self._thread.join(STOP_MARGIN)
+        return has_ended
 
     def after_fork(self) -> None:
         """Give up the child's copies of all sockets, which keep open what the parent closes.
@@ -75,6 +87,8 @@ class HTTPServer:
         Nobody serves in the child. To close them through the loop would change what the parent
         polls.
         """
+        self._ended = threading.Event()
+        self._ended.set()
         sockets = [each.get_extra_info("socket") for each in self._transports()]
         with open(os.devnull, "rb") as nothing:
             for each in (self._listener, *sockets):
@@ -84,8 +98,11 @@ class HTTPServer:
     # --- in the server's thread ---------------------------------------------------------------
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._serve())
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._serve())
+        finally:
+            self._ended.set()
 
     def _stop_soon(self, grace: float) -> None:
         self._deadline = min(self._deadline, self._loop.time() + grace)

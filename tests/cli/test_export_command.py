@@ -70,6 +70,15 @@ def test_the_journal_of_a_table_is_found() -> None:
     assert len(Path("so-far.csv").read_text().splitlines()) == 4
 
 
+def test_the_journal_of_a_run_that_has_no_results_yet_is_exported() -> None:
+    """With an empty journal the table has the rows of the input, all of them without an answer."""
+    Path("answers.jsonl").write_text("")
+    done = run("export", "answers.jsonl", "-o", "out.jsonl", *INPUT)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    assert [(row["key"], row["answer"]) for row in rows] == [("b", None), ("c", None), ("a", None)]
+
+
 def test_a_foreign_file_of_failures_is_named_with_the_line() -> None:
     """If the file of failures is not from a batch, the message has its name and the line."""
     Path("answers.errors.jsonl").write_text("mine\n")

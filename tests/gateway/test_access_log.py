@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from aichatfree.gateway import EngineError, Gateway, OpenAIUpstream
+from aichatfree.gateway import EngineError, Gateway, OpenAIUpstream, TokenLimitError, Usage
 from helpers import AT_ONCE, SHORT, UNREACHABLE, signed_body, wait_until
 
 from .connections import QUESTION, ask, connect, is_closed, post, read_to_end, request, send
@@ -105,6 +105,28 @@ def test_the_line_of_an_incomplete_answer_says_so(caplog: pytest.LogCaptureFixtu
         read_to_end(send(gateway, signed_body()))
     (message,) = caplog.messages
     assert message.endswith(", incomplete: 502")
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("counted", [(), (Usage(9, 2),)], ids=["unknown", "counted"])
+def test_the_line_of_an_answer_that_is_as_long_as_asked_names_no_failure(
+    caplog: pytest.LogCaptureFixture, counted: tuple[Usage, ...], streamed: bool
+) -> None:
+    """If an answer stopped at the `max_tokens` of the client, its log line says just that."""
+    with Gateway(ScriptedEngine("x", *counted, error=TokenLimitError())) as gateway:
+        assert ask(gateway, QUESTION | {"max_tokens": 2, "stream": streamed}).status_code == 200
+    (message,) = caplog.messages
+    assert re.search(r" 200, .* s, stopped at the client's max_tokens$", message), message
+
+
+def test_the_line_of_an_answer_that_is_shorter_than_asked_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """If the model's own limit of tokens is below that of the client, the answer is incomplete."""
+    with Gateway(ScriptedEngine("x", Usage(9, 2), error=TokenLimitError())) as gateway:
+        ask(gateway, QUESTION | {"max_tokens": 100, "stream": True})
+    (message,) = caplog.messages
+    assert message.endswith(", incomplete: 502 length")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import socket
@@ -149,20 +150,80 @@ def test_a_gateway_can_be_closed_twice() -> None:
     assert "closed" in repr(gateway)
 
 
+def close_with_ctrl_c(gateway: Gateway) -> float:
+    """Press Ctrl-C while `close` waits for the grace to end; the seconds it takes from then on.
+
+    Not before it waits: the signal would interrupt the test, or be lost in a destructor.
+    """
+    pressed: list[float] = []
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def press() -> None:
+        wait_until(lambda: "stopping" in repr(gateway))
+        time.sleep(SHORT)
+        if "stopping" in repr(gateway):
+            pressed.append(time.monotonic())
+            signal.pthread_kill(main, signal.SIGINT)
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    with pytest.raises(KeyboardInterrupt):
+        gateway.close(grace=LONG)
+    closed = time.monotonic()
+    presser.join()
+    return closed - pressed[0]
+
+
 def test_ctrl_c_during_the_grace_cuts_off_what_still_runs() -> None:
     """If Ctrl-C interrupts `close`, running answers are cut off at once, the gateway is closed, and
     the interrupt is raised.
     """
     gateway = Gateway(SlowEngine(LONG))
     with ask(gateway) as response:
-        interrupt = threading.Timer(SHORT, os.kill, (os.getpid(), signal.SIGINT))
-        interrupt.start()
-        started = time.monotonic()
-        with pytest.raises(KeyboardInterrupt):
-            gateway.close(grace=LONG)
-        assert time.monotonic() - started < SHORT + AT_ONCE
+        assert close_with_ctrl_c(gateway) < AT_ONCE
         assert_cut_off(response)
     assert "closed" in repr(gateway)
+
+
+def test_a_close_that_ctrl_c_interrupts_waits_for_the_servers_thread() -> None:
+    """When the interrupt is raised, the thread of the server has ended, whose engine ended long ago
+    but whose client does not read.
+    """
+    gateway = Gateway(SlowEngine(0, first="x" * 20_000_000))
+    with ask(gateway):
+        close_with_ctrl_c(gateway)
+        assert not threads_named("aichatfree-gateway")
+
+
+def test_a_server_that_is_blocked_does_not_block_its_close(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If something blocks the thread of the server, such as a handler of the log, `close` returns
+    after the grace and the time for stopping, and logs a warning.
+    """
+    monkeypatch.setattr("aichatfree.gateway._server.STOP_TIMEOUT", SHORT)
+    monkeypatch.setattr("aichatfree.gateway._server.STOP_MARGIN", SHORT)
+    release, blocked = threading.Event(), threading.Event()
+
+    def block(record: logging.LogRecord) -> bool:
+        blocked.set()
+        return release.wait(LONG)
+
+    logger = logging.getLogger("aichatfree.gateway._access_log")
+    caplog.set_level(logging.INFO, logger.name)
+    logger.addFilter(block)
+    gateway = Gateway(Echo())
+    try:
+        ask(gateway).close()
+        assert blocked.wait(LONG)
+        started = time.monotonic()
+        gateway.close(GRACE)
+        assert time.monotonic() - started < GRACE + 2 * SHORT + AT_ONCE
+        assert "the server's thread did not end in time" in caplog.messages
+    finally:
+        release.set()
+        logger.removeFilter(block)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +273,10 @@ def test_clients_notice_the_end_while_a_forked_child_lives() -> None:
         response = ask(gateway)
         child = os.fork()
         if child == 0:
-            signal.pause()
+            try:
+                signal.pause()
+            finally:
+                os._exit(1)
         try:
             gateway.close(grace=0)
             started = time.monotonic()
@@ -233,7 +297,11 @@ def test_a_gateway_serves_on_after_a_fork() -> None:
         assert session.post(f"{gateway.url}/api/generate", body, timeout=LONG).text == "Hi"
         child = os.fork()
         if child == 0:
-            gateway.close()
-            os._exit(0)
+            status = 1
+            try:
+                gateway.close()
+                status = 0
+            finally:
+                os._exit(status)
         assert os.waitpid(child, 0)[1] == 0
         assert session.post(f"{gateway.url}/api/generate", body, timeout=LONG).text == "Hi"

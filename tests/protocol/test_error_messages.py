@@ -155,6 +155,21 @@ def test_an_error_has_the_stated_wait() -> None:
     assert error_of(503).retry_after is None
 
 
+def test_the_message_names_a_wait_that_the_words_of_the_site_do_not() -> None:
+    """A wait that only a header or a field of the body states is in the message of the error."""
+    in_header = error_of(429, "Too many requests.", Retry_After="90")
+    details = [{"retryDelay": "27s"}]
+    in_body = error_of(500, {"error": {"code": 429, "message": "Busy.", "details": details}})
+    assert "(Too many requests.) and asks to wait 1 min 30 s. " in str(in_header)
+    assert "asks to wait 27 s. " in str(in_body)
+
+
+@pytest.mark.parametrize("words", ["Try again in 20 s.", "Limit reached, resets at 08:00 UTC"])
+def test_the_message_does_not_repeat_a_wait(words: str) -> None:
+    """If the site's own words say when to try again, the message does not name the wait again."""
+    assert "asks to wait" not in str(error_of(429, words, Retry_After="20"))
+
+
 # --- any response -----------------------------------------------------------------------------
 
 json_errors = st.recursive(

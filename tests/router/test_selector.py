@@ -137,6 +137,18 @@ def test_a_cool_down_beyond_the_deadline_is_not_waited_for() -> None:
     assert not caught.value.retryable
 
 
+def test_the_error_of_a_call_that_was_attempted_does_not_deny_it() -> None:
+    """If all sites cool down until after the deadline of a call that one of them has failed, the
+    error says that it was not retried, not that nothing was sent.
+    """
+    sites = Selector(None)
+    call = call_until(sites.clock.now + 0.4)
+    sites.fail(sites.visit(call))
+    with pytest.raises(APIConnectionError, match="it was not retried") as caught:
+        sites.visit(call)
+    assert "not sent" not in str(caught.value)
+
+
 def test_a_deadline_that_passes_while_a_probe_is_out_ends_the_wait() -> None:
     """A call that waits for the outcome of a probe ends when its deadline passes."""
     sites = Selector(None)

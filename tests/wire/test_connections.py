@@ -313,8 +313,12 @@ def test_a_lock_that_was_held_during_a_fork_does_not_block_the_child() -> None:
     held.wait(LONG)
     child = os.fork()
     if not child:
-        multiplexer.abandon()
-        os._exit(7)
+        status = 1
+        try:
+            multiplexer.abandon()
+            status = 7
+        finally:
+            os._exit(status)
     release.set()
     thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

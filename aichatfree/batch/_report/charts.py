@@ -154,18 +154,6 @@ class Chart:
         return "".join(marks)
 
 
-def duration(seconds: float) -> str:
-    """A duration with its two largest units."""
-    if seconds < 60:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
-    first = next(place for place, (number, _) in enumerate(parts) if number)
-    return " ".join(f"{number} {unit}" for number, unit in parts[first : first + 2] if number)
-
-
 def _nice_step(top: float) -> float:
     """A distance of grid lines, of which two to five fit below the top."""
     step = 10.0**-6

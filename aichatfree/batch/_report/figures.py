@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import Final
 
-from .charts import Chart, Point, TimeAxis, duration
+from ..._protocol.durations import format_duration
+from .charts import Chart, Point, TimeAxis
 from .measurements import OTHER, Group, Measurements
 
 _COLOURS: Final = ("c0", "c1", "c2", "c3", "c4", "c5")
@@ -152,7 +153,7 @@ def _shade_outages(chart: Chart, found: Measurements, axis: TimeAxis) -> None:
 def _rejections(bins: Bins, axis: TimeAxis, width: float) -> Chart:
     rates = [(begin, end, group.rejected) for begin, end, group in bins]
     most = max(count for *_, count in rates)
-    title = f"Rejected requests in {duration(width)}" if most else "Rejected requests: none"
+    title = f"Rejected requests in {format_duration(width)}" if most else "Rejected requests: none"
     chart = Chart(title, axis, most)
     for begin, end, count in rates:
         chart.bar(begin, end, 0.0, count, _FAILED)

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from ..._protocol.durations import format_duration
 from .._output_files import replacing
 from .._table import journal_of
-from .charts import Chart, duration, safe_text
+from .charts import Chart, safe_text
 from .figures import draw_charts
 from .measurements import Failures, Group, Measurements
 from .runs import Run
@@ -105,7 +106,7 @@ def _numbers(found: Measurements) -> str:
     numbers = [("answered", f"{answered:,}"), ("failed", f"{total.failed:,}")]
     if lasted:
         timed = sum(run.answered for run in found.runs.all)
-        numbers += [("duration", duration(lasted)), ("throughput", _rate(timed, lasted))]
+        numbers += [("duration", format_duration(lasted)), ("throughput", _rate(timed, lasted))]
     numbers += [("median time", _seconds(total.elapsed.quantile(0.5)))]
     numbers += [("median time to first chunk", _seconds(total.first_chunk.quantile(0.5)))]
     numbers += [("requests rejected", f"{total.rejected:,}")] if found.events else []
@@ -147,7 +148,7 @@ def _runs(runs: list[Run]) -> str:
     rows = [
         [
             f"{datetime.fromtimestamp(run.start, UTC):%Y-%m-%d %H:%M}",
-            duration(run.duration),
+            format_duration(run.duration),
             f"{run.answered:,}",
             _count(run, "reused"),
             _count(run, "failed"),
@@ -219,4 +220,4 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _seconds(seconds: float | None) -> str:
-    return "–" if seconds is None else duration(seconds)
+    return "–" if seconds is None else format_duration(seconds)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
 from ..._protocol.messages import Message
-from .._engines.engine import Engine, EngineError, Usage
+from .._engines.engine import Engine, EngineError, TokenLimitError, Usage
 from .._responses import Headers, RefusalError, Response, refusal
 
 
@@ -106,6 +106,15 @@ class Question:
     temperature: float | None
     max_tokens: int | None
     format: AnswerFormat
+
+    def ends_as_asked(self, error: EngineError) -> bool:
+        """Whether an answer stopped at the limit of tokens that the client set, as far as is known:
+        the engine's own limit may be lower, but not every engine counts tokens.
+        """
+        if self.max_tokens is None or not isinstance(error, TokenLimitError):
+            return False
+        usage = self.format.usage
+        return usage is None or usage.completion_tokens >= self.max_tokens
 
     def ask(self, engine: Engine, cancelled: threading.Event) -> Generator[str, None, None]:
         """The chunks of the engine's answer; called in the thread that runs the engine."""
