@@ -135,7 +135,7 @@ class Route:
     def _wait(self) -> float:
         """Seconds before the next attempt, beside what the selector waits for a site."""
         assert self._failed_site is not None
-        if self._selector.is_ready_beside(self._failed_site):
+        if self._selector.is_better_ready(self._failed_site, self._failures):
             return 0.0
         return self._rejections[self._failed_site].wait
 

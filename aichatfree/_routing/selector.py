@@ -174,10 +174,16 @@ class SiteSelector(SlotQueue[Visit]):
 
         self._acquire(call, take)
 
-    def is_ready_beside(self, failed: int) -> bool:
-        """Whether another site than this one can take a prompt now."""
+    def is_better_ready(self, failed: int, failures: Sequence[int]) -> bool:
+        """Whether another site, which has failed a prompt less often, can take it now.
+
+        Args:
+            failed: the site that has just failed the prompt.
+            failures: how often each site has.
+        """
         with self._lock:
-            return any(site != failed for site in self._ready(self._clock()))
+            ready = self._ready(self._clock())
+            return any(failures[site] < failures[failed] for site in ready)
 
     def _ready(self, now: float) -> list[int]:
         self._settle()

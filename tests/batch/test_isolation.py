@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
+from typing import Any
 
 import pytest
 
-from aichatfree import RateLimitError
+from aichatfree import RateLimitError, RetryPolicy
 from aichatfree.batch import BatchResult
 from aichatfree.testing import Answer, FakeSite, Request
 from helpers import LONG, ClientFor, echo
@@ -15,7 +17,9 @@ from helpers import LONG, ClientFor, echo
 WORDS = "Request too large for the limit of 30000 tokens per minute"
 
 
-def run(client_for: ClientFor, prompts: int, rejected: set[str]) -> tuple[list[BatchResult], float]:
+def run(
+    client_for: ClientFor, prompts: int, rejected: set[str], **options: Any
+) -> tuple[list[BatchResult], float]:
     """The results of a batch at a site that always rejects some prompts, and its total wait."""
 
     def answer(request: Request) -> Answer:
@@ -24,7 +28,7 @@ def run(client_for: ClientFor, prompts: int, rejected: set[str]) -> tuple[list[B
         return Answer(echo(request))
 
     with FakeSite(answer) as site:
-        batch = client_for(site.url).batch([str(i) for i in range(prompts)])
+        batch = client_for(site.url).batch([str(i) for i in range(prompts)], **options)
         return list(batch), batch.summary.rate_limit_wait
 
 
@@ -51,6 +55,38 @@ def test_two_prompts_do_not_stop_a_batch(client_for: ClientFor) -> None:
     results, _ = run(client_for, 400, {"10", "11"})
     assert [r.custom_id for r in results if not r.ok] == ["10", "11"]
     assert time.monotonic() - started < LONG
+
+
+@pytest.mark.parametrize("workers", [4, 32])
+@pytest.mark.parametrize("first", [0, 5])
+def test_a_row_of_rejected_prompts_does_not_stop_a_batch(
+    client_for: ClientFor, workers: int, first: int
+) -> None:
+    """If five of the first ten prompts in a row are always rejected, they fail within a minute, and
+    the others are answered, also if there are fewer threads than such prompts.
+    """
+    rejected = {str(number) for number in range(first, first + 5)}
+    started = time.monotonic()
+    results, _ = run(client_for, 400, rejected, max_workers=workers)
+    assert {result.custom_id for result in results if not result.ok} == rejected
+    assert time.monotonic() - started < 2 * LONG
+
+
+def test_a_prompt_that_is_rejected_and_fails_in_turn_ends(client_for: ClientFor) -> None:
+    """Rejections do not count as attempts, and the failures between them do not start again."""
+    numbers = itertools.count()
+
+    def answer(request: Request) -> Answer:
+        if request.text != "0":
+            return Answer(echo(request))
+        status = 429 if next(numbers) % 2 else 500
+        return Answer(status=status, body="")
+
+    with FakeSite(answer) as site:
+        client = client_for(site.url, retry=RetryPolicy(3, initial_wait=0.01, jitter=0))
+        results = list(client.batch([str(number) for number in range(200)]))
+    assert [result.custom_id for result in results if not result.ok] == ["0"]
+    assert results[0].attempts == 5
 
 
 def test_a_real_limit_fails_no_prompt(client_for: ClientFor) -> None:

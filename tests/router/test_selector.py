@@ -269,3 +269,12 @@ def test_a_cancelled_call_stops_waiting() -> None:
     thread.join()
     assert time.monotonic() - began < AT_ONCE
     assert isinstance(errors[0], StreamInterruptedError)
+
+
+def test_a_prompt_moves_at_once_only_to_a_site_that_has_failed_it_less_often() -> None:
+    """After a failure another ready site is better if it has failed the prompt less often, so that
+    a prompt that all sites reject is not sent to one after the other without a wait.
+    """
+    selector = Selector(None, None).selector
+    assert selector.is_better_ready(0, [1, 0])
+    assert not selector.is_better_ready(0, [1, 1])
