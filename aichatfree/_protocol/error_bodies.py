@@ -109,6 +109,16 @@ STATUS_OF_NAME: Final[Mapping[str, int]] = {
 }
 """The HTTP statuses that identifiers of Google, OpenAI and others stand for, in lower case."""
 
+_OUTCOMES: Final = ("action", "type", "status", "state", "result", "code", "event", "kind", "outcome")
+_ERR: Final = re.compile(r"err(?:or)?_\w")
+"""Keys whose value may be the word "error", or an identifier that begins like it."""
+
+_OF_DOCUMENTS: Final = frozenset(
+    ("description", "explanation", "example", "examples", "endpoint", "method", "request")
+    + ("scenario", "name", "comment", "summary", "headers", "question", "answer")
+)
+"""Keys of JSON objects that describe an error as an example."""
+
 _VAGUE: Final = ("invalid_request_error", "bad_request", "failed_precondition", "invalid_argument")
 
 
@@ -141,6 +151,22 @@ class ErrorBody:
         keys = {key.lower() for key, value in self.value.items() if value}.difference(_CODES)
         return bool(keys) and keys.issubset(_OF_DATA)
 
+    @property
+    def is_error(self) -> bool:
+        """Whether it says that it is an error, whatever else is in it.
+
+        It has an error that is an object with a message and an identifier (those of JSON-RPC are
+        negative, and asked for as examples), without the keys of a document about it; or an error
+        and ``"success": false``; or an HTTP status and the word "error" as its type or action.
+        """
+        errors = [self.value[key] for key in ERRORS if key in self.value]
+        if self.value.get("success") is False and errors:
+            return True
+        if any(isinstance(error, dict) and _is_described(error) for error in errors):
+            return _OF_DOCUMENTS.isdisjoint(map(str.lower, self.value))
+        said = [str(self.value.get(key, "")).lower() for key in _OUTCOMES]
+        return bool(self.status) and any(word == "error" or _ERR.match(word) for word in said)
+
 
 def read_error_body(text: str) -> ErrorBody:
     """Read an error body in any of the forms that servers and the proxies before them use."""
@@ -169,6 +195,15 @@ def error_words(text: str) -> tuple[str, str]:
     codes = [error.get("code"), error.get("type")] if isinstance(error, dict) else []
     strings = [code[:100] for code in codes if isinstance(code, str)]
     return _message_of(value) or text, (strings or [""])[0]
+
+
+def _is_described(error: Mapping[str, Any]) -> bool:
+    """Whether an error's object has a message and an identifier."""
+    values = {str(key).lower(): value for key, value in error.items()}
+    codes = [values.get(key) for key in _CODES]
+    return any(isinstance(values.get(key), str) and values[key] for key in MESSAGES) and any(
+        code and (isinstance(code, str) or (isinstance(code, int) and code > 0)) for code in codes
+    )
 
 
 def _json_in(text: str) -> Any:

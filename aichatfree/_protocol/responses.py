@@ -248,8 +248,8 @@ def _meaning(
 
 
 def _may_be_error(found: ErrorBody) -> bool:
-    """Whether a JSON object has no keys but those of errors, or says that it failed."""
-    return ERROR_KEYS.issuperset(map(str.lower, found.value)) or _has_failed(found.value)
+    """Whether a JSON object has no keys but those of errors, or is one whatever else it has."""
+    return ERROR_KEYS.issuperset(map(str.lower, found.value)) or found.is_error
 
 
 def _tells_of_error(found: ErrorBody) -> bool:
@@ -259,14 +259,9 @@ def _tells_of_error(found: ErrorBody) -> bool:
         (found.status and not found.is_data)
         or found.value.get("type") == "error"
         or any(error is True or isinstance(error, dict) for error in errors)
-        or _has_failed(found.value)
+        or found.is_error
         or meaning_of_body(found.message, {}, may_be_label=False)
     )
-
-
-def _has_failed(value: Mapping[str, Any]) -> bool:
-    """Whether a JSON object has an error and ``"success": false``, whatever else is in it."""
-    return value.get("success") is False and not value.keys().isdisjoint(ERRORS)
 
 
 def _address(location: str) -> str:
