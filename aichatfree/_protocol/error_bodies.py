@@ -60,17 +60,30 @@ ERROR_KEYS: Final = frozenset(
 
 TRACEBACK: Final = "Traceback (most recent call last):"
 _PYTHON_TRACE: Final = rf"{re.escape(TRACEBACK)}(?:\n[ \t][^\n]*)+"
-STACK_TRACE: Final = re.compile(
+_STACK_TRACE: Final = re.compile(
     rf"[^\w`]{{0,4}}(?:(?:{_PYTHON_TRACE}\n\S[^\n]*\n\s*(?:During|The above)[^\n]*:\n\s*)*"
     rf"{_PYTHON_TRACE}\n([A-Z_a-z][\w.]*(?::[^\n]*(?:\n[ \t][^\n]*)*)?)"
     r"|((?:Uncaught )?[\w.]*(?:Error|Exception)\b[^\n]*)(?:\n\s+at [^\n]+)+)\s*"
 )
 """A text that is nothing but a stack trace of Python or JavaScript; its groups are the error."""
 
+THROWN: Final = re.compile(
+    r"(?:Uncaught )?[\[(]?(?P<name>(?<=\[)\w+ Error|[A-Za-z_][\w.]*?(?:Error|Exception|Timeout"
+    r"|ResourceExhausted|ServiceUnavailable|DeadlineExceeded))[\])]?(?P<said>:\s[^\n]*)"
+)
+"""The first line of an error that a program prints: its class and what it says."""
+
+_OF_CLIENTS: Final = re.compile(
+    r"(?:openai|anthropic|groq|mistralai|cohere|litellm|google|botocore|grpc|httpx|httpcore|aiohttp"
+    r"|requests|urllib3|http\.client|java\.net|System\.Net)\."
+)
+"""The modules whose errors are those of clients of other servers."""
+
+_STATUS_FIRST: Final = re.compile(r":\s+[45]\d\d [A-Z]|.*\bhttps?://")
 _STATUS_IN_WORDS: Final = re.compile(
     r"\[(\d{3}) [^\]\n]{0,80}\]|\bHTTP[_/ ](?:status |error )?(\d{3})\b"
     r"|\b(?:status|error) code:? (\d{3})\b|\b(\d{3}) status code\b"
-    r"|\bfailed with status:? (\d{3})\b",
+    r"|\bfailed with status:? (\d{3})\b|\bindicate success: (\d{3})\b",
     re.IGNORECASE,
 )
 _NAMED: Final = re.compile(
@@ -109,13 +122,25 @@ STATUS_OF_NAME: Final[Mapping[str, int]] = {
 }
 """The HTTP statuses that identifiers of Google, OpenAI and others stand for, in lower case."""
 
-_OUTCOMES: Final = ("action", "type", "status", "state", "result", "code", "event", "kind", "outcome")
+_OUTCOMES: Final = (
+    "action",
+    "type",
+    "status",
+    "state",
+    "result",
+    "code",
+    "event",
+    "kind",
+    "outcome",
+)
 _ERR: Final = re.compile(r"err(?:or)?_\w")
 """Keys whose value may be the word "error", or an identifier that begins like it."""
 
 _OF_DOCUMENTS: Final = frozenset(
-    ("description", "explanation", "example", "examples", "endpoint", "method", "request")
-    + ("scenario", "name", "comment", "summary", "headers", "question", "answer")
+    [
+        *("description", "explanation", "example", "examples", "endpoint", "method", "request"),
+        *("scenario", "name", "comment", "summary", "headers", "question", "answer"),
+    ]
 )
 """Keys of JSON objects that describe an error as an example."""
 
@@ -186,6 +211,17 @@ def read_error_body(text: str) -> ErrorBody:
         outermost = outermost[0]
     outermost = outermost if isinstance(outermost, dict) else {}
     return ErrorBody(message, status, tuple(names), "\n".join(levels), outermost)
+
+
+def thrown_error(text: str) -> str | None:
+    """The error in a text that is nothing but a stack trace, or the error of an HTTP client."""
+    if trace := _STACK_TRACE.fullmatch(text):
+        return trace[1] or trace[2]
+    thrown = THROWN.match(text)
+    if not thrown or text.count("\n") > 1 or THROWN.match(text, text.find("\n") + 1 or len(text)):
+        return None
+    names_server = _STATUS_FIRST.match(thrown["said"]) or _STATUS_IN_WORDS.search(thrown["said"])
+    return text if names_server or _OF_CLIENTS.match(thrown["name"]) else None
 
 
 def error_words(text: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from . import phrases
-from .error_bodies import ERRORS, MESSAGES, TRACEBACK
+from .error_bodies import ERRORS, MESSAGES, THROWN, TRACEBACK
 
 REASONING_TAGS: Final = ("think", "thinking", "thought", "reasoning")
 TOOL_TAGS: Final = ("tool", "tool_data", "tool_call", "tool_result")
@@ -40,6 +40,7 @@ _ERRORS: Final = dict.fromkeys(
 ) | {'{"error"': _MAX_ERROR, "".join(TRACEBACK.split()): 4096}
 """How errors of programs begin, without spaces, and the length up to which they are held back."""
 
+_MAX_THROWN: Final = 2048
 _NAMES_ERROR: Final = re.compile(
     rf'"(?:{"|".join(ERRORS)})"\s*:\s*\{{|:\s*"(?:error"|ERR(?:OR)?_)', re.IGNORECASE
 )
@@ -165,13 +166,16 @@ class Opening:
 
 
 def _may_be_error(text: str) -> bool:
-    """Whether it begins like a JSON object with an error in it, or like a traceback."""
+    """Whether it begins like a JSON object with an error in it, or like what a program throws."""
     start = "".join(text[:40].split())
+    if len(text) <= _MAX_THROWN and THROWN.match(text):
+        return text.count("\n") <= 1
     if start[:1] not in ("{", "T") or _NO_ERROR.match(text):
         return False
-    if start.startswith('{"') and len(text) <= _MAX_ERROR:
-        if len(text) <= _MAX_KEYS or _NAMES_ERROR.search(text, 0, _MAX_KEYS):
-            return True
+    if len(text) <= _MAX_KEYS and start.startswith('{"'):
+        return True
+    if len(text) <= _MAX_ERROR and _NAMES_ERROR.search(text, 0, _MAX_KEYS):
+        return True
     return any(
         len(text) <= limit and (error.startswith(start) or start.startswith(error))
         for error, limit in _ERRORS.items()
