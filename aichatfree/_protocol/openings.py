@@ -90,6 +90,14 @@ class Opening:
         """Whether a block before the answer has not been closed."""
         return bool(self._tag)
 
+    @property
+    def answered(self) -> int:
+        """Characters that are held back, as the body is complete, but are known to be an answer."""
+        if not (self._complete and self._pending) or self.settled:
+            return 0
+        self._read_blocks()
+        return 0 if self._is_open() else len(self._pending)
+
     def feed(self, text: str) -> str:
         """The part of the answer that is certain after more text."""
         if not self.settled:
