@@ -68,18 +68,20 @@ _STACK_TRACE: Final = re.compile(
 """A text that is nothing but a stack trace of Python or JavaScript; its groups are the error."""
 
 THROWN: Final = re.compile(
-    r"(?:Uncaught )?[\[(]?(?P<name>(?<=\[)\w+ Error|[A-Za-z_][\w.]*?(?:Error|Exception|Timeout"
-    r"|ResourceExhausted|ServiceUnavailable|DeadlineExceeded))[\])]?(?P<said>:\s[^\n]*)"
+    r"[^\w`\[(]{0,4}(?:Uncaught )?[\[(]?(?P<name>(?<=\[)\w+ Error"
+    r"|[A-Za-z_][\w.]*?(?:Error|Exception|Timeout|ResourceExhausted|ServiceUnavailable|DeadlineExceeded))[\])]?(?P<said>:\s[^\n]*)",
+    re.IGNORECASE,
 )
 """The first line of an error that a program prints: its class and what it says."""
 
 _OF_CLIENTS: Final = re.compile(
     r"(?:openai|anthropic|groq|mistralai|cohere|litellm|google|botocore|grpc|httpx|httpcore|aiohttp"
-    r"|requests|urllib3|http\.client|java\.net|System\.Net)\."
+    r"|requests|urllib3|http\.client|java\.net|System\.Net)\.",
+    re.IGNORECASE,
 )
 """The modules whose errors are those of clients of other servers."""
 
-_STATUS_FIRST: Final = re.compile(r":\s+[45]\d\d [A-Z]|.*\bhttps?://")
+_STATUS_FIRST: Final = re.compile(r":\s+[45]\d\d [A-Z]|.*\bhttps?://", re.IGNORECASE)
 _STATUS_IN_WORDS: Final = re.compile(
     r"\[(\d{3}) [^\]\n]{0,80}\]|\bHTTP[_/ ](?:status |error )?(\d{3})\b"
     r"|\b(?:status|error) code:? (\d{3})\b|\b(\d{3}) status code\b"
