@@ -160,7 +160,7 @@ class ReplyDecoder:
         return first
 
     def _take(self, data: bytes) -> str:
-        data = self._ending.feed(data, answered=self._length)
+        data = self._ending.feed(data, answered=self._length or self._opening.answered)
         text = self._open(self._utf8.decode(data))
         self._plain = (
             self._events is None and self._ending.is_clear and not self._utf8.getstate()[0]

@@ -60,17 +60,32 @@ ERROR_KEYS: Final = frozenset(
 
 TRACEBACK: Final = "Traceback (most recent call last):"
 _PYTHON_TRACE: Final = rf"{re.escape(TRACEBACK)}(?:\n[ \t][^\n]*)+"
-STACK_TRACE: Final = re.compile(
+_STACK_TRACE: Final = re.compile(
     rf"[^\w`]{{0,4}}(?:(?:{_PYTHON_TRACE}\n\S[^\n]*\n\s*(?:During|The above)[^\n]*:\n\s*)*"
     rf"{_PYTHON_TRACE}\n([A-Z_a-z][\w.]*(?::[^\n]*(?:\n[ \t][^\n]*)*)?)"
     r"|((?:Uncaught )?[\w.]*(?:Error|Exception)\b[^\n]*)(?:\n\s+at [^\n]+)+)\s*"
 )
 """A text that is nothing but a stack trace of Python or JavaScript; its groups are the error."""
 
+THROWN: Final = re.compile(
+    r"[^\w`\[(]{0,4}(?:Uncaught )?[\[(]?(?P<name>(?<=\[)\w+ Error"
+    r"|[A-Za-z_][\w.]*?(?:Error|Exception|Timeout|ResourceExhausted|ServiceUnavailable|DeadlineExceeded))[\])]?(?P<said>:\s[^\n]*)",
+    re.IGNORECASE,
+)
+"""The first line of an error that a program prints: its class and what it says."""
+
+_OF_CLIENTS: Final = re.compile(
+    r"(?:openai|anthropic|groq|mistralai|cohere|litellm|google|botocore|grpc|httpx|httpcore|aiohttp"
+    r"|requests|urllib3|http\.client|java\.net|System\.Net)\.",
+    re.IGNORECASE,
+)
+"""The modules whose errors are those of clients of other servers."""
+
+_STATUS_FIRST: Final = re.compile(r":\s+[45]\d\d [A-Z]|.*\bhttps?://", re.IGNORECASE)
 _STATUS_IN_WORDS: Final = re.compile(
     r"\[(\d{3}) [^\]\n]{0,80}\]|\bHTTP[_/ ](?:status |error )?(\d{3})\b"
     r"|\b(?:status|error) code:? (\d{3})\b|\b(\d{3}) status code\b"
-    r"|\bfailed with status:? (\d{3})\b",
+    r"|\bfailed with status:? (\d{3})\b|\bindicate success: (\d{3})\b",
     re.IGNORECASE,
 )
 _NAMED: Final = re.compile(
@@ -109,6 +124,28 @@ STATUS_OF_NAME: Final[Mapping[str, int]] = {
 }
 """The HTTP statuses that identifiers of Google, OpenAI and others stand for, in lower case."""
 
+_OUTCOMES: Final = (
+    "action",
+    "type",
+    "status",
+    "state",
+    "result",
+    "code",
+    "event",
+    "kind",
+    "outcome",
+)
+_ERR: Final = re.compile(r"err(?:or)?_\w")
+"""Keys whose value may be the word "error", or an identifier that begins like it."""
+
+_OF_DOCUMENTS: Final = frozenset(
+    [
+        *("description", "explanation", "example", "examples", "endpoint", "method", "request"),
+        *("scenario", "name", "comment", "summary", "headers", "question", "answer"),
+    ]
+)
+"""Keys of JSON objects that describe an error as an example."""
+
 _VAGUE: Final = ("invalid_request_error", "bad_request", "failed_precondition", "invalid_argument")
 
 
@@ -141,6 +178,22 @@ class ErrorBody:
         keys = {key.lower() for key, value in self.value.items() if value}.difference(_CODES)
         return bool(keys) and keys.issubset(_OF_DATA)
 
+    @property
+    def is_error(self) -> bool:
+        """Whether it says that it is an error, whatever else is in it.
+
+        It has an error that is an object with a message and an identifier (those of JSON-RPC are
+        negative, and asked for as examples), without the keys of a document about it; or an error
+        and ``"success": false``; or an HTTP status and the word "error" as its type or action.
+        """
+        errors = [self.value[key] for key in ERRORS if key in self.value]
+        if self.value.get("success") is False and errors:
+            return True
+        if any(isinstance(error, dict) and _is_described(error) for error in errors):
+            return _OF_DOCUMENTS.isdisjoint(map(str.lower, self.value))
+        said = [str(self.value.get(key, "")).lower() for key in _OUTCOMES]
+        return bool(self.status) and any(word == "error" or _ERR.match(word) for word in said)
+
 
 def read_error_body(text: str) -> ErrorBody:
     """Read an error body in any of the forms that servers and the proxies before them use."""
@@ -162,6 +215,17 @@ def read_error_body(text: str) -> ErrorBody:
     return ErrorBody(message, status, tuple(names), "\n".join(levels), outermost)
 
 
+def thrown_error(text: str) -> str | None:
+    """The error in a text that is nothing but a stack trace, or the error of an HTTP client."""
+    if trace := _STACK_TRACE.fullmatch(text):
+        return trace[1] or trace[2]
+    thrown = THROWN.match(text)
+    if not thrown or text.count("\n") > 1 or THROWN.match(text, text.find("\n") + 1 or len(text)):
+        return None
+    names_server = _STATUS_FIRST.match(thrown["said"]) or _STATUS_IN_WORDS.search(thrown["said"])
+    return text if names_server or _OF_CLIENTS.match(thrown["name"]) else None
+
+
 def error_words(text: str) -> tuple[str, str]:
     """The message and the code of an error body, of its outermost level."""
     value = _json_in(text)
@@ -169,6 +233,15 @@ def error_words(text: str) -> tuple[str, str]:
     codes = [error.get("code"), error.get("type")] if isinstance(error, dict) else []
     strings = [code[:100] for code in codes if isinstance(code, str)]
     return _message_of(value) or text, (strings or [""])[0]
+
+
+def _is_described(error: Mapping[str, Any]) -> bool:
+    """Whether an error's object has a message and an identifier."""
+    values = {str(key).lower(): value for key, value in error.items()}
+    codes = [values.get(key) for key in _CODES]
+    return any(isinstance(values.get(key), str) and values[key] for key in MESSAGES) and any(
+        code and (isinstance(code, str) or (isinstance(code, int) and code > 0)) for code in codes
+    )
 
 
 def _json_in(text: str) -> Any:

@@ -16,6 +16,15 @@ END_MARK: Final = "[DONE]"
 
 _MAX_FIRST_EVENT: Final = 16 * 1024
 _FIELD: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")
+_BEFORE_DATA: Final = re.compile(rb"(?:(?:(?:: |event:|id:|retry:)[^\n]{0,200}|:)?\r?\n)*")
+"""The lines before the first data of a stream: comments, names, numbers and empty lines."""
+
+_MAY_BE_DATA: Final = re.compile(
+    rb"|:(?: [^\n]{0,200})?|(?:event|id|retry):[^\n]{0,200}"
+    rb"|d(?:a(?:t(?:a(?::(?: )?)?)?)?)?|e(?:v(?:e(?:nt?)?)?)?|id?|r(?:e(?:t(?:ry?)?)?)?"
+)
+"""The beginning of such a line, or of one with data."""
+
 _STOPPED_EARLY: Final = ("length", "max_tokens", "content_filter", "safety", "recitation", "error")
 
 
@@ -54,9 +63,9 @@ class EventDecoder:
         self.malformed = self.malformed or self._reader.too_long
         return texts
 
-    def is_of_model(self, line: bytes) -> bool:
-        """Whether a first line of data is an event or an error of a model's API."""
-        self.feed(line + b"\n\n")
+    def is_of_model(self, lines: bytes) -> bool:
+        """Whether the lines up to the first data are an event or an error of a model's API."""
+        self.feed(lines + b"\n\n")
         return self._structured or bool(self.error)
 
     def finish(self) -> list[str]:
@@ -127,7 +136,7 @@ def may_be_events(data: bytes, *, labelled: bool) -> bool | None:
 
     Args:
         data: the beginning of the body.
-        labelled: whether its Content-Type says so; if not, its first line is an event of a model.
+        labelled: whether its Content-Type says so; if not, its first data is an event of a model.
     """
     data = data.lstrip(b"\r\n")
     if labelled:
@@ -135,13 +144,16 @@ def may_be_events(data: bytes, *, labelled: bool) -> bool | None:
             return True
         fields = (b"data:", b"event:", b"retry:", b"id:")
         return None if any(field.startswith(data) for field in fields) else False
-    first, is_complete, _ = data.partition(b"\n")
-    beginnings = (b"data: {", b"data:{")
-    if first and not is_complete and any(start.startswith(first) for start in beginnings):
-        return None
-    if not first.startswith(beginnings) or len(first) > _MAX_FIRST_EVENT:
+    before = _BEFORE_DATA.match(data)
+    begin = before.end() if before else 0
+    first, is_complete, _ = data[begin:].partition(b"\n")
+    if len(data) - len(first) > _MAX_FIRST_EVENT:
         return False
-    return EventDecoder().is_of_model(first) if is_complete else None
+    if not is_complete and data and _MAY_BE_DATA.fullmatch(first):
+        return None
+    if not first.startswith((b"data: {", b"data:{")) or len(first) > _MAX_FIRST_EVENT:
+        return False
+    return EventDecoder().is_of_model(data[:begin] + first) if is_complete else None
 
 
 def _string(value: object) -> str:

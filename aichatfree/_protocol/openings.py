@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from . import phrases
-from .error_bodies import MESSAGES, TRACEBACK
+from .error_bodies import ERRORS, MESSAGES, THROWN, TRACEBACK
 
 REASONING_TAGS: Final = ("think", "thinking", "thought", "reasoning")
 TOOL_TAGS: Final = ("tool", "tool_data", "tool_call", "tool_result")
@@ -30,14 +30,22 @@ _MAY_BE_HTML: Final = re.compile(
 _NO_ERROR: Final = re.compile(r'\s*\{\s*"error"\s*:\s*(?:null|false|"")\s*[,}]')
 _MAX_HTML: Final = 512
 _MAX_SPACE: Final = 64
+_MAX_ERROR: Final = 16 * 1024
 _ERRORS: Final = dict.fromkeys(
     (
         *(f'{{"{key}"' for key in MESSAGES),
         *('{"type":"error"', '{"code"', '{"status', '{"success":false', '{"ok":false'),
     ),
     512,
-) | {'{"error"': 16 * 1024, "".join(TRACEBACK.split()): 4096}
+) | {'{"error"': _MAX_ERROR, "".join(TRACEBACK.split()): 4096}
 """How errors of programs begin, without spaces, and the length up to which they are held back."""
+
+_MAX_THROWN: Final = 2048
+_NAMES_ERROR: Final = re.compile(
+    rf'"(?:{"|".join(ERRORS)})"\s*:\s*\{{|:\s*"(?:error"|ERR(?:OR)?_)', re.IGNORECASE
+)
+_MAX_KEYS: Final = 128
+"""Characters of a JSON object that are held back to see whether an error is among them."""
 
 
 class Opening:
@@ -81,6 +89,14 @@ class Opening:
     def in_block(self) -> bool:
         """Whether a block before the answer has not been closed."""
         return bool(self._tag)
+
+    @property
+    def answered(self) -> int:
+        """Characters that are held back, as the body is complete, but are known to be an answer."""
+        if not (self._complete and self._pending) or self.settled:
+            return 0
+        self._read_blocks()
+        return 0 if self._is_open() else len(self._pending)
 
     def feed(self, text: str) -> str:
         """The part of the answer that is certain after more text."""
@@ -158,13 +174,17 @@ class Opening:
 
 
 def _may_be_error(text: str) -> bool:
-    """Whether it begins like a JSON object with an error in it, or like a traceback."""
+    """Whether it begins like a JSON object with an error in it, or like what a program throws."""
     start = "".join(text[:40].split())
-    return (
-        start[:1] in ("{", "T")
-        and not _NO_ERROR.match(text)
-        and any(
-            len(text) <= limit and (error.startswith(start) or start.startswith(error))
-            for error, limit in _ERRORS.items()
-        )
+    if len(text) <= _MAX_THROWN and THROWN.match(text):
+        return text.count("\n") <= 1
+    if start[:1] not in ("{", "T") or _NO_ERROR.match(text):
+        return False
+    if len(text) <= _MAX_KEYS and start.startswith('{"'):
+        return True
+    if len(text) <= _MAX_ERROR and _NAMES_ERROR.search(text, 0, _MAX_KEYS):
+        return True
+    return any(
+        len(text) <= limit and (error.startswith(start) or start.startswith(error))
+        for error, limit in _ERRORS.items()
     )

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from ..errors import (
@@ -19,7 +19,7 @@ from ..errors import (
     StreamInterruptedError,
 )
 from .durations import format_duration
-from .error_bodies import ERROR_KEYS, ERRORS, STACK_TRACE, ErrorBody, read_error_body
+from .error_bodies import ERROR_KEYS, ERRORS, ErrorBody, read_error_body, thrown_error
 from .limits import stated_limits
 from .meanings import EMPTY_500, MEANINGS, SITES_WORDS, Meaning, meaning_of_status
 from .phrases import meaning_in_error, meaning_of_body, names, status_in
@@ -81,10 +81,12 @@ def error_in_body(text: str, headers: Mapping[str, str], site: Site) -> APIStatu
     if refusals is None or not text.strip():
         return None
     text = text.strip()
-    begin, trace = _BEFORE_OBJECT.match(text), STACK_TRACE.fullmatch(text)
+    begin, thrown = _BEFORE_OBJECT.match(text), thrown_error(text)
     found = None
-    if trace:
-        found = read_error_body(trace[1] or trace[2])
+    if thrown and thrown == text and names(text.partition(":")[2], "explains"):
+        return None
+    if thrown:
+        found = read_error_body(thrown)
     elif begin:
         found = read_error_body(text[begin.end() :])
         if found.value and not (begin[0] or _may_be_error(found)):
@@ -92,7 +94,7 @@ def error_in_body(text: str, headers: Mapping[str, str], site: Site) -> APIStatu
     name = meaning_of_body(text, refusals)
     meaning, words = MEANINGS.get(name or ""), text
     if meaning is None:
-        if found is None or not (trace or (found.value and _tells_of_error(found))):
+        if found is None or not (thrown or (found.value and _tells_of_error(found))):
             return None
         words = found.message
         name = None if found.status else meaning_of_body(words, {}, may_be_label=False)
@@ -248,8 +250,8 @@ def _meaning(
 
 
 def _may_be_error(found: ErrorBody) -> bool:
-    """Whether a JSON object has no keys but those of errors, or says that it failed."""
-    return ERROR_KEYS.issuperset(map(str.lower, found.value)) or _has_failed(found.value)
+    """Whether a JSON object has no keys but those of errors, or is one whatever else it has."""
+    return ERROR_KEYS.issuperset(map(str.lower, found.value)) or found.is_error
 
 
 def _tells_of_error(found: ErrorBody) -> bool:
@@ -259,14 +261,9 @@ def _tells_of_error(found: ErrorBody) -> bool:
         (found.status and not found.is_data)
         or found.value.get("type") == "error"
         or any(error is True or isinstance(error, dict) for error in errors)
-        or _has_failed(found.value)
+        or found.is_error
         or meaning_of_body(found.message, {}, may_be_label=False)
     )
-
-
-def _has_failed(value: Mapping[str, Any]) -> bool:
-    """Whether a JSON object has an error and ``"success": false``, whatever else is in it."""
-    return value.get("success") is False and not value.keys().isdisjoint(ERRORS)
 
 
 def _address(location: str) -> str:
