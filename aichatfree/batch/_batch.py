@@ -235,8 +235,10 @@ class Batch(Iterator[BatchResult]):
         try:
             while self._state is BatchState.FEEDING and self._pending < self._backend.capacity:
                 asked = time.monotonic()
-                self._read_item()
-                if time.monotonic() - asked > _SLOW_INPUT:
+                item = next(self._items, None)
+                is_slow = time.monotonic() - asked > _SLOW_INPUT
+                self._begin_item(item)
+                if is_slow:
                     self._collect(0)
                     if self._finished:
                         return  # results do not wait for a slow input
@@ -245,8 +247,7 @@ class Batch(Iterator[BatchResult]):
         if self._state is not BatchState.FEEDING:
             self._backend.flush()
 
-    def _read_item(self) -> None:
-        item = next(self._items, None)
+    def _begin_item(self, item: Item | None) -> None:
         if item is None:
             self._advance(BatchState.DRAINING)
             return

@@ -6,6 +6,7 @@ import math
 import queue
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -75,8 +76,11 @@ class ThreadBackend:
         self._threads: list[threading.Event] = []  # one for each, set when it has finished
         self._calls: set[Call] = set()  # in flight
         self._deferred = DeferredItems(requester.rate_limiter.answers_needed)
-        # Enough that other threads stay busy while ordered results wait for one slow item.
-        self.capacity: int = 16 * max_workers
+        self._idle_lock = threading.Lock()  # guards _idle; nothing else is done while holding it
+        self._idle = 0  # threads that wait for an item
+        # Enough that other threads stay busy while ordered results wait for one slow item, and that
+        # others are answered while a few are rejected.
+        self.capacity: int = 16 * max(max_workers, 8)
 
     def submit(self, item: Item) -> None:
         self._items.put(item)
@@ -95,14 +99,12 @@ class ThreadBackend:
         """Nothing to do: every item is begun as soon as a thread is free."""
 
     def get(self, timeout: float) -> list[Outcome]:
-        try:
-            outcomes = [self._outcomes.get(timeout=timeout)]
+        outcomes: list[Outcome] = []
+        with suppress(queue.Empty):
+            outcomes.append(self._outcomes.get(timeout=timeout))
             while not self._outcomes.empty():
                 outcomes.append(self._outcomes.get_nowait())
-        except queue.Empty:
-            if timeout > 0:  # the threads have answered what there was
-                self._queue_deferred()
-            return []
+        self._queue_deferred()
         return outcomes
 
     def stop(self) -> None:
@@ -114,29 +116,39 @@ class ThreadBackend:
             call.cancel_token.set()
 
     def close(self, timeout: float | None = None) -> None:
-        self._queue_deferred()
-        for _ in self._threads:
-            self._items.put(None)
+        self._items.put(None)
         # A thread that is connecting cannot be interrupted, but it is a daemon.
         wait_interruptibly([finished.wait for finished in self._threads], timeout)
 
     def _queue_deferred(self) -> None:
         """Queue the deferred items that are due, for threads that have nothing else to do."""
-        # If nothing more will be sent, all of them end now.
-        now = math.inf if self._stopping.is_set() else time.monotonic()
-        if self._items.empty():
-            while (item := self._deferred.next(now, has_others=False)) is not None:
-                self._items.put(item)
+        is_stopping = self._stopping.is_set()
+        now = math.inf if is_stopping else time.monotonic()  # all of them end now
+        while is_stopping or self._items.qsize() < self._idle:
+            item = self._deferred.next(now, has_others=False)
+            if item is None:
+                return
+            self._items.put(item)
 
     def _work(self, finished: threading.Event) -> None:
         try:
             while (item := self._next()) is not None:
                 self._process(item)
+            self._items.put(None)  # for the other threads
         finally:
             finished.set()
 
     def _next(self) -> Item | None:
-        return self._deferred.next(time.monotonic()) or self._items.get()
+        item = self._deferred.next(time.monotonic())
+        if item is not None:
+            return item
+        with self._idle_lock:
+            self._idle += 1
+        try:
+            return self._items.get()
+        finally:
+            with self._idle_lock:
+                self._idle -= 1
 
     def _process(self, item: Item) -> None:
         outcome: BatchResult | Deferred | BaseException | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from aichatfree import RateLimitError, RetryPolicy
 from aichatfree.batch import BatchResult
 from aichatfree.testing import Answer, FakeSite, Request
-from helpers import LONG, ClientFor, echo
+from helpers import LONG, SHORT, ClientFor, echo
 
 WORDS = "Request too large for the limit of 30000 tokens per minute"
 
@@ -70,6 +71,36 @@ def test_a_row_of_rejected_prompts_does_not_stop_a_batch(
     results, _ = run(client_for, 400, rejected, max_workers=workers)
     assert {result.custom_id for result in results if not result.ok} == rejected
     assert time.monotonic() - started < 2 * LONG
+
+
+def test_a_rejected_prompt_does_not_wait_for_a_slow_input(client_for: ClientFor) -> None:
+    """While a generator produces the next prompt, a rejected one is sent again when it is due."""
+
+    def slow_prompts() -> Iterator[str]:
+        for number in range(6):
+            yield str(number)
+            time.sleep(5 * SHORT)
+
+    numbers = itertools.count()
+
+    def answer(request: Request) -> Answer:
+        if request.text == "0" and next(numbers) < 3:
+            return Answer(status=429, body="")
+        return Answer(echo(request))
+
+    with FakeSite(answer) as site:
+        list(client_for(site.url).batch(slow_prompts(), ordered=False))
+        texts = [request.text for request in site.requests]
+    assert "0" not in texts[-2:]
+
+
+def test_ordered_results_leave_room_for_others(client_for: ClientFor) -> None:
+    """With one thread and results in order, four rejected prompts in a row do not stop a batch."""
+    rejected = {str(number) for number in range(20, 24)}
+    started = time.monotonic()
+    results, _ = run(client_for, 200, rejected, max_workers=1)
+    assert {result.custom_id for result in results if not result.ok} == rejected
+    assert time.monotonic() - started < LONG
 
 
 def test_a_prompt_that_is_rejected_and_fails_in_turn_ends(client_for: ClientFor) -> None:

@@ -70,7 +70,7 @@ def test_endless_input_is_read_no_further_than_needed(client_for: ClientFor) -> 
         time.sleep(SHORT)
         assert len(site.requests) == sent
     assert [result.text for result in first] == [f"echo q {n}" for n in range(10)]
-    assert next(read) <= 10 + 16 * 4 + 1
+    assert next(read) <= 10 + 16 * 8 + 1
 
 
 def test_nothing_is_sent_before_the_first_result_is_requested(client_for: ClientFor) -> None:
