@@ -69,10 +69,12 @@ class Outcomes:
         self.unexplained.append(number)
         self.answers_in_a_row = 0
 
-    def explain_rejection(self, number: int) -> None:
-        """The prompt of request `number` is suspected of being the reason why it was rejected."""
+    def record_cause(self, number: int, cause: Cause) -> None:
+        """Request `number` was rejected because of its prompt, certainly or as it seems."""
         if number in self.unexplained:
             self.unexplained.remove(number)
+        if cause is Cause.PROMPT and number in self.rejected:
+            self.rejected.remove(number)
 
     @property
     def are_rejections_rare(self) -> bool:
@@ -155,8 +157,8 @@ class PromptRejections:
         self._retry_at = math.inf if retry_after is None else now + retry_after
         others_pass = not is_first and not self._answers_needed(outcomes, self._count - 1)
         self.cause = self._judge(now, outcomes, sent, others_pass)
-        if others_pass:
-            outcomes.explain_rejection(self._first_number)
+        if others_pass or self.cause is Cause.PROMPT:
+            outcomes.record_cause(self._first_number, self.cause)
         self._unanswered = 0 if is_first or passed else self._unanswered + 1
         self.wait = self._wait_after(self.cause, now, outcomes)
         self.evidence += self.cause is Cause.LIMIT
