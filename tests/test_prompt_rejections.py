@@ -215,3 +215,43 @@ def test_no_prompt_fails_at_a_limit(rate: float, threads: int) -> None:
     assert batch.failed == 0
     assert site.accepted >= 0.95 * 600 * rate
     assert site.rejected <= 0.05 * site.accepted
+
+
+# --- what has to happen before a prompt is sent again ------------------------------------------
+
+
+def test_each_rejection_takes_more_answers_to_be_the_prompts_own() -> None:
+    """After one, two and three rejections of a prompt, 3, 9 and 18 answers to others are needed."""
+    prompt, others = PromptRejections(), Others()
+    needed = []
+    for _ in range(3):
+        others.reject(prompt)
+        needed.append(prompt.answers_needed(others.outcomes))
+    assert needed == [3, 9, 18]
+
+
+def test_a_suspected_prompt_is_no_evidence_against_another() -> None:
+    """Of two prompts rejected in a row, the first needs fewer answers once the second is suspect."""
+    first, second, others = PromptRejections(), PromptRejections(), Others()
+    others.reject(first)
+    others.reject(second)
+    others.go_on(accepted=3)
+    before = first.answers_needed(others.outcomes)
+    assert others.reject(second) is Cause.SUSPECT
+    assert (before, first.answers_needed(others.outcomes)) == (3, 0)
+
+
+def test_the_last_prompts_of_a_batch_fail_one_after_the_other() -> None:
+    """Two prompts that are rejected at the end, at a site that answered all others, fail after a
+    minute: when it is certain that the second is the reason, the first one is alone.
+    """
+    first, second, others = PromptRejections(), PromptRejections(), Others(is_limited=False)
+    others.go_on(accepted=500)
+    others.reject(first)
+    others.reject(second)
+    found = []
+    for _ in range(7):
+        others.go_on(seconds=MIN_INTERVAL)
+        found.append((others.reject(second), others.reject(first)))
+    assert found[-1] == (Cause.PROMPT, Cause.PROMPT)
+    assert found[0][1] is Cause.LIMIT
