@@ -231,7 +231,7 @@ def test_each_rejection_takes_more_answers_to_be_the_prompts_own() -> None:
 
 
 def test_a_suspected_prompt_is_no_evidence_against_another() -> None:
-    """Of two prompts rejected in a row, the first needs fewer answers once the second is suspect."""
+    """Of two rejected prompts, the first needs fewer answers once the second is suspected."""
     first, second, others = PromptRejections(), PromptRejections(), Others()
     others.reject(first)
     others.reject(second)
