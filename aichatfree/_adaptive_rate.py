@@ -171,13 +171,13 @@ class AdaptiveRate:
         """React to the rejection of request `number`; `retry_after` is in seconds."""
         self._recent.discard(number)
         accepted = number - self._last_rejection - 1 - self._rejected_in_flight
+        if number <= self._recovery_point:
+            self._rejected_in_flight += number > self._last_rejection
+            return
         if self.phase in (Phase.INITIAL_WINDOW, Phase.UNLIMITED):
             number = self.sent  # all requests in flight belong to the first burst
             self._start_slowly(INITIAL_RATE)
             self._begin_epoch(now)
-        elif number <= self._recovery_point:
-            self._rejected_in_flight += number > self._last_rejection
-            return
         elif accepted > 0:
             self._decrease(accepted, now)
         else:

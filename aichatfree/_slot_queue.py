@@ -92,7 +92,10 @@ class SlotQueue(ABC, Generic[T]):
         """Forget a used-up quota: when a new batch begins, it may have been renewed."""
 
     def answers_needed(self, prompt: PromptRejections) -> int:
-        """How many more answers to others make another rejection of a prompt its own."""
+        """How many more answers to others make another rejection of a prompt its own.
+
+        None, unless a site's own rate limiter knows better: prompts of a router are not deferred.
+        """
         return 0
 
     # What a subclass decides; all of these are called while the lock is held.

@@ -92,5 +92,5 @@ class SimulatedBatch(Simulation):
             return
         if self.limiter.exhausted is not None:
             self.stopped = min(self.stopped, self.now)
-        wait = item.rejections.wait if error.retry_after is None else error.retry_after
+        wait = max(item.rejections.wait, error.retry_after or 0.0)
         self.deferred.add(item, self.now + wait)

@@ -237,6 +237,9 @@ class Batch(Iterator[BatchResult]):
                 asked = time.monotonic()
                 item = next(self._items, None)
                 is_slow = time.monotonic() - asked > _SLOW_INPUT
+                if item is None:
+                    self._advance(BatchState.DRAINING)
+                    break
                 self._begin_item(item)
                 if is_slow:
                     self._collect(0)
@@ -247,10 +250,7 @@ class Batch(Iterator[BatchResult]):
         if self._state is not BatchState.FEEDING:
             self._backend.flush()
 
-    def _begin_item(self, item: Item | None) -> None:
-        if item is None:
-            self._advance(BatchState.DRAINING)
-            return
+    def _begin_item(self, item: Item) -> None:
         self._finished.expect(item.index)
         known = self._known_result(item)
         self._pending += 1

@@ -2,8 +2,8 @@
 
 A single call gives up after a few. A batch does not count them as attempts, because the rate
 limiter delays the next request until the site may accept it. The prompt is deferred, so that it
-occupies no thread meanwhile. One that is rejected again and again while others are accepted fails;
-see `PromptRejections` and `DeferredItems`.
+occupies no thread meanwhile, unless a router tries it at other sites. One that is rejected again
+and again while others are accepted fails; see `PromptRejections` and `DeferredItems`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def deferral(error: APIError, rejections: PromptRejections) -> Deferred | None:
     """
     if not error.rejection:
         return None
-    return Deferred(rejections.wait if error.retry_after is None else error.retry_after)
+    return Deferred(max(rejections.wait, error.retry_after or 0.0))
 
 
 def batch_retrying(policy: RetryPolicy, call: Call, *, failures: int = 0) -> tenacity.Retrying:

@@ -29,6 +29,11 @@ STACK_SIZE: Final = 2 * 1024 * 1024
 THREAD_CACHE: Final = ThreadCache("aichatfree-batch", stack_size=STACK_SIZE)
 """The cache that all batches of this process share."""
 
+WATCH_INTERVAL: Final = 0.1
+"""Seconds without another item to send after which a deferred one need not wait for answers."""
+IDLE_INTERVAL: Final = 1.0
+"""Seconds after which an idle thread looks whether another still looks after deferred items."""
+
 OTHER_FILES: Final = 20
 """Files that a process has open besides the connections of a batch."""
 
@@ -51,7 +56,8 @@ def check_open_files(max_workers: int) -> None:
 class ThreadBackend:
     """Answers items in threads, as many as are needed.
 
-    A rejected item is deferred, and the threads answer others meanwhile; see `DeferredItems`.
+    An item that a single site rejected is deferred, and the threads answer others meanwhile; see
+    `DeferredItems`. A router repeats its attempts in the thread.
 
     Args:
         requester: sends the prompts.
@@ -76,8 +82,8 @@ class ThreadBackend:
         self._threads: list[threading.Event] = []  # one for each, set when it has finished
         self._calls: set[Call] = set()  # in flight
         self._deferred = DeferredItems(requester.rate_limiter.answers_needed)
-        self._idle_lock = threading.Lock()  # guards _idle; nothing else is done while holding it
-        self._idle = 0  # threads that wait for an item
+        # Held by the idle thread that looks after the deferred items, while it waits for another.
+        self._watching = threading.Lock()
         # Enough that other threads stay busy while ordered results wait for one slow item, and that
         # others are answered while a few are rejected.
         self.capacity: int = 16 * max(max_workers, 8)
@@ -104,7 +110,6 @@ class ThreadBackend:
             outcomes.append(self._outcomes.get(timeout=timeout))
             while not self._outcomes.empty():
                 outcomes.append(self._outcomes.get_nowait())
-        self._queue_deferred()
         return outcomes
 
     def stop(self) -> None:
@@ -120,16 +125,6 @@ class ThreadBackend:
         # A thread that is connecting cannot be interrupted, but it is a daemon.
         wait_interruptibly([finished.wait for finished in self._threads], timeout)
 
-    def _queue_deferred(self) -> None:
-        """Queue the deferred items that are due, for threads that have nothing else to do."""
-        is_stopping = self._stopping.is_set()
-        now = math.inf if is_stopping else time.monotonic()  # all of them end now
-        while is_stopping or self._items.qsize() < self._idle:
-            item = self._deferred.next(now, has_others=False)
-            if item is None:
-                return
-            self._items.put(item)
-
     def _work(self, finished: threading.Event) -> None:
         try:
             while (item := self._next()) is not None:
@@ -139,16 +134,28 @@ class ThreadBackend:
             finished.set()
 
     def _next(self) -> Item | None:
-        item = self._deferred.next(time.monotonic())
-        if item is not None:
-            return item
-        with self._idle_lock:
-            self._idle += 1
-        try:
-            return self._items.get()
-        finally:
-            with self._idle_lock:
-                self._idle -= 1
+        """The next item; ``None`` if there will be no more.
+
+        One idle thread at a time sends deferred items that wait for answers to others, if there has
+        been no other item for a moment.
+        """
+        while True:
+            is_stopping = self._stopping.is_set()  # if so, all deferred items end now
+            now = math.inf if is_stopping else time.monotonic()
+            item = self._deferred.next(now, has_others=not is_stopping)
+            if item is not None:
+                return item
+            watches = self._watching.acquire(blocking=False)
+            try:
+                return self._items.get(timeout=WATCH_INTERVAL if watches else IDLE_INTERVAL)
+            except queue.Empty:
+                if watches:
+                    item = self._deferred.next(time.monotonic(), has_others=False)
+            finally:
+                if watches:
+                    self._watching.release()
+            if item is not None:
+                return item
 
     def _process(self, item: Item) -> None:
         outcome: BatchResult | Deferred | BaseException | None = None
@@ -183,10 +190,11 @@ class ThreadBackend:
         except APIError as error:
             if self._stopping.is_set():
                 return None  # cancelled, or the reason why the run stops: the next run retries it
-            again = deferral(error, call.rejections)
-            if again is not None and isinstance(settings.retry, RetryPolicy):
+            # A router repeats the attempts itself, and has rejections for each site.
+            is_single = call.rejections is item.rejections
+            again = deferral(error, item.rejections)
+            if again is not None and is_single and isinstance(settings.retry, RetryPolicy):
                 item.attempts += error.attempts
-                item.rejections = call.rejections
                 return again
             text, failure, attempts = error.partial_text, error, error.attempts
         finally:

@@ -69,8 +69,8 @@ class HTTPServer:
         If Ctrl-C interrupts it, call it again.
 
         Returns:
-            Whether the server's thread has ended; not if something blocks it, such as a handler of
-            the log, for longer than the grace, ``STOP_TIMEOUT`` and ``STOP_MARGIN`` together.
+            Whether the server's thread has ended. False if something blocks it, such as a handler
+            of the log, for longer than the grace, ``STOP_TIMEOUT`` and ``STOP_MARGIN`` together.
         """
         with suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._stop_soon, grace)

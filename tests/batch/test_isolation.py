@@ -13,7 +13,7 @@ import pytest
 from aichatfree import RateLimitError, RetryPolicy
 from aichatfree.batch import BatchResult
 from aichatfree.testing import Answer, FakeSite, Request
-from helpers import LONG, SHORT, ClientFor, echo
+from helpers import LONG, ClientFor, echo
 
 WORDS = "Request too large for the limit of 30000 tokens per minute"
 
@@ -74,24 +74,25 @@ def test_a_row_of_rejected_prompts_does_not_stop_a_batch(
 
 
 def test_a_rejected_prompt_does_not_wait_for_a_slow_input(client_for: ClientFor) -> None:
-    """While a generator produces the next prompt, a rejected one is sent again when it is due."""
+    """While a generator blocks before the next prompt, a rejected one is sent again and again."""
+    answered = threading.Event()
 
     def slow_prompts() -> Iterator[str]:
-        for number in range(6):
-            yield str(number)
-            time.sleep(5 * SHORT)
+        yield "0"
+        assert answered.wait(LONG)
+        yield "1"
 
     numbers = itertools.count()
 
     def answer(request: Request) -> Answer:
         if request.text == "0" and next(numbers) < 3:
             return Answer(status=429, body="")
+        answered.set()
         return Answer(echo(request))
 
     with FakeSite(answer) as site:
-        list(client_for(site.url).batch(slow_prompts(), ordered=False))
-        texts = [request.text for request in site.requests]
-    assert "0" not in texts[-2:]
+        results = list(client_for(site.url).batch(slow_prompts()))
+    assert [result.attempts for result in results] == [4, 1]
 
 
 def test_ordered_results_leave_room_for_others(client_for: ClientFor) -> None:

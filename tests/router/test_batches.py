@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from aichatfree import AIChatFreeError, Client, Router
+from aichatfree import AIChatFreeError, Client, Router, Timeout
 from aichatfree.batch import make_shards, read_results, run_shard
 from aichatfree.testing import Answer, FakeSite, Request
 from helpers import AT_ONCE, COMMAND, LONG, SHORT, UNREACHABLE, echo
@@ -227,3 +227,21 @@ def test_a_secret_from_an_argument_is_not_sent_to_workers() -> None:
         pytest.raises(ValueError, match="AICHATFREE_SECRET"),
     ):
         router.batch(["Hello"], executor=executor)
+
+
+def test_the_total_time_limit_ends_a_prompt_that_all_sites_reject() -> None:
+    """In a batch over several sites, a prompt that each of them rejects fails at its time limit."""
+
+    def script(request: Request) -> Answer:
+        if request.text == "bad":
+            return Answer(status=429, body="Too many tokens")
+        return Answer(echo(request))
+
+    with FakeSite(script) as one, FakeSite(script) as two:
+        clients = [Client(site.url) for site in (one, two)]
+        with Router(clients, timeout=Timeout(total=5 * SHORT)) as router:
+            started = time.monotonic()
+            *good, bad = router.batch([*PROMPTS[:100], "bad"])
+    assert all(result.ok for result in good)
+    assert "429" in str(bad.error)
+    assert time.monotonic() - started < LONG

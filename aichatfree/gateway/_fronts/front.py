@@ -108,8 +108,9 @@ class Question:
     format: AnswerFormat
 
     def ends_as_asked(self, error: EngineError) -> bool:
-        """Whether an answer stopped at the limit of tokens that the client set, as far as is known:
-        the engine's own limit may be lower, but not every engine counts tokens.
+        """Whether an answer stopped at the limit of tokens that the client set.
+
+        The engine's own limit may be lower, which is known only if the engine counts tokens.
         """
         if self.max_tokens is None or not isinstance(error, TokenLimitError):
             return False
