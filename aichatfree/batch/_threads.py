@@ -181,8 +181,7 @@ class ThreadBackend:
         self._calls.add(call)
         failure: APIError | None = None
         first_chunk: float | None = None
-        failures = item.attempts - len(item.rejections)
-        retrying = partial(batch_retrying, failures=failures)
+        retrying = partial(batch_retrying, failures=item.attempts - len(item.rejections))
         try:
             reply = self._requester.answer(item.prompt, item.temperature, call, retrying)
             text, attempts = reply.text, reply.attempts

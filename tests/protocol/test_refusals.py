@@ -37,7 +37,9 @@ PLAIN_ANSWERS: Final = [
 ]
 #: Answers that quote a failure, so that some of their beginnings end like a failed answer.
 QUOTES_A_FAILURE: Final = {
+    "a JSON array in a code block, and a sentence after it",
     "a log at the end",
+    "an array of strings that are error messages",
     "brackets explained",
     "O erro 500 (Internal Server Error) indica que algo deu errad",
     "Internal Server Error → 500",
