@@ -312,7 +312,7 @@ def _notice_in(data: bytes) -> bool | None:
     mark = next((mark for mark in _CLOSING if text.startswith(mark)), "")
     if mark and not text.startswith("**"):
         content, closed, rest = text.removeprefix(mark).partition(_CLOSING[mark])
-        if mark == "[" and content.lstrip()[:1] in tuple('{["'):  # a JSON array
+        if mark == "[" and content.lstrip().startswith(("{", "[", '"')):  # a JSON array
             return _is_error_object(content.encode())
     elif text[0] in _SIGNS:
         content, closed, rest = text, "", ""

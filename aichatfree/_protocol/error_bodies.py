@@ -125,18 +125,12 @@ STATUS_OF_NAME: Final[Mapping[str, int]] = {
 """The HTTP statuses that identifiers of Google, OpenAI and others stand for, in lower case."""
 
 _OUTCOMES: Final = (
-    "action",
-    "type",
-    "status",
-    "state",
-    "result",
-    "code",
-    "event",
-    "kind",
-    "outcome",
+    *("action", "type", "status", "state", "result", "code", "event", "kind", "outcome"),
 )
-_ERR: Final = re.compile(r"err(?:or)?_\w")
 """Keys whose value may be the word "error", or an identifier that begins like it."""
+
+_ERR: Final = re.compile(r"err(?:or)?_\w")
+"""How such an identifier begins."""
 
 _OF_DOCUMENTS: Final = frozenset(
     [
